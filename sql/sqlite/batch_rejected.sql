@@ -1,0 +1,2 @@
+-- Rows of a batch that were refused at intake. Params: 1 batch. Returns: how many. Locks: none.
+select coalesce(sum(rejected), 0) from blocks where batch = ?1

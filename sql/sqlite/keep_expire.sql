@@ -1,0 +1,2 @@
+-- Batches whose time has passed. Params: 1 now. Returns: id. Locks: none.
+select id from batches where expires_at <= ?1 and expires_at is not null and state in (1, 2) and expire_done = 0 limit 100

@@ -1,0 +1,205 @@
+//! Output files in a local folder.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, TempPath};
+
+use super::{Fut, ObjectBackend, StageError, Staged, Staging};
+use crate::model::BatchId;
+
+/// Where staged files lie, within the folder, so that publishing is a rename.
+const STAGING: &str = ".staging";
+/// Bytes that are collected before they are written and hashed.
+const BUFFER: usize = 1 << 20;
+
+pub(super) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn staging(&self, batch: BatchId) -> PathBuf {
+        self.root.join(STAGING).join(batch.to_string())
+    }
+}
+
+fn failed(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError {
+    let what = format!("{what} {}", path.display());
+    move |source| StageError { what, source }
+}
+
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+) -> Result<T, StageError> {
+    let ended = tokio::task::spawn_blocking(run).await;
+    ended.unwrap_or_else(|e| {
+        Err(StageError {
+            what: "writing an output file".to_owned(),
+            source: std::io::Error::other(e),
+        })
+    })
+}
+
+/// Makes a folder's entries durable.
+fn sync_dir(dir: &Path) -> Result<(), StageError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(failed("bringing to the disk", dir))
+}
+
+struct Open {
+    file: NamedTempFile,
+    hash: Sha256,
+    size: u64,
+    buffer: Vec<u8>,
+}
+
+impl Open {
+    fn write_out(&mut self) -> Result<(), StageError> {
+        self.hash.update(&self.buffer);
+        self.size += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        let written = self.file.as_file_mut().write_all(&self.buffer);
+        self.buffer.clear();
+        written.map_err(failed("writing", self.file.path()))
+    }
+}
+
+struct FolderStaging(Option<Open>);
+
+impl Staging for FolderStaging {
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> Fut<'a, ()> {
+        async move {
+            let Some(open) = &mut self.0 else {
+                return Err(gone());
+            };
+            open.buffer.extend_from_slice(bytes);
+            if open.buffer.len() < BUFFER {
+                return Ok(());
+            }
+            let Some(mut open) = self.0.take() else {
+                return Err(gone());
+            };
+            let written = blocking(move || open.write_out().map(|()| open)).await?;
+            self.0 = Some(written);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn finish(self: Box<Self>) -> Fut<'static, Staged> {
+        async move {
+            let Some(mut open) = self.0 else {
+                return Err(gone());
+            };
+            blocking(move || {
+                open.write_out()?;
+                let path = open.file.path().to_owned();
+                open.file
+                    .as_file()
+                    .sync_all()
+                    .map_err(failed("bringing to the disk", &path))?;
+                let handle = path.to_string_lossy().into_owned();
+                let kept: TempPath = open.file.into_temp_path();
+                kept.keep()
+                    .map_err(|e| failed("keeping", &path)(e.error))?;
+                Ok(Staged {
+                    handle,
+                    size: open.size,
+                    sha256: hex(&open.hash.finalize()),
+                })
+            })
+            .await
+        }
+        .boxed()
+    }
+}
+
+fn gone() -> StageError {
+    StageError {
+        what: "writing an output file".to_owned(),
+        source: std::io::Error::other("an earlier write failed"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl ObjectBackend for Folder {
+    fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>> {
+        let dir = self.staging(batch);
+        blocking(move || {
+            std::fs::create_dir_all(&dir).map_err(failed("making", &dir))?;
+            let file = NamedTempFile::new_in(&dir).map_err(failed("making a file in", &dir))?;
+            let open = Open {
+                file,
+                hash: Sha256::new(),
+                size: 0,
+                buffer: Vec::with_capacity(BUFFER),
+            };
+            Ok(Box::new(FolderStaging(Some(open))) as Box<dyn Staging>)
+        })
+        .boxed()
+    }
+
+    fn publish<'a>(&'a self, staged: &'a Staged, key: &'a str) -> Fut<'a, ()> {
+        let to = self.root.join(key);
+        let from = PathBuf::from(&staged.handle);
+        let size = staged.size;
+        blocking(move || {
+            let dir = to.parent().unwrap_or(&to).to_owned();
+            std::fs::create_dir_all(&dir).map_err(failed("making", &dir))?;
+            match std::fs::rename(&from, &to) {
+                Ok(()) => {}
+                // An earlier try published it and was cut off before it could say so.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    let there = std::fs::metadata(&to).map_err(failed("publishing", &to))?;
+                    if there.len() != size {
+                        return Err(failed("publishing", &to)(e));
+                    }
+                }
+                Err(e) => return Err(failed("publishing", &to)(e)),
+            }
+            // The folder and those that were made for it.
+            dir.ancestors().take(4).try_for_each(sync_dir)
+        })
+        .boxed()
+    }
+
+    fn clear(&self, batch: BatchId) -> Fut<'_, ()> {
+        let dir = self.staging(batch);
+        blocking(move || match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed("clearing", &dir)(e))
+            }
+            _ => Ok(()),
+        })
+        .boxed()
+    }
+
+    fn open<'a>(&'a self, key: &'a str) -> Fut<'a, Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        let path = self.root.join(key);
+        async move {
+            let file = tokio::fs::File::open(&path)
+                .await
+                .map_err(failed("opening", &path))?;
+            Ok(Box::new(file) as Box<dyn tokio::io::AsyncRead + Send + Unpin>)
+        }
+        .boxed()
+    }
+
+    fn place(&self, key: &str) -> String {
+        self.root.join(key).display().to_string()
+    }
+}

@@ -1,0 +1,121 @@
+//! Where output files go: staged first, published under deterministic keys.
+//!
+//! A staged file is seen by nobody. Publishing it replaces what the key had, so that a close that
+//! runs twice leaves the same bytes.
+
+mod folder;
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{BatchId, FileName, JobKey, StagedFile};
+
+/// The object store cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct StageError {
+    /// What was being done, with its path or key.
+    pub what: String,
+    /// The cause, for the operator.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// What every operation returns.
+pub type Fut<'a, T> = BoxFuture<'a, Result<T, StageError>>;
+
+/// A file that has been staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// How the object store finds it.
+    pub handle: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// A file that is being staged; dropped before its end, it is removed.
+pub trait Staging: Send {
+    /// Writes bytes.
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> Fut<'a, ()>;
+
+    /// Brings it to the disk; it can then be published.
+    fn finish(self: Box<Self>) -> Fut<'static, Staged>;
+}
+
+/// What an object store must be able to do.
+pub trait ObjectBackend: Send + Sync + 'static {
+    /// Begins a file for a batch.
+    fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>>;
+
+    /// Puts a staged file under its key, durably; again with the same file is no error.
+    fn publish<'a>(&'a self, staged: &'a Staged, key: &'a str) -> Fut<'a, ()>;
+
+    /// Removes whatever is still staged for a batch.
+    fn clear(&self, batch: BatchId) -> Fut<'_, ()>;
+
+    /// Opens a published file.
+    fn open<'a>(&'a self, key: &'a str) -> Fut<'a, Box<dyn tokio::io::AsyncRead + Send + Unpin>>;
+
+    /// Where a key is, for people.
+    fn place(&self, key: &str) -> String;
+}
+
+/// A handle to an object store: cheap to clone.
+#[derive(Clone)]
+pub struct ObjectStore(Arc<dyn ObjectBackend>);
+
+impl ObjectStore {
+    /// Output files in a local folder, which is made when it is first written to.
+    #[must_use]
+    pub fn folder(path: impl AsRef<Path>) -> Self {
+        Self::new(folder::Folder::new(path.as_ref().to_owned()))
+    }
+
+    /// An object store of any make.
+    pub fn new(backend: impl ObjectBackend) -> Self {
+        Self(Arc::new(backend))
+    }
+}
+
+impl Deref for ObjectStore {
+    type Target = dyn ObjectBackend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl std::fmt::Debug for ObjectStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ObjectStore")
+    }
+}
+
+impl From<&StagedFile> for Staged {
+    fn from(file: &StagedFile) -> Self {
+        Self {
+            handle: file.handle.clone(),
+            size: file.size,
+            sha256: file.sha256.clone(),
+        }
+    }
+}
+
+/// The key of a batch's output file.
+#[must_use]
+pub fn object_key(job: &JobKey, batch: BatchId, name: &FileName) -> String {
+    format!("{}/{}/{batch}/{name}", job.app, job.op)
+}
+
+/// The media type that a name's extension stands for.
+#[must_use]
+pub fn content_type(name: &FileName) -> String {
+    mime_guess::from_path(name.as_str())
+        .first_or_octet_stream()
+        .to_string()
+}

@@ -1,0 +1,30 @@
+//! The nouns: ids, states, batches, rows, blocks and outcomes. No I/O and no async.
+
+mod batch;
+mod block;
+mod ids;
+mod outcome;
+mod settings;
+mod states;
+
+pub use batch::{Batch, Counts, NewBatch, OutputFile, Progress, RowView};
+pub(crate) use block::line_of;
+pub use block::{Block, BlockBuilder, ContentHash, RejectedRow};
+pub use ids::{
+    AppName, BatchId, FileName, IdError, JobKey, Kind, Line, OpId, OpName, TaskId, Token, WorkerNo,
+};
+pub use outcome::{
+    EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
+    encode_outcome,
+};
+pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duration};
+pub use states::{
+    BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition,
+    states_page,
+};
+
+/// A point in time, in UTC. Every time that a store compares is given to it.
+pub use jiff::Timestamp;
+
+/// JSON as it was written: no input, context or result ever becomes a tree of values.
+pub use serde_json::value::RawValue as RawJson;

@@ -1,0 +1,355 @@
+//! Where a task's rows are taken and their outcomes put down: between a processor and the engine.
+//!
+//! The engine empties the desk every 200 ms or so, so that a crash re-runs only what was not recorded.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::CancelSignal;
+use super::erased::AnyBlock;
+use crate::files::ObjectStore;
+use crate::model::{
+    Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, encode_outcome, line_of,
+};
+use crate::store::ClaimedTask;
+
+/// Outcomes wait on the desk for so long at most while rows go on.
+pub(crate) const FLUSH: Duration = Duration::from_millis(200);
+/// A desk with so many bytes is emptied before the next row.
+const FULL: usize = 1 << 20;
+
+/// Outcomes that are on their way to the store.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Draft {
+    pub(crate) ordinals: Vec<u32>,
+    pub(crate) body: String,
+    pub(crate) success: u32,
+    pub(crate) failed: u32,
+    pub(crate) files: bool,
+    /// Rows that go again: after this delay (none: by back-off), as a failure or not.
+    pub(crate) again: Vec<(u32, Option<Duration>, bool)>,
+}
+
+impl Draft {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ordinals.is_empty()
+    }
+
+    /// Whether its lines are those of rows 0, 1, 2, … of a block with `rows` rows, all of them.
+    pub(crate) fn is_whole(&self, rows: usize) -> bool {
+        self.ordinals.len() == rows
+            && self
+                .ordinals
+                .iter()
+                .zip(0..)
+                .all(|(ordinal, i)| *ordinal == i)
+    }
+}
+
+/// Asks the engine to empty the desk and commit before anything goes on.
+pub(crate) struct Request {
+    /// The row that is to start.
+    pub(crate) row_now: Option<u32>,
+    /// Whether the task is still ours.
+    pub(crate) reply: oneshot::Sender<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Upcoming,
+    Started,
+    Done,
+}
+
+struct State {
+    places: Vec<Place>,
+    next: usize,
+    /// Rows from here on were given back.
+    end: usize,
+    done: usize,
+    draft: Draft,
+}
+
+/// The desk of one claimed task; shared by its processor and the engine.
+pub(crate) struct Desk {
+    /// Ordinals by place; none = the same.
+    pick: Option<Vec<u32>>,
+    failures: u32,
+    laters: u32,
+    settings: Arc<OpSettings>,
+    state: Mutex<State>,
+}
+
+impl Desk {
+    pub(crate) fn new(task: &ClaimedTask, settings: Arc<OpSettings>) -> Arc<Self> {
+        let rows = usize::try_from(task.rows).unwrap_or(0);
+        Arc::new(Self {
+            pick: task.pick.clone(),
+            failures: task.failures,
+            laters: task.laters,
+            settings,
+            state: Mutex::new(State {
+                places: vec![Place::Upcoming; rows],
+                next: 0,
+                end: rows,
+                done: 0,
+                draft: Draft::default(),
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic of a processor happens outside of this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ordinal(&self, place: usize) -> u32 {
+        match &self.pick {
+            Some(pick) => pick.get(place).copied().unwrap_or(u32::MAX),
+            None => u32::try_from(place).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Rows that have an outcome, and rows that are left to this task.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.done, state.end.saturating_sub(state.done))
+    }
+
+    /// Takes what lies on the desk.
+    pub(crate) fn take(&self) -> Draft {
+        std::mem::take(&mut self.state().draft)
+    }
+
+    /// Gives back every row that has not started but the next `keep`; returns their ordinals.
+    pub(crate) fn give_back(&self, keep: usize) -> Vec<u32> {
+        let mut state = self.state();
+        let from = state.next.saturating_add(keep).min(state.end);
+        let given = (from..state.end).map(|place| self.ordinal(place)).collect();
+        state.end = from;
+        given
+    }
+
+    /// Rows that started and have no outcome.
+    pub(crate) fn started(&self) -> Vec<usize> {
+        let state = self.state();
+        let places = state.places.iter().enumerate();
+        places
+            .filter(|(_, p)| **p == Place::Started)
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    /// The next row that has not started becomes started.
+    fn start(&self) -> Option<usize> {
+        let mut state = self.state();
+        if state.next >= state.end {
+            return None;
+        }
+        let place = state.next;
+        state.next += 1;
+        *state.places.get_mut(place)? = Place::Started;
+        Some(place)
+    }
+
+    /// Puts an outcome down; a second one for the same row is dropped.
+    pub(crate) fn put(&self, place: usize, outcome: &RowOutcome) {
+        let (status, extra) = self.verdict(outcome.status);
+        let ordinal = self.ordinal(place);
+        let mut state = self.state();
+        match state.places.get_mut(place) {
+            Some(p) if *p != Place::Done => *p = Place::Done,
+            _ => return,
+        }
+        state.done += 1;
+        let draft = &mut state.draft;
+        draft.ordinals.push(ordinal);
+        match status {
+            OutcomeStatus::Success => draft.success += 1,
+            OutcomeStatus::Failed => draft.failed += 1,
+            OutcomeStatus::Retry(delay) => draft.again.push((ordinal, delay, true)),
+            OutcomeStatus::Later(delay) => draft.again.push((ordinal, Some(delay), false)),
+            OutcomeStatus::Aborted => {}
+        }
+        if status == outcome.status && extra.is_none() {
+            draft.files |= write(&mut draft.body, outcome);
+        } else {
+            let mut outcome = outcome.clone();
+            outcome.status = status;
+            outcome.messages.extend(extra);
+            draft.files |= write(&mut draft.body, &outcome);
+        }
+    }
+
+    /// A row that asked for another go and has had all of them has failed.
+    fn verdict(&self, status: OutcomeStatus) -> (OutcomeStatus, Option<Message>) {
+        match status {
+            OutcomeStatus::Retry(_) if self.failures + 1 >= self.settings.max_attempts => {
+                (OutcomeStatus::Failed, None)
+            }
+            OutcomeStatus::Later(_) if self.laters + 1 > self.settings.max_later => (
+                OutcomeStatus::Failed,
+                Some(
+                    Message::own(codes::PROCESSING_ERROR, "asked to come later too often")
+                        .val(self.settings.max_later.to_string()),
+                ),
+            ),
+            status => (status, None),
+        }
+    }
+}
+
+/// Success and failed rows may write to output files, others do not.
+fn write(body: &mut String, outcome: &RowOutcome) -> bool {
+    let writes = matches!(
+        outcome.status,
+        OutcomeStatus::Success | OutcomeStatus::Failed
+    );
+    let has = !(outcome.files.is_empty() && outcome.staged.is_empty());
+    if has && !writes {
+        let bare = RowOutcome {
+            files: Vec::new(),
+            staged: Vec::new(),
+            ..outcome.clone()
+        };
+        encode_outcome(body, &bare);
+    } else {
+        encode_outcome(body, outcome);
+    }
+    has && writes
+}
+
+/// A claimed task as its processor meets it.
+pub(crate) struct Work {
+    pub(crate) task: Arc<ClaimedTask>,
+    pub(crate) block: AnyBlock,
+    pub(crate) settings: Arc<OpSettings>,
+    pub(crate) cancel: CancelSignal,
+    pub(crate) objects: ObjectStore,
+    pub(crate) desk: Arc<Desk>,
+    requests: mpsc::Sender<Request>,
+    /// Byte range of each ordinal's input in the block's body.
+    ranges: Arc<Vec<(usize, usize)>>,
+    emptied: Instant,
+    starts: u32,
+}
+
+impl Work {
+    pub(crate) fn new(
+        task: Arc<ClaimedTask>,
+        block: AnyBlock,
+        settings: Arc<OpSettings>,
+        cancel: CancelSignal,
+        objects: ObjectStore,
+        desk: Arc<Desk>,
+    ) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, inbox) = mpsc::channel(1);
+        let mut ranges = Vec::with_capacity(usize::try_from(task.rows).unwrap_or(0));
+        let mut from = 0;
+        for to in memchr::memchr_iter(b'\n', task.body.as_bytes()) {
+            ranges.push((from, to));
+            from = to + 1;
+        }
+        let work = Self {
+            task,
+            block,
+            settings,
+            cancel,
+            objects,
+            desk,
+            requests,
+            ranges: Arc::new(ranges),
+            emptied: Instant::now(),
+            starts: 0,
+        };
+        (work, inbox)
+    }
+
+    /// A second hand that takes rows while others run.
+    pub(crate) fn taker(&self) -> Self {
+        Self {
+            task: Arc::clone(&self.task),
+            block: Arc::clone(&self.block),
+            settings: Arc::clone(&self.settings),
+            cancel: self.cancel.clone(),
+            objects: self.objects.clone(),
+            desk: Arc::clone(&self.desk),
+            requests: self.requests.clone(),
+            ranges: Arc::clone(&self.ranges),
+            emptied: Instant::now(),
+            starts: 0,
+        }
+    }
+
+    /// The next row's place; none when there is no more, or when nothing more may start.
+    ///
+    /// A suspect task's row is committed before it is returned, with the outcome of the one before.
+    pub(crate) async fn next(&mut self) -> Option<usize> {
+        if self.cancel.is_cancelled() {
+            return None;
+        }
+        if self.task.suspect {
+            let row = {
+                let state = self.desk.state();
+                (state.next < state.end).then(|| self.desk.ordinal(state.next))?
+            };
+            if !self.ask(Some(row)).await {
+                return None;
+            }
+        } else {
+            self.breathe().await;
+        }
+        if self.cancel.is_cancelled() {
+            return None;
+        }
+        self.desk.start()
+    }
+
+    /// Lets the engine empty a desk that is full or has not been emptied for long.
+    async fn breathe(&mut self) {
+        // The clock is read now and then only: a trivial row is faster than a look at it.
+        self.starts = self.starts.wrapping_add(1);
+        let full = self.starts % 16 == 0 && self.desk.state().draft.body.len() > FULL;
+        if full || (self.starts % 16 == 0 && self.emptied.elapsed() > FLUSH) {
+            self.ask(None).await;
+            self.emptied = Instant::now();
+        }
+    }
+
+    async fn ask(&self, row_now: Option<u32>) -> bool {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(Request { row_now, reply }).await.is_err() {
+            return false;
+        }
+        answer.await.unwrap_or(false)
+    }
+
+    /// Rows at once: one where each is committed before it starts.
+    pub(crate) fn parallel(&self) -> usize {
+        if self.task.suspect {
+            1
+        } else {
+            usize::try_from(self.settings.parallel).unwrap_or(1).max(1)
+        }
+    }
+
+    pub(crate) fn line(&self, place: usize) -> Line {
+        let task = &self.task;
+        line_of(task.first_line, task.lines.as_deref(), self.desk.ordinal(place))
+    }
+
+    pub(crate) fn input(&self, place: usize) -> &str {
+        let ordinal = usize::try_from(self.desk.ordinal(place)).unwrap_or(usize::MAX);
+        self.ranges
+            .get(ordinal)
+            .and_then(|(from, to)| self.task.body.get(*from..*to))
+            .unwrap_or("null")
+    }
+
+    /// The row's idempotency key: the same over attempts and over retries of the batch.
+    pub(crate) fn key(&self, place: usize) -> String {
+        format!("{}/{}", self.task.batch.root, self.line(place))
+    }
+}

@@ -1,0 +1,465 @@
+//! The one private, object-safe twin of the public traits. One virtual call a task, never one a row.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::FutureExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::context::{Lines, Shared};
+use super::desk::Work;
+use super::{
+    BatchProcessor, BoxError, ChunkCx, ChunkOut, ChunkProcessor, DoneCx, InitBlock, Initializer,
+    InputRow, QueryCx, RowCx, RowFailure, SlowQueryProcessor,
+};
+use crate::model::{AppName, Batch, Message, OutcomeStatus, RowOutcome, codes};
+
+/// An init block whose type is known to its processors alone.
+pub(crate) type AnyBlock = Arc<dyn Any + Send + Sync>;
+
+/// What the engine knows of a processor.
+pub(crate) trait ErasedProcessor: Send + Sync {
+    /// Works on a task's rows until there is no more or nothing more may start.
+    fn run<'a>(&'a self, work: Work) -> BoxFuture<'a, ()>;
+
+    /// Tells of an end.
+    fn mark_done<'a>(
+        &'a self,
+        block: AnyBlock,
+        event: i64,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    /// The type of its init block, and its name.
+    fn block(&self) -> (std::any::TypeId, &'static str);
+
+    /// Whether it wants to be told of ends.
+    fn wants_ends(&self) -> bool {
+        true
+    }
+}
+
+/// What the engine knows of an initializer.
+pub(crate) trait ErasedInitializer: Send + Sync {
+    fn init<'a>(&'a self, app: &'a AppName) -> BoxFuture<'a, Result<AnyBlock, BoxError>>;
+    fn close<'a>(&'a self, block: AnyBlock) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn block(&self) -> (std::any::TypeId, &'static str);
+}
+
+pub(crate) struct InitializerOf<I>(pub(crate) I);
+
+impl<I: Initializer> ErasedInitializer for InitializerOf<I> {
+    fn init<'a>(&'a self, app: &'a AppName) -> BoxFuture<'a, Result<AnyBlock, BoxError>> {
+        async move { Ok(Arc::new(self.0.init(app).await?) as AnyBlock) }.boxed()
+    }
+
+    fn close<'a>(&'a self, block: AnyBlock) -> BoxFuture<'a, Result<(), BoxError>> {
+        async move {
+            match block.downcast::<I::Block>() {
+                Ok(block) => block.close().await,
+                Err(_) => Err("the init block is of another type".into()),
+            }
+        }
+        .boxed()
+    }
+
+    fn block(&self) -> (std::any::TypeId, &'static str) {
+        type_of::<I::Block>()
+    }
+}
+
+fn type_of<T: 'static>() -> (std::any::TypeId, &'static str) {
+    (std::any::TypeId::of::<T>(), std::any::type_name::<T>())
+}
+
+/// An outcome of success; a result that cannot be JSON is the row's failure.
+pub(super) fn success<O: Serialize>(output: &O) -> RowOutcome {
+    match serde_json::to_string(output) {
+        Ok(json) if json == "null" => RowOutcome::success(None),
+        Ok(json) => RowOutcome::success(Some(json)),
+        Err(error) => failure(RowFailure::Error(Box::new(error))),
+    }
+}
+
+/// What a failure comes to; an error's text goes to the log, never to the row's owner.
+pub(super) fn failure(failure: RowFailure) -> RowOutcome {
+    let ours = || Message::own(codes::PROCESSING_ERROR, "could not be processed");
+    match failure {
+        RowFailure::Failed(messages) => RowOutcome {
+            messages,
+            ..RowOutcome::of(OutcomeStatus::Failed, ours())
+        },
+        RowFailure::Retry(after, error) => {
+            tracing::warn!(error = %error, "a row is to be tried again");
+            RowOutcome::of(OutcomeStatus::Retry(after), ours())
+        }
+        RowFailure::Later(after) => RowOutcome {
+            messages: Vec::new(),
+            ..RowOutcome::of(OutcomeStatus::Later(after), ours())
+        },
+        RowFailure::Error(error) => {
+            tracing::warn!(error = %error, "a row's processing failed");
+            RowOutcome::of(OutcomeStatus::Retry(None), ours())
+        }
+    }
+}
+
+fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
+    // serde's text names fields and types of the input, which is its owner's.
+    RowOutcome::of(
+        OutcomeStatus::Failed,
+        Message::own(codes::BAD_INPUT, format!("{what} does not fit: {error}")),
+    )
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> RowOutcome {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned());
+    tracing::error!(panic = text, "a processor panicked");
+    RowOutcome::of(
+        OutcomeStatus::Retry(None),
+        Message::own(codes::PANIC, "could not be processed"),
+    )
+}
+
+fn timed_out() -> RowOutcome {
+    RowOutcome::of(
+        OutcomeStatus::Retry(None),
+        Message::own(codes::TIMED_OUT, "took too long; may still take effect"),
+    )
+}
+
+/// Runs the application's code: a panic and a time-out become outcomes.
+async fn guarded<T>(
+    work: &Work,
+    run: impl Future<Output = Result<T, RowFailure>>,
+) -> Result<T, RowOutcome> {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    let ended = match work.settings.timeout {
+        None => run.await,
+        Some(limit) => match tokio::time::timeout(limit, run).await {
+            Ok(ended) => ended,
+            Err(_) => return Err(timed_out()),
+        },
+    };
+    match ended {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failure(error)),
+        Err(panic) => Err(panicked(&*panic)),
+    }
+}
+
+/// Block and context of a task, or the outcome that all of its rows share.
+fn shared<'a, B: 'static, C: DeserializeOwned>(
+    work: &'a Work,
+    context: &'a mut Option<C>,
+) -> Result<Shared<'a, B, C>, RowOutcome> {
+    let block = work.block.downcast_ref::<B>().ok_or_else(|| {
+        // `build` has compared the types; only a bug of ours gets here.
+        failure(RowFailure::Error("the init block is of another type".into()))
+    })?;
+    let decoded = serde_json::from_str(work.task.batch.context.get())
+        .map_err(|e| bad_input("the batch's context", &e))?;
+    Ok(Shared {
+        work,
+        block,
+        context: context.insert(decoded),
+    })
+}
+
+/// Gives every row of a task the same outcome.
+async fn all_rows(work: &mut Work, outcome: &RowOutcome) {
+    while let Some(place) = work.next().await {
+        work.desk.put(place, outcome);
+    }
+}
+
+pub(crate) struct PerRow<P>(pub(crate) P);
+
+impl<P: BatchProcessor> PerRow<P> {
+    async fn row(&self, shared: Shared<'_, P::Block, P::Context>, place: usize) -> RowOutcome {
+        let input = match serde_json::from_str(shared.work.input(place)) {
+            Ok(input) => input,
+            Err(error) => return bad_input("the input", &error),
+        };
+        let mut cx = RowCx {
+            shared,
+            place,
+            lines: Lines::default(),
+        };
+        let ended = guarded(shared.work, self.0.process(&mut cx, input)).await;
+        let outcome = match ended {
+            Ok(output) => success(&output),
+            Err(outcome) => outcome,
+        };
+        cx.lines.into_outcome(outcome)
+    }
+
+    async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
+        let mut context = None;
+        // Decoded before the loop, so that a bad context is found once.
+        shared::<P::Block, P::Context>(work, &mut context)?;
+        let Some(context) = context else { return Ok(()) };
+        let parallel = work.parallel();
+        if parallel == 1 {
+            while let Some(place) = work.next().await {
+                crate::engine::probe::at("row_started");
+                let block = block_of::<P::Block>(work)?;
+                let shared = Shared {
+                    work,
+                    block,
+                    context: &context,
+                };
+                let outcome = self.row(shared, place).await;
+                work.desk.put(place, &outcome);
+                crate::engine::probe::at("row_done");
+            }
+            return Ok(());
+        }
+        self.parallel_rows(work, &context, parallel).await
+    }
+
+    async fn parallel_rows(
+        &self,
+        work: &mut Work,
+        context: &P::Context,
+        parallel: usize,
+    ) -> Result<(), RowOutcome> {
+        // Rows are taken by one clone of the work while others run on the original.
+        let mut taker = work.taker();
+        let work: &Work = work;
+        let block = block_of::<P::Block>(work)?;
+        let shared = Shared {
+            work,
+            block,
+            context,
+        };
+        let mut running = FuturesUnordered::new();
+        let mut more = true;
+        while more || !running.is_empty() {
+            if more && running.len() < parallel {
+                match taker.next().await {
+                    Some(place) => running.push(async move { (place, self.row(shared, place).await) }),
+                    None => more = false,
+                }
+                if more && running.len() < parallel {
+                    continue;
+                }
+            }
+            if let Some((place, outcome)) = running.next().await {
+                work.desk.put(place, &outcome);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
+    work.block
+        .downcast_ref::<B>()
+        .ok_or_else(|| failure(RowFailure::Error("the init block is of another type".into())))
+}
+
+/// The part that the three adaptors share: telling of ends, and the block's type.
+macro_rules! ends {
+    () => {
+        fn mark_done<'a>(
+            &'a self,
+            block: AnyBlock,
+            event: i64,
+            batch: &'a Batch,
+        ) -> BoxFuture<'a, Result<(), BoxError>> {
+            async move {
+                let block = block
+                    .downcast_ref::<P::Block>()
+                    .ok_or("the init block is of another type")?;
+                self.0.mark_done(&DoneCx { block, event }, batch).await
+            }
+            .boxed()
+        }
+
+        fn block(&self) -> (std::any::TypeId, &'static str) {
+            type_of::<P::Block>()
+        }
+    };
+}
+
+impl<P: BatchProcessor> ErasedProcessor for PerRow<P> {
+    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
+        async move {
+            if let Err(outcome) = self.rows(&mut work).await {
+                all_rows(&mut work, &outcome).await;
+            }
+        }
+        .boxed()
+    }
+
+    ends!();
+}
+
+pub(crate) struct PerChunk<P>(pub(crate) P);
+
+impl<P: ChunkProcessor> PerChunk<P> {
+    async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
+        let mut context = None;
+        shared::<P::Block, P::Context>(work, &mut context)?;
+        let Some(context) = context else { return Ok(()) };
+        let most = if work.task.suspect { 1 } else { usize::MAX };
+        loop {
+            let mut places = Vec::new();
+            while places.len() < most
+                && let Some(place) = work.next().await
+            {
+                places.push(place);
+            }
+            if places.is_empty() {
+                return Ok(());
+            }
+            let block = block_of::<P::Block>(work)?;
+            let shared = Shared {
+                work: &*work,
+                block,
+                context: &context,
+            };
+            self.chunk(shared, &places).await;
+        }
+    }
+
+    /// Runs a chunk; if it fails as a whole, its rows without an outcome run again one by one.
+    async fn chunk(&self, shared: Shared<'_, P::Block, P::Context>, places: &[usize]) {
+        let left = self.once(shared, places).await;
+        if let [place] = left.0.as_slice() {
+            shared.work.desk.put(*place, &left.1);
+            return;
+        }
+        for place in left.0 {
+            let alone = self.once(shared, &[place]).await;
+            for place in alone.0 {
+                shared.work.desk.put(place, &alone.1);
+            }
+        }
+    }
+
+    /// Runs rows together; returns those that have no outcome because the call failed, and why.
+    async fn once(
+        &self,
+        shared: Shared<'_, P::Block, P::Context>,
+        places: &[usize],
+    ) -> (Vec<usize>, RowOutcome) {
+        let work = shared.work;
+        let none = RowOutcome::of(
+            OutcomeStatus::Retry(None),
+            Message::own(codes::NO_OUTCOME, "its processor gave no outcome for it"),
+        );
+        let mut fit = Vec::with_capacity(places.len());
+        let mut rows = Vec::with_capacity(places.len());
+        for place in places {
+            match serde_json::from_str(work.input(*place)) {
+                Ok(input) => {
+                    let line = work.line(*place);
+                    rows.push(InputRow { line, input });
+                    fit.push(*place);
+                }
+                Err(error) => work.desk.put(*place, &bad_input("the input", &error)),
+            }
+        }
+        if fit.is_empty() {
+            return (Vec::new(), none);
+        }
+        let cx = ChunkCx {
+            shared,
+            places: &fit,
+        };
+        let mut out = ChunkOut::new(fit.len());
+        let ended = guarded(work, self.0.process(&cx, rows, &mut out)).await;
+        let mut left = Vec::new();
+        for ((place, outcome), lines) in fit.iter().zip(out.outcomes).zip(out.lines) {
+            match (outcome, &ended) {
+                (Some(outcome), _) => work.desk.put(*place, &lines.into_outcome(outcome)),
+                (None, Ok(())) => work.desk.put(*place, &none),
+                (None, Err(_)) => left.push(*place),
+            }
+        }
+        (left, ended.err().unwrap_or(none))
+    }
+}
+
+impl<P: ChunkProcessor> ErasedProcessor for PerChunk<P> {
+    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
+        async move {
+            if let Err(outcome) = self.rows(&mut work).await {
+                all_rows(&mut work, &outcome).await;
+            }
+        }
+        .boxed()
+    }
+
+    ends!();
+}
+
+pub(crate) struct PerQuery<P>(pub(crate) P);
+
+impl<P: SlowQueryProcessor> PerQuery<P> {
+    async fn query(&self, work: &Work, place: usize) -> RowOutcome {
+        let mut context = None;
+        let shared = match shared::<P::Block, P::Context>(work, &mut context) {
+            Ok(shared) => shared,
+            Err(outcome) => return outcome,
+        };
+        let input = match serde_json::from_str(work.input(place)) {
+            Ok(input) => input,
+            Err(error) => return bad_input("the input", &error),
+        };
+        let mut cx = QueryCx {
+            shared,
+            lines: Lines::default(),
+            staged: Vec::new(),
+        };
+        let ended = guarded(work, self.0.query(&mut cx, input)).await;
+        let (lines, staged) = (cx.lines, cx.staged);
+        match ended {
+            Ok(output) => {
+                let mut outcome = lines.into_outcome(success(&output));
+                if outcome.status == OutcomeStatus::Success {
+                    outcome.staged = staged;
+                }
+                outcome
+            }
+            Err(outcome) => lines.into_outcome(outcome),
+        }
+    }
+}
+
+impl<P: SlowQueryProcessor> ErasedProcessor for PerQuery<P> {
+    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
+        async move {
+            while let Some(place) = work.next().await {
+                crate::engine::probe::at("row_started");
+                let outcome = self.query(&work, place).await;
+                work.desk.put(place, &outcome);
+                crate::engine::probe::at("row_done");
+            }
+        }
+        .boxed()
+    }
+
+    ends!();
+}
+
+/// The init block of an app without an initializer.
+pub(crate) fn unit_block() -> AnyBlock {
+    Arc::new(())
+}
+
+/// Whether a block type is the one of apps that share nothing.
+pub(crate) fn is_unit(block: std::any::TypeId) -> bool {
+    block == std::any::TypeId::of::<()>()
+}

@@ -1,0 +1,29 @@
+//! What an application writes: initializers and processors, and how the engine runs them.
+//!
+//! Typed outside, erased inside: `erased` turns each public trait into the one private,
+//! object-safe shape that the engine knows: a task goes in, outcomes come out at its [`desk`].
+
+pub mod command;
+mod context;
+mod desk;
+mod erased;
+mod failure;
+mod registry;
+mod traits;
+
+pub use context::{
+    CancelCause, CancelSignal, ChunkCx, ChunkOut, DoneCx, FileWriter, QueryCx, RowCx,
+};
+pub use failure::RowFailure;
+pub use registry::{Mistake, Registry};
+pub use traits::{
+    BatchProcessor, ChunkProcessor, InitBlock, Initializer, InputRow, SlowQueryProcessor,
+};
+
+pub(crate) use context::CancelHandle;
+pub(crate) use desk::{Desk, Draft, Request, Work};
+pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor};
+pub(crate) use registry::{AppEntry, OpRegistered};
+
+/// Any error of the application's: for the operator's log, never for the row's owner.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

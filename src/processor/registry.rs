@@ -1,0 +1,199 @@
+//! Which processor works on what. Mistakes are collected and told all at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::erased::{InitializerOf, PerChunk, PerQuery, PerRow, is_unit};
+use super::{
+    BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer,
+    SlowQueryProcessor,
+};
+use crate::model::{AppName, JobKey, Kind, OpSettings};
+
+/// A mistake in what was registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake(pub String);
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A processor with its settings.
+#[derive(Clone)]
+pub(crate) struct OpRegistered {
+    pub(crate) key: JobKey,
+    pub(crate) processor: Arc<dyn ErasedProcessor>,
+    pub(crate) settings: Arc<OpSettings>,
+}
+
+/// An app with its initializer, if it has one.
+pub(crate) type AppEntry = (AppName, Option<Arc<dyn ErasedInitializer>>);
+
+/// An application's initializers and processors.
+///
+/// ```
+/// use rowmill::{BatchProcessor, Registry, RowCx, RowFailure};
+/// struct Double;
+/// impl BatchProcessor for Double {
+///     type Block = ();
+///     type Context = ();
+///     type Input = i64;
+///     type Output = i64;
+///     async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+///         Ok(n * 2)
+///     }
+/// }
+/// let registry = Registry::new().batch("math", "double", Double).batch("math", "Double", Double);
+/// assert_eq!(registry.mistakes().len(), 1, "the op is registered twice");
+/// ```
+#[derive(Default, Clone)]
+pub struct Registry {
+    initializers: BTreeMap<AppName, Arc<dyn ErasedInitializer>>,
+    ops: BTreeMap<JobKey, OpRegistered>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Registry {
+    /// Nothing registered.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers what opens an app's init block.
+    #[must_use]
+    pub fn initializer(mut self, app: &str, initializer: impl Initializer) -> Self {
+        match app.parse::<AppName>() {
+            Err(error) => self.mistake(error.to_string()),
+            Ok(app) if self.initializers.contains_key(&app) => {
+                self.mistake(format!("initializer already registered for this app: app={app}"));
+            }
+            Ok(app) => {
+                let initializer = Arc::new(InitializerOf(initializer));
+                self.initializers.insert(app, initializer);
+            }
+        }
+        self
+    }
+
+    /// Registers a processor of rows.
+    #[must_use]
+    pub fn batch(self, app: &str, op: &str, processor: impl BatchProcessor) -> Self {
+        self.op(app, op, Kind::Batch, Arc::new(PerRow(processor)))
+    }
+
+    /// Registers a processor of chunks.
+    #[must_use]
+    pub fn chunk(self, app: &str, op: &str, processor: impl ChunkProcessor) -> Self {
+        self.op(app, op, Kind::Batch, Arc::new(PerChunk(processor)))
+    }
+
+    /// Registers a processor of slow queries.
+    #[must_use]
+    pub fn slow_query(self, app: &str, op: &str, processor: impl SlowQueryProcessor) -> Self {
+        self.op(app, op, Kind::Query, Arc::new(PerQuery(processor)))
+    }
+
+    /// Sets how the rows of an op run; it must be registered before.
+    #[must_use]
+    pub fn settings(mut self, app: &str, op: &str, kind: Kind, settings: OpSettings) -> Self {
+        for (field, problem) in settings.check() {
+            self.mistake(format!("{app}/{op}: {field}: {problem}"));
+        }
+        match JobKey::new(app, op, kind) {
+            Err(error) => self.mistake(error.to_string()),
+            Ok(key) => match self.ops.get_mut(&key) {
+                Some(op) => op.settings = Arc::new(settings),
+                None => self.mistake(format!(
+                    "settings for {key}, of which no {} processor is registered",
+                    kind.as_str()
+                )),
+            },
+        }
+        self
+    }
+
+    pub(crate) fn op(
+        mut self,
+        app: &str,
+        op: &str,
+        kind: Kind,
+        processor: Arc<dyn ErasedProcessor>,
+    ) -> Self {
+        match JobKey::new(app, op, kind) {
+            Err(error) => self.mistake(error.to_string()),
+            Ok(key) if self.ops.contains_key(&key) => self.mistake(format!(
+                "{} processor already registered for {key}",
+                kind.as_str()
+            )),
+            Ok(key) => {
+                let entry = OpRegistered {
+                    key: key.clone(),
+                    processor,
+                    settings: Arc::default(),
+                };
+                self.ops.insert(key, entry);
+            }
+        }
+        self
+    }
+
+    fn mistake(&mut self, text: String) {
+        self.mistakes.push(Mistake(text));
+    }
+
+    /// Everything that is wrong: double registrations, names that cannot be, processors without
+    /// their app's initializer or of another block type.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = self.mistakes.clone();
+        for (key, op) in &self.ops {
+            let (wants, name) = op.processor.block();
+            match self.initializers.get(&key.app) {
+                None if is_unit(wants) => {}
+                None => mistakes.push(Mistake(format!(
+                    "{key} needs an init block of type {name}, and app {} has no initializer",
+                    key.app
+                ))),
+                Some(initializer) if initializer.block().0 == wants || is_unit(wants) => {}
+                Some(initializer) => mistakes.push(Mistake(format!(
+                    "{key} needs an init block of type {name}, and the initializer of app {} makes {}",
+                    key.app,
+                    initializer.block().1
+                ))),
+            }
+        }
+        mistakes
+    }
+
+    /// Whether a processor is registered for it.
+    #[must_use]
+    pub fn has(&self, key: &JobKey) -> bool {
+        self.ops.contains_key(key)
+    }
+
+    pub(crate) fn ops(&self) -> impl Iterator<Item = &OpRegistered> {
+        self.ops.values()
+    }
+
+    pub(crate) fn settings_of(&self, key: &JobKey) -> Option<Arc<OpSettings>> {
+        self.ops.get(key).map(|op| Arc::clone(&op.settings))
+    }
+
+    pub(crate) fn apps(&self) -> Vec<AppEntry> {
+        let mut apps: BTreeMap<AppName, Option<Arc<dyn ErasedInitializer>>> = BTreeMap::new();
+        for key in self.ops.keys() {
+            apps.entry(key.app.clone())
+                .or_insert_with(|| self.initializers.get(&key.app).cloned());
+        }
+        apps.into_iter().collect()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.ops.keys().map(ToString::to_string)).finish()
+    }
+}

@@ -1,0 +1,169 @@
+//! The boundary to the database: every method is one atomic step as others see it.
+//!
+//! Only this module and those below it open transactions. What crosses the boundary are the
+//! nouns of [`crate::model`]; no driver's type does. Whoever implements [`Backend`] proves it by
+//! the conformance suite in `tests/it/conformance`.
+
+pub mod sqlite;
+mod types;
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{
+    Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo,
+};
+
+pub use types::{
+    Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask,
+    Head, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Recorded,
+    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then,
+};
+
+/// What a step returns.
+pub type Fut<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A handle to a store: cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// let store = rowmill::Store::sqlite(dir.path().join("rowmill.db")).await?;
+/// assert!(store.batch(rowmill::model::BatchId::new()).await?.is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Store(Arc<dyn Backend>);
+
+impl Store {
+    /// Opens a SQLite file, makes it where there is none, and brings an older schema up to date under a lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where the file is newer than this program or not ours;
+    /// [`StoreError::Unavailable`] where it cannot be opened, read or written.
+    pub async fn sqlite(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let options = sqlite::Options::new(path);
+        Ok(Self::new(sqlite::SqliteStore::open(options).await?))
+    }
+
+    /// A store of any make.
+    pub fn new(backend: impl Backend) -> Self {
+        Self(Arc::new(backend))
+    }
+}
+
+impl Deref for Store {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// The steps that a database must be able to make. Dropping a future does not undo its step.
+///
+/// For every step: [`StoreError::Unavailable`] means that nothing is known of it, every other
+/// error that nothing was changed. A change names the state it leaves; where that state is not
+/// found, the answer says so (`Fenced`, `WrongState`) and nothing is changed.
+pub trait Backend: Send + Sync + 'static {
+    /// Registers a worker and takes the lock that is its life, until it leaves or its process ends.
+    fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo>;
+
+    /// Ends a worker that holds no task.
+    fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()>;
+
+    /// Makes ops known; the numbers are in their order.
+    fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>>;
+
+    /// All ops that are known, with their queued work.
+    fn ops(&self) -> Fut<'_, Vec<OpEntry>>;
+
+    /// Stores a batch that fits one transaction; acknowledged when it returns.
+    ///
+    /// The same id or external id again with the same content returns the batch that is there.
+    fn submit(&self, batch: NewBatch, blocks: Vec<Block>, hash: [u8; 32], now: Timestamp) -> Fut<'_, Submitted>;
+
+    /// Stores many slow queries in one transaction: all of them, or none.
+    fn submit_many(&self, queries: Vec<(NewBatch, Block, [u8; 32])>, now: Timestamp) -> Fut<'_, Vec<Submitted>>;
+
+    /// Begins the load of a larger batch, which nobody sees until [`Backend::finish_load`].
+    fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted>;
+
+    /// Stores blocks of a load; ≤ 8 MiB a call keeps every other writer's wait short.
+    fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()>;
+
+    /// Makes a load a batch: acknowledged when it returns.
+    fn finish_load(&self, batch: NewBatch, token: Token, hash: [u8; 32], now: Timestamp) -> Fut<'_, Submitted>;
+
+    /// Removes a load.
+    fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()>;
+
+    /// Releases a held batch; a released one is no error.
+    fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()>;
+
+    /// Asks for an abort and ends every task that is not running.
+    fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()>;
+
+    /// The best ready task of each op; takes no lock.
+    fn heads(&self, ops: Vec<OpId>) -> Fut<'_, Vec<Head>>;
+
+    /// Claims tasks of one op under a token.
+    fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>>;
+
+    /// Records parts of attempts, each under its own token; the answers are in their order.
+    fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>>;
+
+    /// Gives tasks back that were claimed and not begun; their attempt is not counted as a failure.
+    fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()>;
+
+    /// What the store believes this worker runs, and which of it is aborting.
+    fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>>;
+
+    /// Workers that no longer live, found without waiting for anything.
+    fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>>;
+
+    /// Gives a dead worker's tasks back, one loss each.
+    fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver>;
+
+    /// Claims close tasks that are ready.
+    fn claim_close(&self, worker: WorkerNo, token: Token, max: u32, now: Timestamp) -> Fut<'_, Vec<CloseTask>>;
+
+    /// The outcomes of a batch, block after block, from block `from`, about `max_bytes` a call.
+    fn outcomes(&self, id: BatchId, from: i64, max_bytes: usize) -> Fut<'_, Vec<BlockOutcomes>>;
+
+    /// Ends a batch whose output files are published.
+    fn close(&self, worker: WorkerNo, task: CloseRef, files: Vec<OutputFile>, now: Timestamp) -> Fut<'_, Recorded>;
+
+    /// Puts a close task off after a failure that is not the batch's.
+    fn close_later(&self, worker: WorkerNo, task: CloseRef, error: String, due: Timestamp) -> Fut<'_, Recorded>;
+
+    /// Claims ends that are to be told to receivers of these ops.
+    fn claim_notices(&self, worker: WorkerNo, token: Token, ops: Vec<OpId>, now: Timestamp) -> Fut<'_, Vec<Notice>>;
+
+    /// Settles a notice: delivered, or again at `retry`.
+    fn settle_notices(&self, worker: WorkerNo, settled: Vec<(NoticeRef, Option<Timestamp>)>) -> Fut<'_, ()>;
+
+    /// Moves due tasks, expires, sweeps abandoned loads.
+    fn keep(&self, now: Timestamp) -> Fut<'_, Kept>;
+
+    /// One batch as it is seen; `None` where there is none or it is still being loaded.
+    fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>>;
+
+    /// The batch that carries an external id in its app.
+    fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>>;
+
+    /// Rows after a line, in line order, at most a block's worth.
+    fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage>;
+
+    /// Wakes whoever waits for a change of the store.
+    fn signal(&self) -> Signal;
+}

@@ -1,0 +1,252 @@
+//! claim: `queued → running`, under a token.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+use serde_json::value::RawValue;
+
+use super::end;
+use super::errors::corrupt;
+use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, time, unlist, us};
+use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
+use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
+
+pub(super) fn heads(c: &Connection, ops: &[OpId]) -> Result<Vec<Head>, StoreError> {
+    let mut heads = Vec::new();
+    for op in ops {
+        let head = one(c, sql!("heads"), [op.0], |r| {
+            Ok(Head {
+                op: *op,
+                priority: r.get(0)?,
+                age: time(r.get(1)?),
+            })
+        })?;
+        heads.extend(head);
+    }
+    Ok(heads)
+}
+
+struct Ready {
+    batch: BatchId,
+    id: i64,
+    no: i64,
+    rows: u32,
+    pick: Option<Vec<u32>>,
+    attempt: u32,
+    failures: u32,
+    laters: u32,
+    suspect: u32,
+    turn: i64,
+    age: i64,
+    priority: i64,
+    losses: u32,
+}
+
+/// The tasks that the claim would take, without their rows.
+fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreError> {
+    let statement = if ask.oldest {
+        sql!("claim_oldest")
+    } else {
+        sql!("claim_ready")
+    };
+    let found = all(c, statement, params![ask.op.0, limit], |r| {
+        Ok((
+            Ready {
+                batch: batch_id(r.get(0)?),
+                id: r.get(1)?,
+                no: r.get(2)?,
+                rows: r.get(3)?,
+                pick: None,
+                attempt: r.get(5)?,
+                failures: r.get(6)?,
+                laters: r.get(7)?,
+                suspect: r.get(8)?,
+                turn: r.get(9)?,
+                age: r.get(10)?,
+                priority: r.get(11)?,
+                losses: r.get(12)?,
+            },
+            r.get::<_, Option<String>>(4)?,
+        ))
+    })?;
+    found
+        .into_iter()
+        .map(|(task, pick)| {
+            Ok(Ready {
+                pick: unlist(pick)?,
+                ..task
+            })
+        })
+        .collect()
+}
+
+pub(super) fn claim(
+    c: &Connection,
+    ask: &Claim,
+    now: Timestamp,
+) -> Result<Vec<ClaimedTask>, StoreError> {
+    if one(c, sql!("worker_alive"), [ask.worker.0], |_| Ok(()))?.is_none() {
+        return Err(StoreError::Fenced(ask.worker));
+    }
+    let paused = one(c, sql!("op_get"), [ask.op.0], |r| r.get::<_, bool>(3))?;
+    if paused.unwrap_or(true) {
+        return Ok(Vec::new());
+    }
+    let mut limit = ask.max_tasks;
+    if let Some((cap, parallel)) = ask.cap {
+        let running: u32 =
+            one(c, sql!("claim_running"), [ask.op.0], |r| r.get(0))?.unwrap_or(u32::MAX);
+        limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
+    }
+    let mut claimed: Vec<ClaimedTask> = Vec::new();
+    let (mut rows, mut bytes) = (0_u64, 0_usize);
+    let mut batch: Option<Arc<BatchHead>> = None;
+    let mut expired: Option<BatchId> = None;
+    for task in ready(c, ask, limit)? {
+        if rows >= ask.max_rows || bytes >= ask.max_bytes {
+            break;
+        }
+        if expired == Some(task.batch) {
+            continue;
+        }
+        let head = match batch.take().filter(|b| b.id == task.batch) {
+            Some(head) => head,
+            None => Arc::new(batch_head(c, task.batch)?),
+        };
+        if head.expires_at.is_some_and(|at| at <= now) {
+            end::expire(c, task.batch, now)?;
+            expired = Some(task.batch);
+            continue;
+        }
+        let task = take(c, ask, &head, task, now)?;
+        rows += u64::from(task.rows);
+        bytes += task.body.len();
+        claimed.push(task);
+        batch = Some(head);
+    }
+    Ok(claimed)
+}
+
+/// Claims one task; where it is too long, its end stays queued as a task of its own.
+fn take(
+    c: &Connection,
+    ask: &Claim,
+    head: &Arc<BatchHead>,
+    mut task: Ready,
+    now: Timestamp,
+) -> Result<ClaimedTask, StoreError> {
+    if let Some(most) = ask.split_over.filter(|most| *most > 0 && task.rows > *most) {
+        let mut mine = task.pick.take().unwrap_or_else(|| (0..task.rows).collect());
+        let rest = mine.split_off(usize::try_from(most).unwrap_or(usize::MAX));
+        let id = TaskId::split().map_err(|e| StoreError::unavailable("making a task's id", e))?;
+        change(
+            c,
+            sql!("queue_add"),
+            params![
+                key(task.batch),
+                id.0,
+                task.no,
+                0,
+                ask.op.0,
+                TaskState::Queued.code(),
+                task.priority,
+                task.turn,
+                task.age,
+                None::<i64>,
+                rest.len(),
+                list(&rest),
+                task.attempt,
+                task.failures,
+                task.losses,
+                task.laters,
+                task.suspect
+            ],
+        )?;
+        task.rows = most;
+        task.pick = Some(mine);
+    }
+    let attempt = task.attempt + 1;
+    let changed = change(
+        c,
+        sql!("claim_task"),
+        params![
+            key(task.batch),
+            task.id,
+            attempt,
+            ask.token.0,
+            ask.worker.0,
+            us(now),
+            task.rows,
+            list_opt(task.pick.as_deref()),
+            if ask.once { 2 } else { 0 }
+        ],
+    )?;
+    if changed != 1 {
+        return Err(corrupt("a ready task was not queued"));
+    }
+    let (first_line, lines, body) = one(
+        c,
+        sql!("claim_block"),
+        params![key(task.batch), task.no],
+        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+    )?
+    .ok_or_else(|| corrupt(format!("block {} of batch {} is gone", task.no, task.batch)))?;
+    Ok(ClaimedTask {
+        batch: Arc::clone(head),
+        claim: ClaimRef {
+            batch: task.batch,
+            task: TaskId(task.id),
+            no: task.no,
+            attempt,
+            token: ask.token,
+        },
+        failures: task.failures,
+        laters: task.laters,
+        suspect: task.suspect > 0 || ask.once,
+        first_line,
+        lines: unlist(lines)?,
+        body,
+        pick: task.pick,
+        rows: task.rows,
+    })
+}
+
+/// Reads a stored name back.
+pub(super) fn job_key(app: &str, op: &str, kind: i64) -> Result<JobKey, StoreError> {
+    let bad = |e: crate::model::IdError| corrupt(e.to_string());
+    Ok(JobKey {
+        app: app.parse::<AppName>().map_err(bad)?,
+        op: op.parse::<OpName>().map_err(bad)?,
+        kind: Kind::from_code(kind).ok_or_else(|| corrupt(format!("kind {kind}")))?,
+    })
+}
+
+pub(super) fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
+    RawValue::from_string(json).map_err(|e| corrupt(format!("a stored JSON text: {e}")))
+}
+
+fn batch_head(c: &Connection, id: BatchId) -> Result<BatchHead, StoreError> {
+    let found = one(c, sql!("claim_batch"), [key(id)], |r| {
+        Ok((
+            r.get::<_, String>(0)?,
+            r.get::<_, [u8; 16]>(1)?,
+            r.get::<_, u32>(2)?,
+            r.get::<_, Option<i64>>(3)?,
+            (
+                r.get::<_, String>(4)?,
+                r.get::<_, String>(5)?,
+                r.get::<_, i64>(6)?,
+            ),
+        ))
+    })?;
+    let (context, root, generation, expires_at, (app, op, kind)) =
+        found.ok_or_else(|| corrupt(format!("batch {id} has tasks and is gone")))?;
+    Ok(BatchHead {
+        id,
+        key: job_key(&app, &op, kind)?,
+        context: raw(context)?,
+        root: batch_id(root),
+        generation,
+        expires_at: expires_at.map(time),
+    })
+}

@@ -1,0 +1,30 @@
+//! SQLite's errors in the store's words.
+
+use crate::store::StoreError;
+
+/// An error of the database while doing `what`.
+pub(super) fn sqlite_error(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |error| {
+        use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, DiskFull, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(NotADatabase) => StoreError::Unusable(
+                "the file is not a SQLite database; name another one with --database".to_owned(),
+            ),
+            Some(DatabaseCorrupt | ConstraintViolation) => {
+                StoreError::Corrupt(format!("{what}: {error}"))
+            }
+            Some(DiskFull) => StoreError::unavailable(format!("{what}: the disk is full"), error),
+            _ => StoreError::unavailable(what, error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        sqlite_error("a statement failed")(error)
+    }
+}
+
+pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt(what.into())
+}

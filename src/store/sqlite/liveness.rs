@@ -1,0 +1,362 @@
+//! Who lives, and what becomes of a dead worker's tasks.
+//!
+//! A worker's life is a lock on a file of its own, taken before its record is made: whoever gets
+//! that lock knows that the worker is dead. It falls with the process, however that ends.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::end;
+use super::record::{Task, requeue, stop_if_stopped};
+use super::sql::{all, batch_id, change, key, list, one, sql, unlist, us};
+use super::submit::guard;
+use crate::model::{
+    EndedAs, Message, OutcomeStatus, RowOutcome, TaskId, Timestamp, Token, WorkerNo, codes,
+    encode_outcome,
+};
+use crate::store::{Again, ClaimRef, NewWorker, Running, StoreError, TakenOver};
+
+/// A lock that lives as long as its worker.
+pub(super) struct Life {
+    pub(super) name: String,
+    file: File,
+}
+
+impl Life {
+    pub(super) fn begin(dir: &Path) -> Result<Self, StoreError> {
+        let name = format!("{}.lock", Uuid::now_v7().simple());
+        let path = dir.join(&name);
+        let failed = |e| StoreError::unavailable(format!("locking {}", path.display()), e);
+        let file = File::create(&path).map_err(failed)?;
+        file.try_lock().map_err(|e| match e {
+            TryLockError::Error(e) => failed(e),
+            TryLockError::WouldBlock => failed(std::io::ErrorKind::WouldBlock.into()),
+        })?;
+        Ok(Self { name, file })
+    }
+
+    pub(super) fn end(self, dir: &Path) {
+        // The record says that the worker has ended; the file is only litter now.
+        drop(std::fs::remove_file(dir.join(&self.name)));
+        drop(self.file);
+    }
+}
+
+pub(super) fn enter(
+    c: &Connection,
+    lock: &str,
+    worker: &NewWorker,
+    now: Timestamp,
+) -> Result<WorkerNo, StoreError> {
+    one(
+        c,
+        sql!("worker_enter"),
+        params![lock, worker.host, worker.pid, worker.version, us(now)],
+        |r| Ok(WorkerNo(r.get(0)?)),
+    )?
+    .ok_or_else(|| super::errors::corrupt("a worker that entered has no number"))
+}
+
+/// Workers whose lock can be had; `lives` are those of this process.
+pub(super) fn dead(c: &Connection, dir: &Path) -> Result<Vec<WorkerNo>, StoreError> {
+    let workers = all(c, sql!("worker_list"), [], |r| {
+        Ok((WorkerNo(r.get(0)?), r.get::<_, String>(1)?))
+    })?;
+    let mut dead = Vec::new();
+    for (no, lock) in workers {
+        if is_dead(&dir.join(lock))? {
+            dead.push(no);
+        }
+    }
+    Ok(dead)
+}
+
+fn is_dead(path: &Path) -> Result<bool, StoreError> {
+    let failed = |e| StoreError::unavailable(format!("looking at {}", path.display()), e);
+    match File::open(path) {
+        // The lock is taken before the record is made, and the file goes after the record has ended.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(failed(e)),
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        },
+    }
+}
+
+pub(super) fn leave(c: &Connection, worker: WorkerNo, now: Timestamp) -> Result<bool, StoreError> {
+    Ok(change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 1)
+}
+
+pub(super) fn beat(c: &Connection, worker: WorkerNo) -> Result<Vec<Running>, StoreError> {
+    all(c, sql!("beat"), [worker.0], |r| {
+        Ok(Running {
+            claim: ClaimRef {
+                batch: batch_id(r.get(0)?),
+                task: TaskId(r.get(1)?),
+                no: r.get(2)?,
+                attempt: r.get(3)?,
+                token: Token(r.get(4)?),
+            },
+            close: r.get::<_, i64>(5)? == 1,
+            aborting: r.get::<_, Option<i64>>(6)?.is_some(),
+        })
+    })
+}
+
+struct Lost {
+    claim: ClaimRef,
+    close: bool,
+    task: Task,
+    failures: u32,
+    laters: u32,
+    row_now: Option<u32>,
+}
+
+/// Ends a dead worker and gives its tasks back under their tokens, one loss each.
+pub(super) fn take_over(
+    c: &Connection,
+    worker: WorkerNo,
+    now: Timestamp,
+) -> Result<TakenOver, StoreError> {
+    let mut done = TakenOver::default();
+    if !leave(c, worker, now)? {
+        return Ok(done);
+    }
+    let lost = all(c, sql!("take_over_tasks"), [worker.0], |r| {
+        Ok(Lost {
+            claim: ClaimRef {
+                batch: batch_id(r.get(0)?),
+                task: TaskId(r.get(1)?),
+                no: r.get(2)?,
+                attempt: r.get(10)?,
+                token: Token(r.get(11)?),
+            },
+            close: r.get::<_, i64>(3)? == 1,
+            task: Task {
+                no: r.get(2)?,
+                op: r.get(4)?,
+                priority: r.get(5)?,
+                turn: r.get(6)?,
+                age: r.get(7)?,
+                rows: r.get(8)?,
+                pick: r.get(9)?,
+                attempt: r.get(10)?,
+                losses: r.get(13)?,
+                suspect: r.get(15)?,
+                started_at: r.get(17)?,
+            },
+            failures: r.get(12)?,
+            laters: r.get(14)?,
+            row_now: r.get(16)?,
+        })
+    })?;
+    for lost in &lost {
+        done.tasks += 1;
+        if lost.close {
+            change(
+                c,
+                sql!("take_over_close"),
+                params![key(lost.claim.batch), worker.0],
+            )?;
+        } else {
+            done.lost_rows += take_back(c, worker, lost, now)?;
+        }
+    }
+    change(c, sql!("take_over_notices"), [worker.0])?;
+    Ok(done)
+}
+
+/// Gives one lost task back; returns how many of its rows failed for good.
+fn take_back(
+    c: &Connection,
+    worker: WorkerNo,
+    lost: &Lost,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let (claim, task) = (&lost.claim, &lost.task);
+    let mut left = open_rows(c, claim, task)?;
+    let batch = guard(c, claim.batch)?.ok_or(StoreError::NotFound(claim.batch))?;
+    if batch.abort_at.is_some() {
+        let outcome = RowOutcome::of(
+            OutcomeStatus::Aborted,
+            Message::own(codes::INTERRUPTED, "was running when the batch was aborted; may still take effect"),
+        );
+        end_part(c, worker, lost, &left, Some(&outcome), EndedAs::Aborted, now)?;
+        remove(c, worker, claim)?;
+        end::settle(c, claim.batch, now)?;
+        return Ok(0);
+    }
+    let max_lost: u32 = one(c, sql!("op_max_lost"), [task.op], |r| r.get(0))?.unwrap_or(3);
+    let losses = task.losses + 1;
+    // Only a row that is known to have started is to blame.
+    let culprit = lost
+        .row_now
+        .filter(|row| left.contains(row))
+        .or_else(|| left.first().copied().filter(|_| left.len() == 1 && max_lost <= 1));
+    let mut failed = 0;
+    match culprit {
+        Some(row) if task.suspect == 2 || losses >= max_lost => {
+            let outcome = RowOutcome::of(
+                OutcomeStatus::Failed,
+                Message::own(
+                    codes::WORKER_LOST,
+                    "its worker died while it was running; may have taken effect",
+                ),
+            );
+            left.retain(|o| *o != row);
+            end_part(c, worker, lost, &[row], Some(&outcome), EndedAs::Lost, now)?;
+            failed = 1;
+        }
+        Some(row) if left.len() > 1 => {
+            left.retain(|o| *o != row);
+            end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
+            let alone = Again {
+                ordinals: vec![row],
+                due_at: None,
+                failures: lost.failures,
+                laters: lost.laters,
+                suspect: true,
+            };
+            let source = Task {
+                pick: None,
+                losses,
+                ..*task
+            };
+            requeue(c, claim, &source, &alone, now)?;
+        }
+        _ => {
+            end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
+            let blamed = culprit.is_some() || task.suspect == 0;
+            let losses = if blamed { losses } else { task.losses };
+            put_back(c, worker, lost, &left, losses, true)?;
+            stop_if_stopped(c, claim.batch, now)?;
+            return Ok(0);
+        }
+    }
+    if left.is_empty() {
+        remove(c, worker, claim)?;
+    } else {
+        // The others had no part in it.
+        put_back(c, worker, lost, &left, 0, false)?;
+    }
+    end::settle(c, claim.batch, now)?;
+    stop_if_stopped(c, claim.batch, now)?;
+    Ok(failed)
+}
+
+/// The rows of a task that have no outcome in its attempt.
+fn open_rows(c: &Connection, claim: &ClaimRef, task: &Task) -> Result<Vec<u32>, StoreError> {
+    let parts = all(
+        c,
+        sql!("take_over_done"),
+        params![key(claim.batch), task.no, claim.task.0, task.attempt],
+        |r| Ok((r.get::<_, Option<String>>(0)?, r.get::<_, String>(1)?)),
+    )?;
+    let mut done: BTreeSet<u32> = BTreeSet::new();
+    for (ordinals, body) in parts {
+        match unlist(ordinals)? {
+            Some(ordinals) => done.extend(ordinals),
+            None => {
+                done.extend((0..).take(memchr::memchr_iter(b'\n', body.as_bytes()).count()));
+            }
+        }
+    }
+    let mut left = task.ordinals()?;
+    left.retain(|o| !done.contains(o));
+    Ok(left)
+}
+
+/// Writes the part that ends a lost attempt, with the same outcome for each of `rows`.
+fn end_part(
+    c: &Connection,
+    worker: WorkerNo,
+    lost: &Lost,
+    rows: &[u32],
+    outcome: Option<&RowOutcome>,
+    how: EndedAs,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (claim, task) = (&lost.claim, &lost.task);
+    let part: i64 = one(
+        c,
+        sql!("take_over_part"),
+        params![key(claim.batch), task.no, claim.task.0, task.attempt],
+        |r| r.get(0),
+    )?
+    .unwrap_or(0);
+    let mut body = String::new();
+    if let Some(outcome) = outcome {
+        for _ in rows {
+            encode_outcome(&mut body, outcome);
+        }
+    }
+    let failed = if how == EndedAs::Lost { rows.len() } else { 0 };
+    let ended = if how == EndedAs::Aborted { rows.len() } else { 0 };
+    change(
+        c,
+        sql!("record_part"),
+        params![
+            key(claim.batch),
+            task.no,
+            claim.task.0,
+            task.attempt,
+            part,
+            worker.0,
+            claim.token.0,
+            task.started_at,
+            us(now),
+            how.code(),
+            0,
+            failed,
+            ended,
+            false,
+            list(rows),
+            (ended > 0).then_some("[]"),
+            body
+        ],
+    )?;
+    Ok(())
+}
+
+fn put_back(
+    c: &Connection,
+    worker: WorkerNo,
+    lost: &Lost,
+    rows: &[u32],
+    losses: u32,
+    suspect: bool,
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return remove(c, worker, &lost.claim);
+    }
+    change(
+        c,
+        sql!("take_over_requeue"),
+        params![
+            key(lost.claim.batch),
+            lost.claim.task.0,
+            lost.claim.token.0,
+            worker.0,
+            rows.len(),
+            list(rows),
+            losses,
+            suspect
+        ],
+    )?;
+    Ok(())
+}
+
+fn remove(c: &Connection, worker: WorkerNo, claim: &ClaimRef) -> Result<(), StoreError> {
+    change(
+        c,
+        sql!("record_end"),
+        params![key(claim.batch), claim.task.0, claim.token.0, worker.0],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,373 @@
+//! The store in one SQLite file: WAL, `synchronous = FULL`, one writer with group commit, readers beside it.
+
+mod checkpoint;
+mod claim;
+mod close;
+mod end;
+mod errors;
+mod keep;
+mod liveness;
+mod open;
+mod read;
+mod readers;
+mod record;
+mod sql;
+mod submit;
+mod watch;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt;
+use rusqlite::Connection;
+
+use super::{
+    Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
+    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Recorded, RowsPage,
+    Running, Signal, StoreError, Submitted, TakenOver, Then,
+};
+use crate::model::{
+    Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo,
+};
+use liveness::Life;
+use readers::Readers;
+use watch::Waker;
+use writer::{Durability, Turnstile, Writer};
+
+pub use open::{Options, Schema};
+
+/// The store in one SQLite file.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    waker: Arc<Waker>,
+    workers_dir: PathBuf,
+    /// The locks of the workers of this process.
+    lives: Arc<Mutex<HashMap<WorkerNo, Life>>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it where there is none, and brings an older schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where the file is newer than this program or not ours;
+    /// [`StoreError::Unavailable`] where it cannot be opened, read or written.
+    pub async fn open(options: Options) -> Result<Self, StoreError> {
+        tokio::task::spawn_blocking(move || Self::open_now(&options))
+            .await
+            .map_err(|e| StoreError::unavailable("opening the database", e))?
+    }
+
+    fn open_now(options: &Options) -> Result<Self, StoreError> {
+        let started = |e| StoreError::unavailable("starting a thread", e);
+        let connection = open::prepare(options)?;
+        let waker = Waker::new();
+        watch::start(open::connect(&options.path, false)?, &waker).map_err(started)?;
+        checkpoint::start(open::connect(&options.path, true)?, &options.path, &waker)
+            .map_err(started)?;
+        let workers_dir = options.workers_dir();
+        let turnstile = Turnstile::open(&workers_dir)
+            .map_err(|e| StoreError::unavailable("opening the turnstile", e))?;
+        Ok(Self {
+            writer: Writer::start(connection, turnstile, Arc::clone(&waker)).map_err(started)?,
+            readers: Readers::new(options.path.clone()),
+            waker,
+            workers_dir,
+            lives: Arc::default(),
+        })
+    }
+
+    /// What the file's schema has and what is still to be applied; changes nothing.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn schema(options: &Options) -> Result<Schema, StoreError> {
+        if !options.path.exists() {
+            let mut empty = Connection::open_in_memory()?;
+            return open::schema(&mut empty, &options.path);
+        }
+        let mut connection = open::connect(&options.path, false)?;
+        open::schema(&mut connection, &options.path)
+    }
+
+    /// A step that must survive a power failure.
+    fn write<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Fut<'_, T> {
+        self.writer.step(Durability::Disk, step).boxed()
+    }
+
+    /// A step that must survive the death of processes.
+    fn write_soft<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Fut<'_, T> {
+        self.writer.step(Durability::Process, step).boxed()
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Fut<'_, T> {
+        self.readers.read(step).boxed()
+    }
+
+    fn lives(&self) -> std::sync::MutexGuard<'_, HashMap<WorkerNo, Life>> {
+        self.lives
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Backend for SqliteStore {
+    fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
+        async move {
+            let life = Life::begin(&self.workers_dir)?;
+            let lock = life.name.clone();
+            let no = self
+                .write(move |c| liveness::enter(c, &lock, &worker, now))
+                .await?;
+            self.lives().insert(no, life);
+            Ok(no)
+        }
+        .boxed()
+    }
+
+    fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()> {
+        async move {
+            self.write_soft(move |c| liveness::leave(c, worker, now))
+                .await?;
+            let life = self.lives().remove(&worker);
+            if let Some(life) = life {
+                life.end(&self.workers_dir);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
+        self.write(move |c| submit::register_ops(c, &ops, now))
+    }
+
+    fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
+        self.read(read::ops)
+    }
+
+    fn submit(
+        &self,
+        batch: NewBatch,
+        blocks: Vec<Block>,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Fut<'_, Submitted> {
+        self.write(move |c| submit::submit(c, &batch, &blocks, hash, now))
+    }
+
+    fn submit_many(
+        &self,
+        queries: Vec<(NewBatch, Block, [u8; 32])>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<Submitted>> {
+        self.write(move |c| {
+            queries
+                .iter()
+                .map(|(query, block, hash)| {
+                    submit::submit(c, query, std::slice::from_ref(block), *hash, now)
+                })
+                .collect()
+        })
+    }
+
+    fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted> {
+        self.write_soft(move |c| submit::begin_load(c, &batch, token, now))
+    }
+
+    fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()> {
+        // Nothing is acknowledged before `finish_load`, which brings all of it to the disk.
+        self.write_soft(move |c| submit::load(c, &piece, now))
+    }
+
+    fn finish_load(
+        &self,
+        batch: NewBatch,
+        token: Token,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Fut<'_, Submitted> {
+        self.write(move |c| submit::finish_load(c, &batch, token, hash, now))
+    }
+
+    fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
+        self.write_soft(move |c| submit::discard(c, id, token.0).map(|_| ()))
+    }
+
+    fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
+        self.write(move |c| submit::release(c, id, &by, now))
+    }
+
+    fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
+        self.write(move |c| end::abort(c, id, &by, now))
+    }
+
+    fn heads(&self, ops: Vec<OpId>) -> Fut<'_, Vec<Head>> {
+        self.read(move |c| claim::heads(c, &ops))
+    }
+
+    fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {
+        if ask.once {
+            self.write(move |c| claim::claim(c, &ask, now))
+        } else {
+            self.write_soft(move |c| claim::claim(c, &ask, now))
+        }
+    }
+
+    fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
+        // A row that is about to start, and nothing else, is who runs what.
+        let soft = parts.iter().all(|p| {
+            p.body.is_empty()
+                && p.again.is_empty()
+                && matches!(p.then, Then::GoesOn { once: false, .. })
+        });
+        if soft {
+            self.write_soft(move |c| record::record(c, worker, &parts, now))
+        } else {
+            self.write(move |c| record::record(c, worker, &parts, now))
+        }
+    }
+
+    fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()> {
+        self.write(move |c| record::give_back(c, worker, &tasks, now))
+    }
+
+    fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {
+        self.read(move |c| liveness::beat(c, worker))
+    }
+
+    fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>> {
+        let dir = self.workers_dir.clone();
+        self.read(move |c| liveness::dead(c, &dir))
+    }
+
+    fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver> {
+        self.write(move |c| liveness::take_over(c, dead, now))
+    }
+
+    fn claim_close(
+        &self,
+        worker: WorkerNo,
+        token: Token,
+        max: u32,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<CloseTask>> {
+        async move {
+            let ready = self
+                .read(|c| sql::one(c, sql::sql!("close_ready"), [1], |_| Ok(())))
+                .await?;
+            if ready.is_none() {
+                return Ok(Vec::new());
+            }
+            self.write_soft(move |c| close::claim_close(c, worker, token, max, now))
+                .await
+        }
+        .boxed()
+    }
+
+    fn outcomes(&self, id: BatchId, from: i64, max_bytes: usize) -> Fut<'_, Vec<BlockOutcomes>> {
+        self.read(move |c| close::outcomes(c, id, from, max_bytes))
+    }
+
+    fn close(
+        &self,
+        worker: WorkerNo,
+        task: CloseRef,
+        files: Vec<OutputFile>,
+        now: Timestamp,
+    ) -> Fut<'_, Recorded> {
+        self.write(move |c| close::close(c, worker, task, &files, now))
+    }
+
+    fn close_later(
+        &self,
+        worker: WorkerNo,
+        task: CloseRef,
+        error: String,
+        due: Timestamp,
+    ) -> Fut<'_, Recorded> {
+        self.write(move |c| close::close_later(c, worker, task, &error, due))
+    }
+
+    fn claim_notices(
+        &self,
+        worker: WorkerNo,
+        token: Token,
+        ops: Vec<OpId>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<Notice>> {
+        async move {
+            let looked = ops.clone();
+            let ready = self
+                .read(move |c| {
+                    for op in &looked {
+                        let params = rusqlite::params![op.0, sql::us(now)];
+                        if sql::one(c, sql::sql!("notice_ready"), params, |_| Ok(()))?.is_some() {
+                            return Ok(true);
+                        }
+                    }
+                    Ok(false)
+                })
+                .await?;
+            if !ready {
+                return Ok(Vec::new());
+            }
+            self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now))
+                .await
+        }
+        .boxed()
+    }
+
+    fn settle_notices(
+        &self,
+        worker: WorkerNo,
+        settled: Vec<(NoticeRef, Option<Timestamp>)>,
+    ) -> Fut<'_, ()> {
+        self.write_soft(move |c| close::settle_notices(c, worker, &settled))
+    }
+
+    fn keep(&self, now: Timestamp) -> Fut<'_, Kept> {
+        async move {
+            let (due, next_due) = self.read(move |c| keep::is_due(c, now)).await?;
+            if !due {
+                return Ok(Kept {
+                    next_due,
+                    ..Kept::default()
+                });
+            }
+            self.write(move |c| keep::keep(c, now)).await
+        }
+        .boxed()
+    }
+
+    fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>> {
+        self.read(move |c| read::batch(c, id))
+    }
+
+    fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {
+        self.read(move |c| {
+            sql::one(c, sql::sql!("external_find"), [app, external_id], |r| {
+                Ok(sql::batch_id(r.get(0)?))
+            })
+        })
+    }
+
+    fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage> {
+        self.read(move |c| read::rows_after(c, id, after))
+    }
+
+    fn signal(&self) -> Signal {
+        self.waker.signal()
+    }
+}

@@ -1,0 +1,239 @@
+//! Opening the file: settings, whose it is, the schema.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::errors::sqlite_error;
+use crate::store::StoreError;
+
+mod migrations {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// "rowm": says in the file's header whose it is.
+const APPLICATION_ID: i64 = 0x726F_776D;
+/// Waiting for a lock; beyond it the file is reported as unavailable.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Where the database is and how it is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(super) path: PathBuf,
+    pub(super) migrate: bool,
+}
+
+impl Options {
+    /// A file that is made where there is none.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            migrate: true,
+        }
+    }
+
+    /// Refuses an older schema instead of bringing it up to date.
+    #[must_use]
+    pub fn migrate_by_hand(mut self) -> Self {
+        self.migrate = false;
+        self
+    }
+
+    /// The folder with the workers' locks, beside the database.
+    pub(super) fn workers_dir(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-workers");
+        name.into()
+    }
+}
+
+/// Migrations that a file has and that this program knows.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    /// Names of those that were applied, oldest first.
+    pub applied: Vec<String>,
+    /// Names of those that are still to be applied.
+    pub pending: Vec<String>,
+}
+
+pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if write {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::unavailable(format!("opening {}", path.display()), e))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection
+        .busy_timeout(BUSY)
+        .and_then(|()| {
+            connection.execute_batch("pragma cache_size = -16384; pragma temp_store = memory;")
+        })
+        .map_err(sqlite_error("setting up a connection"))?;
+    if !write {
+        connection
+            .execute_batch("pragma query_only = on")
+            .map_err(sqlite_error("setting up a reader"))?;
+    }
+    Ok(connection)
+}
+
+/// Opens the writing connection and brings the schema up to date, alone among processes.
+pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
+    let path = &options.path;
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty())
+        && !parent.is_dir()
+    {
+        return Err(StoreError::unavailable(
+            format!("opening {}", path.display()),
+            "its folder does not exist; make it, or name another file with --database",
+        ));
+    }
+    refuse_network_file_system(path)?;
+    let dir = options.workers_dir();
+    std::fs::create_dir_all(&dir)
+        .map_err(|e| StoreError::unavailable(format!("making {}", dir.display()), e))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("migrate"))
+        .map_err(|e| StoreError::unavailable(format!("opening the lock in {}", dir.display()), e))?;
+    lock.lock()
+        .map_err(|e| StoreError::unavailable("waiting for another process's migration", e))?;
+
+    let mut connection = connect(path, true)?;
+    whose(&connection, path)?;
+    let mode: String = connection
+        .query_row("pragma journal_mode = wal", [], |r| r.get(0))
+        .map_err(sqlite_error("switching to WAL"))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(StoreError::Unusable(format!(
+            "{} cannot be kept in WAL mode (it is in {mode}); is its file system a local one?",
+            path.display()
+        )));
+    }
+    connection
+        .execute_batch(
+            "pragma synchronous = full; pragma wal_autocheckpoint = 0; pragma journal_size_limit = 67108864;
+             pragma foreign_keys = off;",
+        )
+        .map_err(sqlite_error("setting up the writer"))?;
+    let schema = schema(&mut connection, path)?;
+    if !schema.pending.is_empty() {
+        if !options.migrate && !schema.applied.is_empty() {
+            return Err(StoreError::Unusable(format!(
+                "{} has an older schema and migrate = \"manual\"; run `rowmill migrate`",
+                path.display()
+            )));
+        }
+        migrations::migrations::runner()
+            .run(&mut connection)
+            .map_err(|e| StoreError::unavailable("bringing the schema up to date", e))?;
+    }
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .map_err(sqlite_error("marking the database"))?;
+    Ok(connection)
+}
+
+/// Refuses a file that another program made.
+fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let id: i64 = connection
+        .query_row("pragma application_id", [], |r| r.get(0))
+        .map_err(sqlite_error("reading the file's header"))?;
+    let tables: i64 = connection
+        .query_row("select count(*) from sqlite_schema", [], |r| r.get(0))
+        .map_err(sqlite_error("reading the schema"))?;
+    let ours: i64 = connection
+        .query_row(
+            "select count(*) from sqlite_schema where name in ('refinery_schema_history', 'batches')",
+            [],
+            |r| r.get(0),
+        )
+        .map_err(sqlite_error("reading the schema"))?;
+    if id == APPLICATION_ID || tables == 0 || ours > 0 && id == 0 {
+        Ok(())
+    } else {
+        Err(StoreError::Unusable(format!(
+            "{} is a database of another program; name another file with --database",
+            path.display()
+        )))
+    }
+}
+
+/// What the file has, compared with what this program knows.
+pub(super) fn schema(connection: &mut Connection, path: &Path) -> Result<Schema, StoreError> {
+    let known = migrations::migrations::runner();
+    let known = known.get_migrations();
+    let newest = known.iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
+    let has_history: bool = connection
+        .query_row(
+            "select exists (select 1 from sqlite_schema where name = 'refinery_schema_history')",
+            [],
+            |r| r.get(0),
+        )
+        .map_err(sqlite_error("reading the schema"))?;
+    let mut applied: Vec<(i64, String)> = Vec::new();
+    if has_history {
+        let mut statement = connection
+            .prepare("select version, name from refinery_schema_history order by version")
+            .map_err(sqlite_error("reading the schema's history"))?;
+        let found = statement
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+            .map_err(sqlite_error("reading the schema's history"))?;
+        for entry in found {
+            applied.push(entry.map_err(sqlite_error("reading the schema's history"))?);
+        }
+    }
+    if let Some((version, name)) = applied.iter().find(|(v, _)| *v > newest) {
+        return Err(StoreError::Unusable(format!(
+            "{} has schema {version} ({name}), newer than this program's {newest}; use a newer rowmill",
+            path.display()
+        )));
+    }
+    let pending = known
+        .iter()
+        .filter(|m| !applied.iter().any(|(v, _)| *v == i64::from(m.version())))
+        .map(|m| m.name().to_owned())
+        .collect();
+    Ok(Schema {
+        applied: applied.into_iter().map(|(_, name)| name).collect(),
+        pending,
+    })
+}
+
+/// WAL needs memory that all processes share, which a network file system does not give.
+fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let Ok(name) = std::ffi::CString::new(dir.as_os_str().as_bytes()) else {
+            return Ok(());
+        };
+        let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: `name` ends in NUL and `info` has room for what is written.
+        let answered = unsafe { libc::statfs(name.as_ptr(), info.as_mut_ptr()) } == 0;
+        if answered {
+            // SAFETY: statfs returned 0, so it filled `info`.
+            let kind = unsafe { info.assume_init() }.f_type;
+            // NFS, SMB, CIFS, SMB2, AFS, Ceph, 9p: statfs(2)'s table of magic numbers.
+            const NETWORK: [i64; 7] = [
+                0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x5346_414F, 0x00C3_6400, 0x0102_1997,
+            ];
+            if NETWORK.contains(&i64::from(kind)) {
+                return Err(StoreError::Unusable(format!(
+                    "{} is on a network file system, where SQLite cannot share it safely; put it on a local disk",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The statements, one file each, and how their values are written.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use rusqlite::{CachedStatement, Connection, Row};
+use uuid::Uuid;
+
+use super::errors::corrupt;
+use crate::model::BatchId;
+use crate::store::StoreError;
+
+/// The text of `sql/sqlite/NAME.sql`.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sqlite/", $name, ".sql"))
+    };
+}
+pub(super) use sql;
+
+/// Runs a statement that changes something; returns how many records it changed.
+pub(super) fn change(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<usize, StoreError> {
+    Ok(connection.prepare_cached(sql)?.execute(params)?)
+}
+
+/// Reads the first record of a statement, if there is one.
+pub(super) fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    Ok(match rows.next()? {
+        Some(row) => Some(read(row)?),
+        None => None,
+    })
+}
+
+/// Reads all records of a statement.
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement: CachedStatement<'_> = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params, read)?;
+    rows.collect::<Result<_, _>>().map_err(StoreError::from)
+}
+
+/// Microseconds since 1970.
+pub(super) fn us(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+pub(super) fn us_opt(at: Option<Timestamp>) -> Option<i64> {
+    at.map(us)
+}
+
+pub(super) fn time(us: i64) -> Timestamp {
+    // Only what `us` wrote is read; out of range can only be damage, and the epoch shows it.
+    Timestamp::from_microsecond(us).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+pub(super) fn key(id: BatchId) -> [u8; 16] {
+    *id.0.as_bytes()
+}
+
+pub(super) fn batch_id(bytes: [u8; 16]) -> BatchId {
+    BatchId(Uuid::from_bytes(bytes))
+}
+
+/// A list of ordinals or lines as JSON.
+pub(super) fn list(ordinals: &[u32]) -> String {
+    let mut text = String::with_capacity(ordinals.len() * 5 + 2);
+    text.push('[');
+    for (i, ordinal) in ordinals.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        let _ = write!(text, "{ordinal}");
+    }
+    text.push(']');
+    text
+}
+
+pub(super) fn list_opt(ordinals: Option<&[u32]>) -> Option<String> {
+    ordinals.map(list)
+}
+
+pub(super) fn unlist(text: Option<String>) -> Result<Option<Vec<u32>>, StoreError> {
+    text.map(|t| serde_json::from_str(&t).map_err(|e| corrupt(format!("a list of rows: {e}"))))
+        .transpose()
+}

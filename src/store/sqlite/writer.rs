@@ -1,0 +1,217 @@
+//! The one thread of a process that writes: whatever waits is committed together.
+//!
+//! Each step runs in a savepoint of its own, so that its error is its own. Between two commits the
+//! file is let go of, in turn with other processes ([`Turnstile`]).
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::errors::sqlite_error;
+use super::watch::Waker;
+use crate::store::StoreError;
+
+/// Whether a commit must be on the disk before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// It must survive a power failure: everything that is acknowledged to someone.
+    Disk,
+    /// It must survive the death of any process: who runs what. A power failure ends every worker,
+    /// and a claim that was lost with them is a claim that nobody holds.
+    Process,
+}
+
+type Step = Box<dyn FnOnce(&Connection) -> Ending + Send>;
+type Ending = Box<dyn FnOnce(Option<StoreError>) + Send>;
+
+struct Job {
+    step: Step,
+    durability: Durability,
+}
+
+/// Sends steps to the writer's thread.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Steps that share a commit at most; more only lengthen the first one's wait.
+const GROUP: usize = 256;
+/// Steps that may wait; a sender beyond that waits itself.
+const WAITING: usize = 1024;
+
+impl Writer {
+    /// Starts the thread; it ends when the last sender is gone.
+    pub(super) fn start(
+        mut connection: Connection,
+        turnstile: Turnstile,
+        waker: Arc<Waker>,
+    ) -> std::io::Result<Self> {
+        let (jobs, mut inbox) = mpsc::channel::<Job>(WAITING);
+        std::thread::Builder::new()
+            .name("rowmill-writer".to_owned())
+            .spawn(move || {
+                let mut group = Vec::new();
+                let mut synchronous = Durability::Disk;
+                while let Some(first) = inbox.blocking_recv() {
+                    group.push(first);
+                    while group.len() < GROUP
+                        && let Ok(next) = inbox.try_recv()
+                    {
+                        group.push(next);
+                    }
+                    commit(&mut connection, &turnstile, &mut synchronous, &mut group);
+                    waker.wake();
+                }
+            })?;
+        Ok(Self { jobs })
+    }
+
+    /// Makes a step and waits for its commit.
+    pub(super) async fn step<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let step: Step = Box::new(move |connection| {
+            let outcome = step(connection).or_else(|error| {
+                undo(connection).map_err(sqlite_error("undoing a step"))?;
+                Err(error)
+            });
+            Box::new(move |failure| {
+                let outcome = match failure {
+                    Some(failure) => Err(failure),
+                    None => outcome,
+                };
+                // A caller that is gone does not want the answer.
+                drop(reply.send(outcome));
+            })
+        });
+        let closed = || StoreError::unavailable("the writer has ended", "no thread");
+        self.jobs
+            .send(Job { step, durability })
+            .await
+            .map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+fn commit(
+    connection: &mut Connection,
+    turnstile: &Turnstile,
+    synchronous: &mut Durability,
+    group: &mut Vec<Job>,
+) {
+    let durability = if group.iter().all(|j| j.durability == Durability::Process) {
+        Durability::Process
+    } else {
+        Durability::Disk
+    };
+    let mut endings: Vec<Ending> = Vec::with_capacity(group.len());
+    let result = (|| {
+        let _turn = turnstile.take().map_err(|e| {
+            StoreError::unavailable("waiting for the turn to write the database", e)
+        })?;
+        if *synchronous != durability {
+            let level = match durability {
+                Durability::Disk => "pragma synchronous = full",
+                Durability::Process => "pragma synchronous = normal",
+            };
+            connection.execute_batch(level).map_err(sqlite_error("setting synchronous"))?;
+            *synchronous = durability;
+        }
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(sqlite_error("beginning a transaction"))?;
+        for job in group.drain(..) {
+            // The step's own error rolls back to its savepoint and leaves its neighbours alone.
+            transaction
+                .execute_batch("savepoint step")
+                .map_err(sqlite_error("beginning a step"))?;
+            let ending = run(&transaction, job.step);
+            endings.push(ending);
+            transaction
+                .execute_batch("release step")
+                .map_err(sqlite_error("ending a step"))?;
+        }
+        transaction.commit().map_err(sqlite_error("committing"))
+    })();
+    match result {
+        Ok(()) => {
+            for ending in endings {
+                ending(None);
+            }
+        }
+        Err(failure) => {
+            tracing::error!(error = %failure, steps = endings.len() + group.len(), "nothing was committed");
+            // Those whose step had not run are answered by their dropped sender.
+            group.clear();
+            let text = failure.to_string();
+            for ending in endings {
+                ending(Some(StoreError::unavailable("nothing was committed", text.clone())));
+            }
+        }
+    }
+}
+
+fn run(connection: &Connection, step: Step) -> Ending {
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(connection)));
+    ran.unwrap_or_else(|_| {
+        // Its sender was dropped in the panic; what it wrote must go.
+        drop(undo(connection));
+        Box::new(|_| ())
+    })
+}
+
+/// Rolls the step that is running back to where it began.
+fn undo(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch("rollback to step")
+}
+
+/// Lets processes write in turn.
+///
+/// SQLite's own busy handler is not fair: a process that commits back to back starves the others.
+/// Whoever wants to write takes `next`, then `now`, then lets go of `next`; so the one that
+/// waits for `now` gets it before the one that just had it can stand in line again. Both fall with
+/// their process.
+pub(super) struct Turnstile {
+    next: File,
+    now: File,
+}
+
+impl Turnstile {
+    pub(super) fn open(dir: &Path) -> std::io::Result<Self> {
+        let open = |name: &str| {
+            File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(dir.join(name))
+        };
+        Ok(Self {
+            next: open("turn-next")?,
+            now: open("turn-now")?,
+        })
+    }
+
+    pub(super) fn take(&self) -> std::io::Result<Turn<'_>> {
+        self.next.lock()?;
+        let taken = self.now.lock();
+        self.next.unlock()?;
+        taken?;
+        Ok(Turn(&self.now))
+    }
+}
+
+pub(super) struct Turn<'a>(&'a File);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Where this fails the file is closed at the process's end, which lets go as well.
+        drop(self.0.unlock());
+    }
+}
