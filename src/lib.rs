@@ -1,15 +1,38 @@
-//! rowmill
+//! rowmill is a batch and slow-query job manager.
+//!
+//! An application submits a batch of rows or one slow query. rowmill stores it durably, runs the
+//! application's registered processors over it on any number of workers, keeps every row's outcome,
+//! assembles output files in the order of the input's lines, and answers "is it done?" cheaply.
+//!
+//! How a row travels, one room an arrow: [`ingest`] → [`Client::batch_submit_reader`] →
+//! [`store`] (blocks) → a claim → the engine's work → a [`processor`] → the store's record → when the
+//! last row has ended, [`files`] are assembled → the batch ends → [`Client::batch_done`].
+
 #![warn(missing_docs, unreachable_pub)]
 
+mod client;
 pub mod clock;
 pub mod config;
 pub mod engine;
+mod error;
 pub mod files;
+pub mod ingest;
+mod intake;
+mod manager;
 pub mod model;
 pub mod processor;
 pub mod store;
 
+pub use client::{Client, NewRow};
+pub use error::{Error, ErrorKind, Result};
 pub use files::ObjectStore;
-pub use model::Message;
-pub use processor::*;
+pub use intake::Intake;
+pub use manager::{Builder, JobManager};
+pub use model::{Batch, BatchId, JobKey, Kind, Message, NewBatch, OpSettings, RawJson, Status};
+pub use processor::{
+    BatchProcessor, BoxError, CancelCause, CancelSignal, ChunkCx, ChunkOut, ChunkProcessor, DoneCx,
+    FileWriter, InitBlock, Initializer, InputRow, QueryCx, Registry, RowCx, RowFailure,
+    SlowQueryProcessor,
+};
 pub use store::Store;
+pub use tokio_util::sync::CancellationToken;

@@ -107,8 +107,7 @@ impl Staging for FolderStaging {
                     .map_err(failed("bringing to the disk", &path))?;
                 let handle = path.to_string_lossy().into_owned();
                 let kept: TempPath = open.file.into_temp_path();
-                kept.keep()
-                    .map_err(|e| failed("keeping", &path)(e.error))?;
+                kept.keep().map_err(|e| failed("keeping", &path)(e.error))?;
                 Ok(Staged {
                     handle,
                     size: open.size,
@@ -180,9 +179,7 @@ impl ObjectBackend for Folder {
     fn clear(&self, batch: BatchId) -> Fut<'_, ()> {
         let dir = self.staging(batch);
         blocking(move || match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed("clearing", &dir)(e))
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("clearing", &dir)(e)),
             _ => Ok(()),
         })
         .boxed()

@@ -123,7 +123,10 @@ impl BlockBuilder {
     pub fn push_rejected(&mut self, line: u32, input: &str, message: Message) -> Option<Block> {
         let closed = self.push(line, input);
         let mut outcome = String::new();
-        encode_outcome(&mut outcome, &RowOutcome::of(OutcomeStatus::Failed, message));
+        encode_outcome(
+            &mut outcome,
+            &RowOutcome::of(OutcomeStatus::Failed, message),
+        );
         self.block.rejected.push(RejectedRow {
             ordinal: self.block.rows - 1,
             outcome,
@@ -260,7 +263,10 @@ mod tests {
     fn a_rejected_row_is_in_no_pick() {
         let mut builder = BlockBuilder::new(10, 1000);
         assert_eq!(builder.push(2, "1"), None);
-        assert_eq!(builder.push_rejected(3, "2", Message::new("bad_json", 22)), None);
+        assert_eq!(
+            builder.push_rejected(3, "2", Message::new("bad_json", 22)),
+            None
+        );
         assert_eq!(builder.push(4, "3"), None);
         let block = builder.finish().unwrap();
         assert_eq!(block.pick(), Some(vec![0, 2]));

@@ -110,7 +110,9 @@ impl TaskId {
     /// # Errors
     /// The system's source of randomness cannot be read.
     pub fn split() -> std::io::Result<Self> {
-        Ok(Self((random_bits()? & 0x3fff_ffff_ffff_ffff) | 0x2000_0000_0000_0000))
+        Ok(Self(
+            (random_bits()? & 0x3fff_ffff_ffff_ffff) | 0x2000_0000_0000_0000,
+        ))
     }
 
     /// The id of a batch's close task: the last in the batch's order.
@@ -163,7 +165,9 @@ impl FromStr for AppName {
         let ok = (1..=255).contains(&text.len())
             && text != "."
             && text != ".."
-            && !text.chars().any(|c| c == '/' || c == '\\' || c.is_control());
+            && !text
+                .chars()
+                .any(|c| c == '/' || c == '\\' || c.is_control());
         if ok {
             Ok(Self(text.into()))
         } else {
@@ -210,7 +214,10 @@ impl FromStr for OpName {
         let lower = text.to_ascii_lowercase();
         let tail = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         let ok = (1..=255).contains(&lower.len())
-            && lower.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+            && lower
+                .as_bytes()
+                .first()
+                .is_some_and(u8::is_ascii_alphanumeric)
             && lower.bytes().all(tail)
             && !lower.starts_with("job_");
         if ok {

@@ -19,8 +19,7 @@ pub use outcome::{
 };
 pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duration};
 pub use states::{
-    BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition,
-    states_page,
+    BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition, states_page,
 };
 
 /// A point in time, in UTC. Every time that a store compares is given to it.

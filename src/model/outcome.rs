@@ -248,7 +248,10 @@ pub(super) fn push_one_line(body: &mut String, json: &str) {
     if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
         body.push_str(json);
     } else {
-        body.extend(json.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
+        body.extend(
+            json.chars()
+                .map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }),
+        );
     }
 }
 
@@ -376,6 +379,9 @@ mod tests {
         let mut body = String::new();
         encode_outcome(&mut body, &RowOutcome::success(None));
         assert_eq!(body, "{}\n");
-        assert_eq!(decode_outcome("{}").unwrap().status(), Some(Status::Success));
+        assert_eq!(
+            decode_outcome("{}").unwrap().status(),
+            Some(Status::Success)
+        );
     }
 }

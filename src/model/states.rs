@@ -217,8 +217,16 @@ pub const BATCH_TRANSITIONS: &[Transition<BatchState>] = {
         t(Some(Loading), Queued, "finish_load"),
         t(Some(Wait), Queued, "release"),
         t(Some(Queued), Inprog, "claim"),
-        t(Some(Queued), Success, "release of a batch without runnable rows"),
-        t(Some(Queued), Failed, "release of a batch whose rows were all rejected"),
+        t(
+            Some(Queued),
+            Success,
+            "release of a batch without runnable rows",
+        ),
+        t(
+            Some(Queued),
+            Failed,
+            "release of a batch whose rows were all rejected",
+        ),
         t(Some(Queued), Aborted, "abort"),
         t(Some(Wait), Aborted, "abort"),
         t(Some(Queued), Expired, "expire"),
@@ -259,8 +267,20 @@ pub fn states_page() -> String {
         "# States\n\nDrawn from the tables in `src/model/states.rs`; a test keeps this page equal to them.\n\
          Every write that changes a state names the state that it leaves; a write that matches nothing is fenced.\n",
     );
-    diagram(&mut page, "Batch", BATCH_TRANSITIONS, BatchState::as_str, |s| s.is_final());
-    diagram(&mut page, "Task", TASK_TRANSITIONS, TaskState::as_str, |s| s == TaskState::Ended);
+    diagram(
+        &mut page,
+        "Batch",
+        BATCH_TRANSITIONS,
+        BatchState::as_str,
+        |s| s.is_final(),
+    );
+    diagram(
+        &mut page,
+        "Task",
+        TASK_TRANSITIONS,
+        TaskState::as_str,
+        |s| s == TaskState::Ended,
+    );
     page.push_str(
         "\nA batch is seen as `wait`, `queued`, `inprog`, `success`, `failed`, `aborted` or `expired`; `loading` is \
          seen by nobody.\nA row without an outcome is seen as its task: `queued` for later and queued, `inprog` for \
@@ -329,7 +349,10 @@ mod tests {
     #[test]
     fn every_state_is_reached() {
         for state in BatchState::ALL {
-            assert!(BATCH_TRANSITIONS.iter().any(|c| c.to == *state), "{state:?}");
+            assert!(
+                BATCH_TRANSITIONS.iter().any(|c| c.to == *state),
+                "{state:?}"
+            );
         }
         for state in TaskState::ALL {
             assert!(TASK_TRANSITIONS.iter().any(|c| c.to == *state), "{state:?}");

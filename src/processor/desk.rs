@@ -320,7 +320,12 @@ impl Work {
 
     async fn ask(&self, row_now: Option<u32>) -> bool {
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request { row_now, reply }).await.is_err() {
+        if self
+            .requests
+            .send(Request { row_now, reply })
+            .await
+            .is_err()
+        {
             return false;
         }
         answer.await.unwrap_or(false)
@@ -337,7 +342,11 @@ impl Work {
 
     pub(crate) fn line(&self, place: usize) -> Line {
         let task = &self.task;
-        line_of(task.first_line, task.lines.as_deref(), self.desk.ordinal(place))
+        line_of(
+            task.first_line,
+            task.lines.as_deref(),
+            self.desk.ordinal(place),
+        )
     }
 
     pub(crate) fn input(&self, place: usize) -> &str {

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -164,7 +164,9 @@ fn shared<'a, B: 'static, C: DeserializeOwned>(
 ) -> Result<Shared<'a, B, C>, RowOutcome> {
     let block = work.block.downcast_ref::<B>().ok_or_else(|| {
         // `build` has compared the types; only a bug of ours gets here.
-        failure(RowFailure::Error("the init block is of another type".into()))
+        failure(RowFailure::Error(
+            "the init block is of another type".into(),
+        ))
     })?;
     let decoded = serde_json::from_str(work.task.batch.context.get())
         .map_err(|e| bad_input("the batch's context", &e))?;
@@ -207,7 +209,9 @@ impl<P: BatchProcessor> PerRow<P> {
         let mut context = None;
         // Decoded before the loop, so that a bad context is found once.
         shared::<P::Block, P::Context>(work, &mut context)?;
-        let Some(context) = context else { return Ok(()) };
+        let Some(context) = context else {
+            return Ok(());
+        };
         let parallel = work.parallel();
         if parallel == 1 {
             while let Some(place) = work.next().await {
@@ -247,7 +251,9 @@ impl<P: BatchProcessor> PerRow<P> {
         while more || !running.is_empty() {
             if more && running.len() < parallel {
                 match taker.next().await {
-                    Some(place) => running.push(async move { (place, self.row(shared, place).await) }),
+                    Some(place) => {
+                        running.push(async move { (place, self.row(shared, place).await) })
+                    }
                     None => more = false,
                 }
                 if more && running.len() < parallel {
@@ -263,9 +269,11 @@ impl<P: BatchProcessor> PerRow<P> {
 }
 
 fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
-    work.block
-        .downcast_ref::<B>()
-        .ok_or_else(|| failure(RowFailure::Error("the init block is of another type".into())))
+    work.block.downcast_ref::<B>().ok_or_else(|| {
+        failure(RowFailure::Error(
+            "the init block is of another type".into(),
+        ))
+    })
 }
 
 /// The part that the three adaptors share: telling of ends, and the block's type.
@@ -311,7 +319,9 @@ impl<P: ChunkProcessor> PerChunk<P> {
     async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
         let mut context = None;
         shared::<P::Block, P::Context>(work, &mut context)?;
-        let Some(context) = context else { return Ok(()) };
+        let Some(context) = context else {
+            return Ok(());
+        };
         let most = if work.task.suspect { 1 } else { usize::MAX };
         loop {
             let mut places = Vec::new();

@@ -21,8 +21,8 @@ pub use traits::{
 };
 
 pub(crate) use context::CancelHandle;
-pub(crate) use desk::{Desk, Draft, Request, Work};
-pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor};
+pub(crate) use desk::{Desk, Draft, FLUSH, Request, Work};
+pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor, is_unit, unit_block};
 pub(crate) use registry::{AppEntry, OpRegistered};
 
 /// Any error of the application's: for the operator's log, never for the row's owner.

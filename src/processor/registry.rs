@@ -68,7 +68,9 @@ impl Registry {
         match app.parse::<AppName>() {
             Err(error) => self.mistake(error.to_string()),
             Ok(app) if self.initializers.contains_key(&app) => {
-                self.mistake(format!("initializer already registered for this app: app={app}"));
+                self.mistake(format!(
+                    "initializer already registered for this app: app={app}"
+                ));
             }
             Ok(app) => {
                 let initializer = Arc::new(InitializerOf(initializer));
@@ -194,6 +196,8 @@ impl Registry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.ops.keys().map(ToString::to_string)).finish()
+        f.debug_list()
+            .entries(self.ops.keys().map(ToString::to_string))
+            .finish()
     }
 }

@@ -13,13 +13,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{
-    Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo,
-};
+use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 
 pub use types::{
-    Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask,
-    Head, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Recorded,
+    Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
+    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Recorded,
     RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then,
 };
 
@@ -90,10 +88,20 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores a batch that fits one transaction; acknowledged when it returns.
     ///
     /// The same id or external id again with the same content returns the batch that is there.
-    fn submit(&self, batch: NewBatch, blocks: Vec<Block>, hash: [u8; 32], now: Timestamp) -> Fut<'_, Submitted>;
+    fn submit(
+        &self,
+        batch: NewBatch,
+        blocks: Vec<Block>,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Fut<'_, Submitted>;
 
     /// Stores many slow queries in one transaction: all of them, or none.
-    fn submit_many(&self, queries: Vec<(NewBatch, Block, [u8; 32])>, now: Timestamp) -> Fut<'_, Vec<Submitted>>;
+    fn submit_many(
+        &self,
+        queries: Vec<(NewBatch, Block, [u8; 32])>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<Submitted>>;
 
     /// Begins the load of a larger batch, which nobody sees until [`Backend::finish_load`].
     fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted>;
@@ -102,7 +110,13 @@ pub trait Backend: Send + Sync + 'static {
     fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()>;
 
     /// Makes a load a batch: acknowledged when it returns.
-    fn finish_load(&self, batch: NewBatch, token: Token, hash: [u8; 32], now: Timestamp) -> Fut<'_, Submitted>;
+    fn finish_load(
+        &self,
+        batch: NewBatch,
+        token: Token,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Fut<'_, Submitted>;
 
     /// Removes a load.
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()>;
@@ -135,22 +149,50 @@ pub trait Backend: Send + Sync + 'static {
     fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver>;
 
     /// Claims close tasks that are ready.
-    fn claim_close(&self, worker: WorkerNo, token: Token, max: u32, now: Timestamp) -> Fut<'_, Vec<CloseTask>>;
+    fn claim_close(
+        &self,
+        worker: WorkerNo,
+        token: Token,
+        max: u32,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<CloseTask>>;
 
     /// The outcomes of a batch, block after block, from block `from`, about `max_bytes` a call.
     fn outcomes(&self, id: BatchId, from: i64, max_bytes: usize) -> Fut<'_, Vec<BlockOutcomes>>;
 
     /// Ends a batch whose output files are published.
-    fn close(&self, worker: WorkerNo, task: CloseRef, files: Vec<OutputFile>, now: Timestamp) -> Fut<'_, Recorded>;
+    fn close(
+        &self,
+        worker: WorkerNo,
+        task: CloseRef,
+        files: Vec<OutputFile>,
+        now: Timestamp,
+    ) -> Fut<'_, Recorded>;
 
     /// Puts a close task off after a failure that is not the batch's.
-    fn close_later(&self, worker: WorkerNo, task: CloseRef, error: String, due: Timestamp) -> Fut<'_, Recorded>;
+    fn close_later(
+        &self,
+        worker: WorkerNo,
+        task: CloseRef,
+        error: String,
+        due: Timestamp,
+    ) -> Fut<'_, Recorded>;
 
     /// Claims ends that are to be told to receivers of these ops.
-    fn claim_notices(&self, worker: WorkerNo, token: Token, ops: Vec<OpId>, now: Timestamp) -> Fut<'_, Vec<Notice>>;
+    fn claim_notices(
+        &self,
+        worker: WorkerNo,
+        token: Token,
+        ops: Vec<OpId>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<Notice>>;
 
     /// Settles a notice: delivered, or again at `retry`.
-    fn settle_notices(&self, worker: WorkerNo, settled: Vec<(NoticeRef, Option<Timestamp>)>) -> Fut<'_, ()>;
+    fn settle_notices(
+        &self,
+        worker: WorkerNo,
+        settled: Vec<(NoticeRef, Option<Timestamp>)>,
+    ) -> Fut<'_, ()>;
 
     /// Moves due tasks, expires, sweeps abandoned loads.
     fn keep(&self, now: Timestamp) -> Fut<'_, Kept>;

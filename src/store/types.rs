@@ -35,7 +35,9 @@ pub enum StoreError {
         existing: BatchId,
     },
     /// The same id is being loaded by another submitter.
-    #[error("batch {0} is being submitted; try again when its loader has ended or been silent for 60 s")]
+    #[error(
+        "batch {0} is being submitted; try again when its loader has ended or been silent for 60 s"
+    )]
     SubmitInProgress(BatchId),
     /// The worker was declared dead and its tasks were taken over.
     #[error("worker {0} was declared dead; its tasks were taken over")]
@@ -76,7 +78,25 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Waits until something has changed since this was made or last returned.
+    /// Whether something has changed since this was made or last looked at.
+    pub fn take(&mut self) -> bool {
+        let changed = self.version.has_changed().unwrap_or(false);
+        if changed {
+            self.version.mark_unchanged();
+        }
+        changed
+    }
+
+    /// Waits until [`Signal::take`] would answer yes. **Cancellation:** safe.
+    pub(crate) async fn changed_keep(&mut self) {
+        if self.version.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.version.mark_changed();
+    }
+
+    /// Waits until something has changed since this was made or last returned, looking for other
+    /// processes' changes every few milliseconds.
     ///
     /// **Cancellation:** safe; nothing is lost.
     pub async fn changed(&mut self) {

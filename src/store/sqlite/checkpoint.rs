@@ -15,7 +15,11 @@ const LIMIT: u64 = 256 << 20;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Starts the thread; it ends with the store.
-pub(super) fn start(connection: Connection, path: &Path, waker: &Arc<Waker>) -> std::io::Result<()> {
+pub(super) fn start(
+    connection: Connection,
+    path: &Path,
+    waker: &Arc<Waker>,
+) -> std::io::Result<()> {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     let wal = PathBuf::from(wal);

@@ -84,7 +84,12 @@ pub(super) fn expire(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), 
 }
 
 /// Ends every row that is in no running task.
-pub(super) fn stop(c: &Connection, id: BatchId, ended_as: EndedAs, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn stop(
+    c: &Connection,
+    id: BatchId,
+    ended_as: EndedAs,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let params = params![key(id), ended_as.code(), us(now)];
     change(c, sql!("stop_ungiven"), params)?;
     change(c, sql!("stop_all_given"), [key(id)])?;

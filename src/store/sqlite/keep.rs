@@ -9,7 +9,10 @@ use crate::model::Timestamp;
 use crate::store::{Kept, StoreError};
 
 /// Whether there is anything to do; reads only, so that an idle process writes nothing.
-pub(super) fn is_due(c: &Connection, now: Timestamp) -> Result<(bool, Option<Timestamp>), StoreError> {
+pub(super) fn is_due(
+    c: &Connection,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), StoreError> {
     let next = next_due(c)?;
     let giving = one(c, sql!("keep_giving"), [], |_| Ok(()))?.is_some();
     let silent = one(c, sql!("keep_loads"), [silent_before(now)], |_| Ok(()))?.is_some();
@@ -41,7 +44,9 @@ pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
         woken: u64::try_from(change(c, sql!("keep_wake"), [us(now)])?).unwrap_or(u64::MAX),
         ..Kept::default()
     };
-    for id in all(c, sql!("keep_expire"), [us(now)], |r| Ok(batch_id(r.get(0)?)))? {
+    for id in all(c, sql!("keep_expire"), [us(now)], |r| {
+        Ok(batch_id(r.get(0)?))
+    })? {
         end::expire(c, id, now)?;
         kept.expired += 1;
     }

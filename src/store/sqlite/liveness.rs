@@ -185,9 +185,20 @@ fn take_back(
     if batch.abort_at.is_some() {
         let outcome = RowOutcome::of(
             OutcomeStatus::Aborted,
-            Message::own(codes::INTERRUPTED, "was running when the batch was aborted; may still take effect"),
+            Message::own(
+                codes::INTERRUPTED,
+                "was running when the batch was aborted; may still take effect",
+            ),
         );
-        end_part(c, worker, lost, &left, Some(&outcome), EndedAs::Aborted, now)?;
+        end_part(
+            c,
+            worker,
+            lost,
+            &left,
+            Some(&outcome),
+            EndedAs::Aborted,
+            now,
+        )?;
         remove(c, worker, claim)?;
         end::settle(c, claim.batch, now)?;
         return Ok(0);
@@ -195,10 +206,11 @@ fn take_back(
     let max_lost: u32 = one(c, sql!("op_max_lost"), [task.op], |r| r.get(0))?.unwrap_or(3);
     let losses = task.losses + 1;
     // Only a row that is known to have started is to blame.
-    let culprit = lost
-        .row_now
-        .filter(|row| left.contains(row))
-        .or_else(|| left.first().copied().filter(|_| left.len() == 1 && max_lost <= 1));
+    let culprit = lost.row_now.filter(|row| left.contains(row)).or_else(|| {
+        left.first()
+            .copied()
+            .filter(|_| left.len() == 1 && max_lost <= 1)
+    });
     let mut failed = 0;
     match culprit {
         Some(row) if task.suspect == 2 || losses >= max_lost => {
@@ -297,7 +309,11 @@ fn end_part(
         }
     }
     let failed = if how == EndedAs::Lost { rows.len() } else { 0 };
-    let ended = if how == EndedAs::Aborted { rows.len() } else { 0 };
+    let ended = if how == EndedAs::Aborted {
+        rows.len()
+    } else {
+        0
+    };
     change(
         c,
         sql!("record_part"),

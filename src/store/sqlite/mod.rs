@@ -28,9 +28,7 @@ use super::{
     LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Recorded, RowsPage,
     Running, Signal, StoreError, Submitted, TakenOver, Then,
 };
-use crate::model::{
-    Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo,
-};
+use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use liveness::Life;
 use readers::Readers;
 use watch::Waker;

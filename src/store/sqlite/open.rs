@@ -100,7 +100,9 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
         .truncate(false)
         .write(true)
         .open(dir.join("migrate"))
-        .map_err(|e| StoreError::unavailable(format!("opening the lock in {}", dir.display()), e))?;
+        .map_err(|e| {
+            StoreError::unavailable(format!("opening the lock in {}", dir.display()), e)
+        })?;
     lock.lock()
         .map_err(|e| StoreError::unavailable("waiting for another process's migration", e))?;
 
@@ -168,7 +170,11 @@ fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 pub(super) fn schema(connection: &mut Connection, path: &Path) -> Result<Schema, StoreError> {
     let known = migrations::migrations::runner();
     let known = known.get_migrations();
-    let newest = known.iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
+    let newest = known
+        .iter()
+        .map(|m| i64::from(m.version()))
+        .max()
+        .unwrap_or(0);
     let has_history: bool = connection
         .query_row(
             "select exists (select 1 from sqlite_schema where name = 'refinery_schema_history')",
@@ -225,7 +231,13 @@ fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
             let kind = unsafe { info.assume_init() }.f_type;
             // NFS, SMB, CIFS, SMB2, AFS, Ceph, 9p: statfs(2)'s table of magic numbers.
             const NETWORK: [i64; 7] = [
-                0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x5346_414F, 0x00C3_6400, 0x0102_1997,
+                0x6969,
+                0x517B,
+                0xFF53_4D42,
+                0xFE53_4D42,
+                0x5346_414F,
+                0x00C3_6400,
+                0x0102_1997,
             ];
             if NETWORK.contains(&i64::from(kind)) {
                 return Err(StoreError::Unusable(format!(

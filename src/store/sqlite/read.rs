@@ -65,7 +65,14 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
                 r.get::<_, Option<String>>(9)?,
                 r.get::<_, String>(10)?,
             ),
-            (time(r.get(11)?), at(12)?, at(13)?, at(14)?, at(15)?, at(16)?),
+            (
+                time(r.get(11)?),
+                at(12)?,
+                at(13)?,
+                at(14)?,
+                at(15)?,
+                at(16)?,
+            ),
             r.get::<_, u64>(17)?,
         ))
     })?;
@@ -153,7 +160,12 @@ fn open_batch(c: &Connection, batch: &mut Batch) -> Result<(), StoreError> {
                 Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
             })?;
             if let Some(sums) = sums {
-                (counts.success, counts.failed, counts.aborted, counts.expired) = sums;
+                (
+                    counts.success,
+                    counts.failed,
+                    counts.aborted,
+                    counts.expired,
+                ) = sums;
             }
         }
     }
@@ -292,7 +304,11 @@ fn row_states(
         ))
     })?;
     for (ordinals, body, attempt, time, end) in parts {
-        apply(&mut states, count, &part(ordinals, body, attempt, time, end)?)?;
+        apply(
+            &mut states,
+            count,
+            &part(ordinals, body, attempt, time, end)?,
+        )?;
     }
     Ok(states)
 }

@@ -78,7 +78,11 @@ pub(super) fn record(
         answers.push(Recorded::Done);
     }
     for (id, (success, failed, ended)) in touched {
-        change(c, sql!("record_progress"), params![key(id), success, failed])?;
+        change(
+            c,
+            sql!("record_progress"),
+            params![key(id), success, failed],
+        )?;
         if ended {
             end::settle(c, id, now)?;
         }
@@ -169,7 +173,10 @@ fn write(
             } else {
                 let mut left = task.ordinals()?;
                 left.retain(|o| !leaving.contains(o));
-                (u32::try_from(left.len()).unwrap_or(u32::MAX), Some(list(&left)))
+                (
+                    u32::try_from(left.len()).unwrap_or(u32::MAX),
+                    Some(list(&left)),
+                )
             };
             guarded(change(
                 c,
@@ -198,7 +205,9 @@ fn guarded(changed: usize) -> Result<(), StoreError> {
     if changed == 1 {
         Ok(())
     } else {
-        Err(corrupt("a task changed within the transaction that held it"))
+        Err(corrupt(
+            "a task changed within the transaction that held it",
+        ))
     }
 }
 

@@ -13,7 +13,12 @@ use crate::store::StoreError;
 /// The text of `sql/sqlite/NAME.sql`.
 macro_rules! sql {
     ($name:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sqlite/", $name, ".sql"))
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/sql/sqlite/",
+            $name,
+            ".sql"
+        ))
     };
 }
 pub(super) use sql;

@@ -65,14 +65,9 @@ pub(super) fn guard(c: &Connection, id: BatchId) -> Result<Option<Guard>, StoreE
 }
 
 /// The number of an op, made known where it is not.
-pub(super) fn op_id(
-    c: &Connection,
-    op: &JobKey,
-    now: Timestamp,
-) -> Result<i64, StoreError> {
+pub(super) fn op_id(c: &Connection, op: &JobKey, now: Timestamp) -> Result<i64, StoreError> {
     let (app, name, kind) = (op.app.as_str(), op.op.as_str(), op.kind.code());
-    if let Some(id) = one(c, sql!("op_find"), params![app, name, kind], |r| r.get(0))?
-    {
+    if let Some(id) = one(c, sql!("op_find"), params![app, name, kind], |r| r.get(0))? {
         return Ok(id);
     }
     one(
@@ -388,7 +383,11 @@ pub(super) fn release(
 ) -> Result<(), StoreError> {
     let found = visible(c, id)?;
     if change(c, sql!("release_state"), [key(id)])? == 1 {
-        change(c, sql!("audit_add"), params![us(now), by, "release", key(id)])?;
+        change(
+            c,
+            sql!("audit_add"),
+            params![us(now), by, "release", key(id)],
+        )?;
         return give(c, id, now);
     }
     if found.state.is_final() {
@@ -442,13 +441,18 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
             due
         ],
     )?;
-    let partial = all(c, sql!("release_partial"), params![key(id), from, to], |r| {
-        Ok((
-            r.get::<_, i64>(0)?,
-            r.get::<_, u32>(1)?,
-            r.get::<_, Option<String>>(2)?,
-        ))
-    })?;
+    let partial = all(
+        c,
+        sql!("release_partial"),
+        params![key(id), from, to],
+        |r| {
+            Ok((
+                r.get::<_, i64>(0)?,
+                r.get::<_, u32>(1)?,
+                r.get::<_, Option<String>>(2)?,
+            ))
+        },
+    )?;
     for (no, rows, refused) in partial {
         let refused = unlist(refused)?.unwrap_or_default();
         let mut refused = refused.iter().peekable();
@@ -486,7 +490,9 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
     }
     let changed = change(c, sql!("release_given"), params![key(id), from, to])?;
     if changed != 1 {
-        return Err(corrupt(format!("the blocks of batch {id} were given twice")));
+        return Err(corrupt(format!(
+            "the blocks of batch {id} were given twice"
+        )));
     }
     if to == batch.blocks {
         end::settle(c, id, now)?;

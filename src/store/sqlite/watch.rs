@@ -56,7 +56,11 @@ pub(super) fn start(connection: Connection, waker: &Arc<Waker>) -> std::io::Resu
                     seen = found;
                     waker.wake();
                 }
-                let nap = if waker.eager.load(Ordering::Relaxed) > 0 { EAGER } else { IDLE };
+                let nap = if waker.eager.load(Ordering::Relaxed) > 0 {
+                    EAGER
+                } else {
+                    IDLE
+                };
                 drop(waker);
                 std::thread::sleep(nap);
             }

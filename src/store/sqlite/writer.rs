@@ -121,7 +121,9 @@ fn commit(
                 Durability::Disk => "pragma synchronous = full",
                 Durability::Process => "pragma synchronous = normal",
             };
-            connection.execute_batch(level).map_err(sqlite_error("setting synchronous"))?;
+            connection
+                .execute_batch(level)
+                .map_err(sqlite_error("setting synchronous"))?;
             *synchronous = durability;
         }
         let transaction = connection
@@ -152,7 +154,10 @@ fn commit(
             group.clear();
             let text = failure.to_string();
             for ending in endings {
-                ending(Some(StoreError::unavailable("nothing was committed", text.clone())));
+                ending(Some(StoreError::unavailable(
+                    "nothing was committed",
+                    text.clone(),
+                )));
             }
         }
     }

@@ -1,0 +1,368 @@
+//! The client: submit, ask, read, abort. It needs no worker in its process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::ObjectStore;
+use crate::intake::{self, Intake, Source};
+use crate::model::{
+    Batch, BatchId, Block, BlockBuilder, ContentHash, Kind, NewBatch, OutputFile, Progress,
+    RawJson, RowView, Status,
+};
+use crate::processor::Registry;
+use crate::store::{Store, Submitted};
+
+/// A row to submit.
+#[derive(Debug, Clone)]
+pub struct NewRow {
+    /// Its line, above that of the row before; the next number if none is given.
+    pub line: Option<u32>,
+    /// Its input: any JSON.
+    pub input: Box<RawJson>,
+}
+
+/// Submits and asks; cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use rowmill::model::{JobKey, Kind, NewBatch, Status};
+/// use rowmill::{Client, NewRow, Store};
+/// # let dir = tempfile::tempdir()?;
+/// let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+/// let new = NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?);
+/// let rows = ["1", "2"].map(|n| NewRow { line: None, input: serde_json::value::RawValue::from_string(n.into()).unwrap() });
+/// let batch = client.batch_submit(new, rows).await?;
+/// assert_eq!((batch.status, batch.counts.pending), (Status::Queued, 2));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) store: Store,
+    pub(crate) objects: ObjectStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl Client {
+    /// A client of a store, with the output files' folder `rowmill-files`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            objects: ObjectStore::folder("rowmill-files"),
+            clock: Arc::new(crate::clock::SystemClock),
+            registry: Arc::default(),
+        }
+    }
+
+    /// Submits a batch; acknowledged, and durable, when it returns.
+    ///
+    /// The same id or external id again with the same content returns the batch that is there.
+    /// **Cancellation:** nothing of it is seen, or all of it; repeat it with the same id to know.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where there is no row or lines do not rise;
+    /// [`ErrorKind::Conflict`] where the id was used with other content; [`ErrorKind::Unavailable`].
+    pub async fn batch_submit<R>(&self, batch: NewBatch, rows: R) -> Result<Batch>
+    where
+        R: IntoIterator<Item = NewRow> + Send + 'static,
+        R::IntoIter: Send,
+    {
+        check(&batch, Kind::Batch)?;
+        let builder = self.builder(&batch);
+        let source = Source::rows(rows);
+        let (id, _) = intake::submit(self, batch, builder, source).await?;
+        self.batch_status(id).await
+    }
+
+    /// Submits the records of a file or pipe, read as a stream: memory stays flat.
+    ///
+    /// A record that cannot be a row becomes a failed row with its code. A CSV's columns are kept
+    /// with the batch.
+    ///
+    /// # Errors
+    /// As [`Client::batch_submit`]; [`ErrorKind::Invalid`] also where the input cannot be read.
+    pub async fn batch_submit_reader(
+        &self,
+        batch: NewBatch,
+        reader: impl std::io::Read + Send + 'static,
+        options: crate::ingest::Options,
+    ) -> Result<(Batch, Intake)> {
+        check(&batch, Kind::Batch)?;
+        let builder = self.builder(&batch);
+        let source = Source::reader(reader, options);
+        let (id, intake) = intake::submit(self, batch, builder, source).await?;
+        Ok((self.batch_status(id).await?, intake))
+    }
+
+    fn builder(&self, batch: &NewBatch) -> BlockBuilder {
+        let settings = self.registry.settings_of(&batch.key).unwrap_or_default();
+        let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
+        BlockBuilder::new(settings.block_rows, bytes)
+    }
+
+    /// Submits one slow query.
+    ///
+    /// # Errors
+    /// As [`Client::batch_submit`].
+    pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
+        let ids = self.slow_query_submit_many(vec![(query, input)]).await?;
+        match ids.as_slice() {
+            [id] => self.batch_status(*id).await,
+            _ => Err(Error::new(
+                ErrorKind::Internal,
+                "internal",
+                "one query, one id",
+            )),
+        }
+    }
+
+    /// Submits many slow queries in one transaction: all or none.
+    ///
+    /// # Errors
+    /// As [`Client::batch_submit`].
+    pub async fn slow_query_submit_many(
+        &self,
+        queries: Vec<(NewBatch, Box<RawJson>)>,
+    ) -> Result<Vec<BatchId>> {
+        let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
+        for (query, input) in queries {
+            check(&query, Kind::Query)?;
+            let mut builder = BlockBuilder::new(1, usize::MAX);
+            builder.push(1, input.get());
+            let block = builder.finish().unwrap_or_default();
+            let hash = ContentHash::of(&block);
+            ready.push((query, block, hash));
+        }
+        let submitted = self.store.submit_many(ready, self.clock.now()).await?;
+        Ok(submitted.into_iter().map(Submitted::id).collect())
+    }
+
+    /// The batch or query as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    pub async fn batch_status(&self, id: BatchId) -> Result<Batch> {
+        let batch = self.store.batch(id).await?;
+        let mut batch = batch.ok_or_else(|| Error::not_found(id))?;
+        batch.progress = self.progress(&batch);
+        Ok(batch)
+    }
+
+    /// As [`Client::batch_status`]: look at [`Batch::done`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    pub async fn batch_done(&self, id: BatchId) -> Result<Batch> {
+        self.batch_status(id).await
+    }
+
+    /// As [`Client::batch_done`], for a slow query.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    pub async fn slow_query_done(&self, id: BatchId) -> Result<Batch> {
+        self.batch_status(id).await
+    }
+
+    fn progress(&self, batch: &Batch) -> Option<Progress> {
+        if batch.done {
+            return None;
+        }
+        let started = batch.started_at?;
+        let elapsed = self.clock.now().duration_since(started).as_secs_f64();
+        let ended = batch.counts.rows.saturating_sub(batch.counts.pending);
+        #[allow(clippy::cast_precision_loss)]
+        let (ended, pending) = (ended as f64, batch.counts.pending as f64);
+        let rate = if elapsed > 0.0 { ended / elapsed } else { 0.0 };
+        Some(Progress {
+            rows_per_second: rate,
+            eta_seconds: (rate > 0.0).then(|| pending / rate),
+        })
+    }
+
+    /// Waits until the batch or query is done, and returns it; `None` for ever waits without end.
+    ///
+    /// **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    pub async fn wait_done(&self, id: BatchId, most: Option<Duration>) -> Result<Batch> {
+        let until = most.and_then(|most| tokio::time::Instant::now().checked_add(most));
+        // Taken before the first look, so that an end between look and wait is not missed.
+        let mut signal = self.store.signal();
+        loop {
+            signal.take();
+            let batch = self.batch_status(id).await?;
+            if batch.done {
+                return Ok(batch);
+            }
+            match until {
+                None => signal.changed().await,
+                Some(until) => {
+                    if tokio::time::timeout_at(until, signal.changed())
+                        .await
+                        .is_err()
+                    {
+                        return self.batch_status(id).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Releases a held batch; a released one is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended.
+    pub async fn wait_off(&self, id: BatchId) -> Result<Batch> {
+        let now = self.clock.now();
+        self.store.release(id, actor(), now).await?;
+        self.batch_status(id).await
+    }
+
+    /// Asks for an abort and waits up to `wait` for rows that run; an ended batch returns as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    pub async fn batch_abort(&self, id: BatchId, wait: Duration) -> Result<Batch> {
+        let now = self.clock.now();
+        self.store.abort(id, actor(), now).await?;
+        self.wait_done(id, Some(wait)).await
+    }
+
+    /// As [`Client::batch_abort`], for a slow query.
+    ///
+    /// # Errors
+    /// As [`Client::batch_abort`].
+    pub async fn slow_query_abort(&self, id: BatchId, wait: Duration) -> Result<Batch> {
+        self.batch_abort(id, wait).await
+    }
+
+    /// All rows in line order, read as a stream; with `status` those alone.
+    pub fn rows(
+        &self,
+        id: BatchId,
+        status: Option<Status>,
+    ) -> impl Stream<Item = Result<RowView>> + Send + use<> {
+        let store = self.store.clone();
+        let pages = futures_util::stream::try_unfold(Some(0), move |after| {
+            let store = store.clone();
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page = store.rows(id, after).await.map_err(Error::from)?;
+                let next = page.next;
+                Ok::<_, Error>(Some((page.rows, next)))
+            }
+        });
+        pages
+            .map_ok(|rows| futures_util::stream::iter(rows).map(Ok))
+            .try_flatten()
+            .try_filter(move |row| {
+                let wanted = status.is_none_or(|s| s == row.status);
+                std::future::ready(wanted)
+            })
+    }
+
+    /// The output files, once the batch has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] until then; [`ErrorKind::NotFound`].
+    pub async fn files(&self, id: BatchId) -> Result<Vec<OutputFile>> {
+        let batch = self.batch_status(id).await?;
+        if batch.done {
+            return Ok(batch.files);
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "wrong_state",
+            format!(
+                "batch {id} is {}; its files are there when it has ended",
+                batch.status
+            ),
+        ))
+    }
+
+    /// Opens an output file to read it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the object store cannot be read.
+    pub async fn open_file(
+        &self,
+        file: &OutputFile,
+    ) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        self.objects.open(&file.key).await.map_err(|e| {
+            Error::with(
+                ErrorKind::Unavailable,
+                "objects_unavailable",
+                e.to_string(),
+                e,
+            )
+        })
+    }
+
+    /// Where an output file is, for people.
+    #[must_use]
+    pub fn file_place(&self, file: &OutputFile) -> String {
+        self.objects.place(&file.key)
+    }
+
+    /// The batch that carries an external id in its app.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn find_external(&self, app: &str, external_id: &str) -> Result<Option<BatchId>> {
+        Ok(self
+            .store
+            .find_external(app.to_owned(), external_id.to_owned())
+            .await?)
+    }
+}
+
+/// Who makes a change: the user of this process.
+fn actor() -> String {
+    std::env::var("USER").unwrap_or_default()
+}
+
+fn check(batch: &NewBatch, kind: Kind) -> Result<()> {
+    if batch.key.kind != kind {
+        return Err(Error::invalid(
+            "wrong_kind",
+            format!(
+                "{} is a {}, not a {}",
+                batch.key,
+                batch.key.kind.as_str(),
+                kind.as_str()
+            ),
+        ));
+    }
+    if !(-100..=100).contains(&batch.priority) {
+        return Err(Error::invalid(
+            "bad_priority",
+            "priority must be from -100 to 100",
+        ));
+    }
+    if batch
+        .external_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > 500)
+    {
+        return Err(Error::invalid(
+            "bad_external_id",
+            "an external id has 1 to 500 bytes",
+        ));
+    }
+    if let (Some(run_at), Some(expires_at)) = (batch.run_at, batch.expires_at)
+        && expires_at <= run_at
+    {
+        return Err(Error::invalid(
+            "bad_expires_at",
+            "expires_at must be after run_at",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! finalise: output files of a batch whose rows have all ended, in the order of its lines.
+
+use std::collections::BTreeMap;
+
+use super::probe;
+use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
+use crate::model::{FileName, OutputFile, decode_outcome};
+use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
+
+/// Outcomes that are read at once.
+const PAGE: usize = 4 << 20;
+
+/// Why a close has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FinaliseError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error("a stored outcome cannot be read: {0}")]
+    Outcome(#[from] serde_json::Error),
+    #[error("a stored file name cannot be: {0}")]
+    Name(#[from] crate::model::IdError),
+}
+
+/// Assembles and publishes the files; done twice, they have the same bytes.
+pub(super) async fn finalise(
+    store: &Store,
+    objects: &ObjectStore,
+    task: &CloseTask,
+) -> Result<Vec<OutputFile>, FinaliseError> {
+    let batch = task.claim.batch;
+    let mut open: BTreeMap<FileName, Box<dyn Staging>> = BTreeMap::new();
+    let mut done: BTreeMap<FileName, Staged> = BTreeMap::new();
+    let mut from = 0;
+    loop {
+        let blocks = store.outcomes(batch, from, PAGE).await?;
+        let Some(last) = blocks.last() else { break };
+        from = last.no + 1;
+        for block in &blocks {
+            for text in texts(block)? {
+                match text {
+                    Text::Lines(name, lines) => {
+                        let staging = match open.entry(name.parse()?) {
+                            std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+                            std::collections::btree_map::Entry::Vacant(e) => {
+                                e.insert(objects.stage(batch).await?)
+                            }
+                        };
+                        staging.write(lines.as_bytes()).await?;
+                    }
+                    Text::Streamed(name, staged) => {
+                        done.insert(name.parse()?, staged);
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    for (name, staging) in open {
+        let staged = staging.finish().await?;
+        // A file that was streamed under the same name stands for itself.
+        done.entry(name).or_insert(staged);
+    }
+    probe::at("assembled");
+    let mut files = Vec::with_capacity(done.len());
+    for (name, staged) in done {
+        let key = object_key(&task.key, batch, &name);
+        objects.publish(&staged, &key).await?;
+        files.push(OutputFile {
+            content_type: content_type(&name),
+            name: name.as_str().to_owned(),
+            key,
+            size: staged.size,
+            sha256: staged.sha256,
+        });
+    }
+    probe::at("published");
+    Ok(files)
+}
+
+enum Text<'a> {
+    Lines(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>),
+    Streamed(String, Staged),
+}
+
+/// What the rows of a block wrote, in line order.
+fn texts(block: &BlockOutcomes) -> Result<Vec<Text<'_>>, FinaliseError> {
+    let mut lines: Vec<(u32, &str)> = Vec::new();
+    for part in &block.parts {
+        for (i, line) in (0_u32..).zip(part.body.lines()) {
+            let at = usize::try_from(i).unwrap_or(usize::MAX);
+            let ordinal = part
+                .ordinals
+                .as_ref()
+                .map_or(Some(i), |list| list.get(at).copied());
+            // Most rows write to no file; the words may stand in a result, which costs a look.
+            let may = line.contains("\"files\":") || line.contains("\"staged\":");
+            if let (Some(ordinal), true) = (ordinal, may) {
+                lines.push((ordinal, line));
+            }
+        }
+    }
+    lines.sort_by_key(|(ordinal, _)| *ordinal);
+    let mut texts = Vec::with_capacity(lines.len());
+    for (_, line) in lines {
+        let outcome = decode_outcome(line)?;
+        if outcome.status().is_none() {
+            continue;
+        }
+        texts.extend(outcome.files.into_iter().map(|(n, t)| Text::Lines(n, t)));
+        for file in outcome.staged {
+            let staged = Staged::from(&file);
+            texts.push(Text::Streamed(file.name, staged));
+        }
+    }
+    Ok(texts)
+}

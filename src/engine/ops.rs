@@ -1,0 +1,152 @@
+//! What the engine knows of each op: its slots, what it has claimed, how long its rows take.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Delivery, OpId, OpSettings, Token, WorkerNo};
+use crate::processor::{ErasedProcessor, OpRegistered};
+use crate::store::{Claim, ClaimedTask};
+
+use super::work::SPREAD;
+
+/// How much measured work one claim takes.
+const CLAIM: Duration = Duration::from_millis(250);
+/// Bytes of inputs that one claim takes.
+const CLAIM_BYTES: usize = 16 << 20;
+/// Tasks that one claim takes.
+const CLAIM_TASKS: u32 = 1024;
+
+pub(super) struct Op {
+    pub(super) id: OpId,
+    pub(super) registered: OpRegistered,
+    /// Claimed and not begun.
+    pub(super) queue: VecDeque<ClaimedTask>,
+    queued_rows: u64,
+    /// Tasks that run.
+    pub(super) running: usize,
+    slots: usize,
+    /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
+    pub(super) more: bool,
+    pub(super) claiming: bool,
+    claims: u64,
+    row_time: Option<Duration>,
+}
+
+impl Op {
+    pub(super) fn new(id: OpId, registered: OpRegistered, cores: usize) -> Self {
+        let settings = &registered.settings;
+        let local = settings
+            .local_concurrency
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(cores)
+            .max(1);
+        Self {
+            id,
+            registered,
+            queue: VecDeque::new(),
+            queued_rows: 0,
+            running: 0,
+            slots: local,
+            more: true,
+            claiming: false,
+            claims: 0,
+            row_time: None,
+        }
+    }
+
+    pub(super) fn settings(&self) -> &Arc<OpSettings> {
+        &self.registered.settings
+    }
+
+    pub(super) fn processor(&self) -> &Arc<dyn ErasedProcessor> {
+        &self.registered.processor
+    }
+
+    fn free(&self) -> usize {
+        self.slots.saturating_sub(self.running + self.queue.len())
+    }
+
+    fn queued_time(&self) -> Option<Duration> {
+        let rows = u32::try_from(self.queued_rows).unwrap_or(u32::MAX);
+        Some(self.row_time?.saturating_mul(rows) / u32::try_from(self.slots).unwrap_or(1))
+    }
+
+    /// What to claim next, if anything.
+    pub(super) fn ask(&mut self, worker: WorkerNo) -> std::io::Result<Option<Claim>> {
+        if self.claiming || !self.more || self.settings().concurrency == Some(0) {
+            return Ok(None);
+        }
+        let capped = self.settings().concurrency.is_some();
+        let free = self.free();
+        // Ahead of need only what is short: a task that waits here cannot be taken by another worker.
+        let ahead = !capped && self.queued_time().is_some_and(|queued| queued < CLAIM / 2);
+        if free == 0 && !ahead {
+            return Ok(None);
+        }
+        let tasks = u32::try_from(free.max(1)).unwrap_or(u32::MAX);
+        let rows = match self.row_time.filter(|_| !capped) {
+            None => u64::from(tasks) * u64::from(self.settings().block_rows),
+            Some(each) => {
+                let slots = u128::try_from(self.slots).unwrap_or(1);
+                let rows = CLAIM.as_nanos() * slots / each.as_nanos().max(1);
+                u64::try_from(rows)
+                    .unwrap_or(u64::MAX)
+                    .max(u64::from(tasks))
+            }
+        };
+        let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
+        self.claims += 1;
+        self.claiming = true;
+        Ok(Some(Claim {
+            worker,
+            op: self.id,
+            token: Token::random()?,
+            max_tasks,
+            max_rows: rows,
+            max_bytes: CLAIM_BYTES,
+            split_over: self.row_time.and_then(|each| {
+                u32::try_from(SPREAD.as_nanos() / each.as_nanos().max(1))
+                    .ok()
+                    .map(|rows| rows.max(1))
+            }),
+            cap: self
+                .settings()
+                .concurrency
+                .map(|cap| (cap, self.settings().parallel.min(cap))),
+            oldest: self.claims.is_multiple_of(4),
+            once: self.settings().delivery == Delivery::AtMostOnce,
+        }))
+    }
+
+    pub(super) fn claimed(&mut self, tasks: Vec<ClaimedTask>) {
+        self.queued_rows += tasks.iter().map(|t| u64::from(t.rows)).sum::<u64>();
+        self.queue.extend(tasks);
+    }
+
+    /// The next task to run, if a slot is free.
+    pub(super) fn next(&mut self) -> Option<ClaimedTask> {
+        if self.running >= self.slots {
+            return None;
+        }
+        let task = self.queue.pop_front()?;
+        self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
+        self.running += 1;
+        Some(task)
+    }
+
+    /// Everything that was claimed and not begun.
+    pub(super) fn drain(&mut self) -> Vec<ClaimedTask> {
+        self.queued_rows = 0;
+        self.queue.drain(..).collect()
+    }
+
+    /// Learns from a task how long a row takes: half the new figure, half what was known.
+    pub(super) fn measure(&mut self, rows: usize, took: Duration) {
+        let Ok(rows @ 1..) = u32::try_from(rows) else {
+            return;
+        };
+        let each = (took / rows).max(Duration::from_nanos(100));
+        self.row_time = Some(self.row_time.map_or(each, |before| (before + each) / 2));
+    }
+}

@@ -1,0 +1,296 @@
+//! The steps that the engine starts: each waits for the store, the disk or the application.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::finalise::finalise;
+use super::work::Outgoing;
+use super::{Parts, parts, probe};
+use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
+use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
+use crate::store::{
+    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, Notice, Part, Recorded, Running, Store,
+    StoreError, TakenOver,
+};
+
+/// A receiver of an end may take so long.
+const TELL: Duration = Duration::from_secs(300);
+/// An end that could not be told so often stays untold; the log says so each time.
+const TELLS: u32 = 1000;
+
+/// What a step came to.
+pub(super) enum Step {
+    Kept(Result<(Kept, TakenOver), StoreError>),
+    Beaten(Result<Vec<Running>, StoreError>),
+    Looked(Result<Vec<Head>, StoreError>),
+    Claimed {
+        at: usize,
+        /// It took all that it asked for, so there may be more.
+        full: bool,
+        result: Result<Vec<ClaimedTask>, StoreError>,
+    },
+    Opened {
+        app: AppName,
+        failures: u32,
+        result: Result<AnyBlock, BoxError>,
+    },
+    Worked {
+        at: usize,
+        claim: ClaimRef,
+        rows: usize,
+        took: Duration,
+    },
+    Recorded {
+        outgoing: Vec<Outgoing>,
+        result: Result<Vec<Recorded>, StoreError>,
+    },
+    Closed {
+        closed: u64,
+        again: bool,
+    },
+    Told {
+        told: u64,
+        again: bool,
+    },
+    Waited,
+}
+
+/// Takes over what dead workers left, then does what time alone asks for.
+pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
+    let kept = async {
+        let mut taken = TakenOver::default();
+        for dead in store.dead_workers().await? {
+            let over = store.take_over(dead, now).await?;
+            tracing::warn!(
+                worker = dead.0,
+                tasks = over.tasks,
+                lost_rows = over.lost_rows,
+                "took over from a dead worker"
+            );
+            taken.tasks += over.tasks;
+            taken.lost_rows += over.lost_rows;
+        }
+        Ok((store.keep(now).await?, taken))
+    };
+    Step::Kept(kept.await)
+}
+
+pub(super) async fn claim(store: Store, at: usize, ask: Claim, now: Timestamp) -> Step {
+    let (tasks, rows, bytes) = (ask.max_tasks, ask.max_rows, ask.max_bytes);
+    let result = store.claim(ask, now).await;
+    let full = result.as_ref().is_ok_and(|claimed| {
+        let has_rows: u64 = claimed.iter().map(|t| u64::from(t.rows)).sum();
+        let has_bytes: usize = claimed.iter().map(|t| t.body.len()).sum();
+        let has_tasks = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        !claimed.is_empty() && (has_tasks >= tasks || has_rows >= rows || has_bytes >= bytes)
+    });
+    if result.as_ref().is_ok_and(|claimed| !claimed.is_empty()) {
+        probe::at("claimed");
+    }
+    Step::Claimed { at, full, result }
+}
+
+pub(super) async fn open(
+    app: AppName,
+    initializer: Arc<dyn ErasedInitializer>,
+    failures: u32,
+) -> Step {
+    let result = initializer.init(&app).await;
+    Step::Opened {
+        app,
+        failures,
+        result,
+    }
+}
+
+pub(super) async fn record(
+    store: Store,
+    worker: WorkerNo,
+    outgoing: Vec<Outgoing>,
+    now: Timestamp,
+) -> Step {
+    probe::at("before_record");
+    let parts: Vec<Part> = outgoing.iter().map(|o| o.part.clone()).collect();
+    let mut result = store.record(worker, parts, now).await;
+    if let Err(StoreError::Corrupt(cause)) = &result {
+        // One part that cannot be stored must not hold up its neighbours.
+        tracing::error!(cause, "recording parts one by one");
+        result = one_by_one(&store, worker, &outgoing, now).await;
+    }
+    if result.is_ok() {
+        probe::at("recorded");
+    }
+    Step::Recorded { outgoing, result }
+}
+
+async fn one_by_one(
+    store: &Store,
+    worker: WorkerNo,
+    outgoing: &[Outgoing],
+    now: Timestamp,
+) -> Result<Vec<Recorded>, StoreError> {
+    let mut answers = Vec::with_capacity(outgoing.len());
+    for out in outgoing {
+        match store.record(worker, vec![out.part.clone()], now).await {
+            Ok(answer) => answers.extend(answer),
+            Err(StoreError::Corrupt(cause)) => {
+                let claim = out.part.claim;
+                tracing::error!(cause, batch = %claim.batch, "a part cannot be stored");
+                answers.push(Recorded::Fenced);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
+/// Closes batches whose rows have all ended, until there is none.
+pub(super) async fn close(parts: Parts, worker: WorkerNo) -> Step {
+    let mut closed = 0;
+    loop {
+        let now = parts.clock.now();
+        let claimed = async {
+            let token =
+                Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
+            parts.store.claim_close(worker, token, 1, now).await
+        };
+        match claimed.await {
+            Ok(tasks) if tasks.is_empty() => {
+                return Step::Closed {
+                    closed,
+                    again: false,
+                };
+            }
+            Ok(tasks) => {
+                for task in &tasks {
+                    closed += u64::from(close_one(&parts, worker, task).await);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a close could not be claimed; trying again");
+                tokio::time::sleep(super::RETRY).await;
+                return Step::Closed {
+                    closed,
+                    again: true,
+                };
+            }
+        }
+    }
+}
+
+async fn close_one(parts: &Parts, worker: WorkerNo, task: &CloseTask) -> bool {
+    let (store, batch) = (&parts.store, task.claim.batch);
+    let files = match finalise(store, &parts.objects, task).await {
+        Ok(files) => files,
+        Err(error) => {
+            // An object store that is down delays the end; it fails nothing.
+            let cap = Duration::from_secs(300);
+            let backoff = Backoff {
+                cap,
+                ..Backoff::default()
+            };
+            let due = parts.clock.now() + parts::delay(&backoff, task.attempt);
+            tracing::error!(%batch, %error, attempt = task.attempt, "output files could not be assembled; trying again");
+            let later = store.close_later(worker, task.claim, error.to_string(), due);
+            if let Err(error) = later.await {
+                tracing::warn!(%batch, %error, "a close could not be put off; a later worker takes it over");
+            }
+            return false;
+        }
+    };
+    let closed = store
+        .close(worker, task.claim, files, parts.clock.now())
+        .await;
+    probe::at("closed");
+    match closed {
+        Ok(Recorded::Done) => {
+            if let Err(error) = parts.objects.clear(batch).await {
+                tracing::warn!(%batch, %error, "staged files could not be cleared");
+            }
+            true
+        }
+        Ok(Recorded::Fenced) => {
+            tracing::warn!(%batch, "fenced: somebody else closes the batch");
+            false
+        }
+        Err(error) => {
+            tracing::error!(%batch, %error, "a batch could not be closed; trying again");
+            let later = store.close_later(
+                worker,
+                task.claim,
+                error.to_string(),
+                parts.clock.now() + super::RETRY,
+            );
+            drop(later.await);
+            false
+        }
+    }
+}
+
+/// Tells receivers of ends, at least once each.
+pub(super) async fn tell(
+    parts: Parts,
+    worker: WorkerNo,
+    receivers: Vec<(OpId, Arc<dyn ErasedProcessor>, AnyBlock)>,
+) -> Step {
+    let ops: Vec<OpId> = receivers.iter().map(|r| r.0).collect();
+    let claimed = async {
+        let token = Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
+        let now = parts.clock.now();
+        parts.store.claim_notices(worker, token, ops, now).await
+    };
+    let notices = match claimed.await {
+        Ok(notices) => notices,
+        Err(error) => {
+            tracing::warn!(%error, "ends could not be claimed; trying again");
+            tokio::time::sleep(super::RETRY).await;
+            return Step::Told {
+                told: 0,
+                again: true,
+            };
+        }
+    };
+    let again = !notices.is_empty();
+    let mut settled = Vec::with_capacity(notices.len());
+    let mut told = 0;
+    for notice in notices {
+        let retry = tell_one(&parts, &receivers, &notice).await;
+        told += u64::from(retry.is_none());
+        settled.push((notice.claim, retry));
+    }
+    if !settled.is_empty()
+        && let Err(error) = parts.store.settle_notices(worker, settled).await
+    {
+        tracing::warn!(%error, "told ends could not be settled; they are told again");
+    }
+    Step::Told { told, again }
+}
+
+/// Tells one end; returns when to tell it again, if it was not told.
+async fn tell_one(
+    parts: &Parts,
+    receivers: &[(OpId, Arc<dyn ErasedProcessor>, AnyBlock)],
+    notice: &Notice,
+) -> Option<Timestamp> {
+    use futures_util::FutureExt;
+    let (_, processor, block) = receivers.iter().find(|r| r.0 == notice.op)?;
+    probe::at("before_notice");
+    let told = processor.mark_done(Arc::clone(block), notice.claim.id, &notice.batch);
+    let told = std::panic::AssertUnwindSafe(told).catch_unwind();
+    let error: BoxError = match tokio::time::timeout(TELL, told).await {
+        Ok(Ok(Ok(()))) => {
+            probe::at("told");
+            return None;
+        }
+        Ok(Ok(Err(error))) => error,
+        Ok(Err(_)) => "it panicked".into(),
+        Err(_) => "it took longer than 5 minutes".into(),
+    };
+    let attempt = notice.attempts + 1;
+    tracing::warn!(batch = %notice.batch.id, error = %error, attempt, "mark_done failed");
+    if attempt >= TELLS {
+        tracing::error!(batch = %notice.batch.id, "mark_done failed for the last time");
+        return None;
+    }
+    Some(parts.clock.now() + parts::delay(&Backoff::default(), notice.attempts))
+}

@@ -1,0 +1,293 @@
+//! work: one claimed task from its first row to its last outcome.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::parts::part_of;
+use crate::clock::Clock;
+use crate::files::ObjectStore;
+use crate::model::{Delivery, EndedAs, Message, OpSettings, OutcomeStatus, RowOutcome, codes};
+use crate::processor::{
+    AnyBlock, CancelCause, CancelHandle, Desk, ErasedProcessor, FLUSH, Request, Work,
+};
+use crate::store::{Again, ClaimedTask, Part, Then};
+
+/// A task that would take longer than this gives its end back, so that a slow op spreads.
+pub(super) const SPREAD: Duration = Duration::from_secs(5);
+
+/// A part on its way to the store.
+pub(super) struct Outgoing {
+    pub(super) part: Part,
+    pub(super) cancel: CancelHandle,
+    /// Told whether the task is still ours, after the commit.
+    pub(super) reply: Option<oneshot::Sender<bool>>,
+}
+
+/// Everything that a task needs to run.
+pub(super) struct Seat {
+    pub(super) processor: Arc<dyn ErasedProcessor>,
+    pub(super) task: Arc<ClaimedTask>,
+    pub(super) block: AnyBlock,
+    pub(super) settings: Arc<OpSettings>,
+    pub(super) cancel: CancelHandle,
+    pub(super) objects: ObjectStore,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) outbox: mpsc::Sender<Outgoing>,
+    /// How long rows may go on after a stop.
+    pub(super) grace: Duration,
+}
+
+struct Table {
+    desk: Arc<Desk>,
+    seat: Seat,
+    /// The number of the next part.
+    parts: u32,
+    began: Instant,
+}
+
+/// Runs the task; returns how many rows got an outcome.
+pub(super) async fn run(seat: Seat) -> usize {
+    let desk = Desk::new(&seat.task, Arc::clone(&seat.settings));
+    let (work, mut requests) = Work::new(
+        Arc::clone(&seat.task),
+        Arc::clone(&seat.block),
+        Arc::clone(&seat.settings),
+        seat.cancel.signal(),
+        seat.objects.clone(),
+        Arc::clone(&desk),
+    );
+    let processor = Arc::clone(&seat.processor);
+    let cancel = seat.cancel.signal();
+    let mut table = Table {
+        desk,
+        seat,
+        parts: 0,
+        began: Instant::now(),
+    };
+    let panicked = {
+        let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
+        let grace = table.grace_over(cancel);
+        tokio::pin!(grace);
+        let mut flush_at = tokio::time::Instant::now() + FLUSH;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut run => break ended.is_err(),
+                Some(request) = requests.recv() => table.answer(request).await,
+                () = tokio::time::sleep_until(flush_at) => {
+                    table.flush().await;
+                    flush_at = tokio::time::Instant::now() + FLUSH;
+                }
+                () = &mut grace => break false,
+            }
+        }
+    };
+    table.end(panicked).await
+}
+
+impl Table {
+    /// Ends when rows that still run are to be dropped.
+    fn grace_over(
+        &self,
+        cancel: crate::processor::CancelSignal,
+    ) -> impl Future<Output = ()> + use<> {
+        let (stop, abort) = (self.seat.grace, self.seat.settings.abort_grace);
+        async move {
+            match cancel.cancelled().await {
+                CancelCause::Shutdown => tokio::time::sleep(stop).await,
+                CancelCause::Aborted => tokio::time::sleep(abort).await,
+                CancelCause::Fenced => {}
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let row_now = request.row_now;
+        let draft = self.desk.take();
+        if row_now.is_none() && draft.is_empty() {
+            let _ = request.reply.send(true);
+            return;
+        }
+        let once = self.seat.settings.delivery == Delivery::AtMostOnce;
+        let part = self.part(draft, Vec::new(), Then::GoesOn { row_now, once });
+        if row_now.is_none() {
+            // Only the desk's room is waited for, not the disk.
+            self.send(part, None).await;
+            let _ = request.reply.send(true);
+        } else {
+            self.send(part, Some(request.reply)).await;
+        }
+    }
+
+    /// Sends what lies on the desk, and gives back what would take too long.
+    async fn flush(&mut self) {
+        let spread = self.spread();
+        let draft = self.desk.take();
+        if draft.is_empty() && spread.is_empty() {
+            return;
+        }
+        let then = Then::GoesOn {
+            row_now: None,
+            once: false,
+        };
+        let part = self.part(draft, self.same_again(spread), then);
+        self.send(part, None).await;
+    }
+
+    /// Rows that others can begin before this task gets to them.
+    fn spread(&self) -> Vec<u32> {
+        let (done, left) = self.desk.progress();
+        let elapsed = self.began.elapsed();
+        if left < 2 || self.seat.task.suspect {
+            return Vec::new();
+        }
+        let keep = match u32::try_from(done) {
+            Ok(0) if elapsed < SPREAD => return Vec::new(),
+            Ok(0) => 0,
+            Ok(done) => {
+                let each = elapsed / done;
+                let keep = SPREAD.as_nanos() / each.as_nanos().max(1);
+                usize::try_from(keep).unwrap_or(usize::MAX)
+            }
+            Err(_) => return Vec::new(),
+        };
+        if left <= keep.saturating_add(1) {
+            return Vec::new();
+        }
+        self.desk.give_back(keep)
+    }
+
+    /// A group of rows that go again as if nothing had happened.
+    fn same_again(&self, ordinals: Vec<u32>) -> Vec<Again> {
+        if ordinals.is_empty() {
+            return Vec::new();
+        }
+        vec![Again {
+            ordinals,
+            due_at: None,
+            failures: self.seat.task.failures,
+            laters: self.seat.task.laters,
+            suspect: self.seat.task.suspect,
+        }]
+    }
+
+    fn part(&mut self, draft: crate::processor::Draft, mut more: Vec<Again>, then: Then) -> Part {
+        let seat = &self.seat;
+        let mut part = part_of(draft, &seat.task, &seat.settings, seat.clock.now(), then);
+        part.part = self.parts;
+        part.again.append(&mut more);
+        self.parts += 1;
+        part
+    }
+
+    async fn send(&self, part: Part, reply: Option<oneshot::Sender<bool>>) {
+        let outgoing = Outgoing {
+            part,
+            cancel: self.seat.cancel.clone(),
+            reply,
+        };
+        // The engine outlives its tasks; where it does not, nobody is left to record anything.
+        drop(self.seat.outbox.send(outgoing).await);
+    }
+
+    /// Sends the last part: every row has an outcome, goes again, or ends with its batch.
+    async fn end(mut self, panicked: bool) -> usize {
+        let cause = self.seat.cancel.signal().cause();
+        if cause == Some(CancelCause::Fenced) {
+            return 0;
+        }
+        let started = self.desk.started();
+        let upcoming = self.desk.give_back(0);
+        let mut again = Vec::new();
+        let then = if cause == Some(CancelCause::Aborted) {
+            let interrupted = u32::try_from(started.len()).unwrap_or(u32::MAX);
+            let outcome = RowOutcome::of(
+                OutcomeStatus::Aborted,
+                Message::own(
+                    codes::INTERRUPTED,
+                    "was running when the batch was aborted; may still take effect",
+                ),
+            );
+            for place in started {
+                self.desk.put(place, &outcome);
+            }
+            let ended_as = if interrupted == 0 && upcoming.is_empty() {
+                EndedAs::Finished
+            } else {
+                EndedAs::Aborted
+            };
+            Then::Ends {
+                ended_as,
+                rest: upcoming,
+                interrupted,
+            }
+        } else {
+            again = self.leftovers(started, upcoming, cause, panicked);
+            let ended_as = if again.is_empty() {
+                EndedAs::Finished
+            } else {
+                EndedAs::Released
+            };
+            Then::Ends {
+                ended_as,
+                rest: Vec::new(),
+                interrupted: 0,
+            }
+        };
+        let draft = self.desk.take();
+        let (done, _) = self.desk.progress();
+        let part = self.part(draft, again, then);
+        self.send(part, None).await;
+        done
+    }
+
+    /// What becomes of rows without an outcome when the batch goes on.
+    fn leftovers(
+        &self,
+        started: Vec<usize>,
+        mut upcoming: Vec<u32>,
+        cause: Option<CancelCause>,
+        panicked: bool,
+    ) -> Vec<Again> {
+        let once = self.seat.settings.delivery == Delivery::AtMostOnce;
+        let outcome = if cause == Some(CancelCause::Shutdown) && once {
+            Some((
+                OutcomeStatus::Failed,
+                codes::WORKER_LOST,
+                "was cut off by a stop; may have taken effect",
+            ))
+        } else if cause == Some(CancelCause::Shutdown) {
+            None
+        } else if panicked {
+            Some((
+                OutcomeStatus::Retry(None),
+                codes::PANIC,
+                "could not be processed",
+            ))
+        } else {
+            Some((
+                OutcomeStatus::Retry(None),
+                codes::NO_OUTCOME,
+                "its processor gave no outcome for it",
+            ))
+        };
+        match outcome {
+            Some((status, code, text)) => {
+                let outcome = RowOutcome::of(status, Message::own(code, text));
+                for place in started {
+                    self.desk.put(place, &outcome);
+                }
+            }
+            None => {
+                let cut = started.into_iter().map(|place| self.desk.ordinal(place));
+                upcoming = cut.chain(upcoming).collect();
+                upcoming.sort_unstable();
+            }
+        }
+        self.same_again(upcoming)
+    }
+}

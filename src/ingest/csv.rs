@@ -1,0 +1,97 @@
+//! A CSV record's bytes to an object of strings.
+
+use std::str::Utf8Error;
+
+use super::columns::Columns;
+use super::fields::{Field, Fields};
+use super::json_text;
+use super::reject::Rejection;
+use super::scan::Quoting;
+
+/// Writes the rows of one CSV.
+pub(super) struct Csv {
+    quoting: Quoting,
+    ignored: &'static [&'static str],
+    /// `None` until the first record of a file without a header tells how many there are.
+    columns: Option<Columns>,
+}
+
+impl Csv {
+    pub(super) fn new(quoting: Quoting, ignored: &'static [&'static str]) -> Self {
+        Self {
+            quoting,
+            ignored,
+            columns: None,
+        }
+    }
+
+    /// Names the columns.
+    pub(super) fn set_columns(&mut self, names: Vec<String>) {
+        self.columns = Some(Columns::named(names, self.ignored));
+    }
+
+    /// Takes the columns' names from the header's bytes.
+    pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
+        let header = str::from_utf8(bytes)?;
+        self.set_columns(self.fields(header).map(Field::to_value).collect());
+        Ok(())
+    }
+
+    /// The columns in the rows, once they are known.
+    pub(super) fn columns(&self) -> Option<&[String]> {
+        self.columns.as_ref().map(Columns::names)
+    }
+
+    /// Appends the object of one record; what is wrong with it, if anything is.
+    pub(super) fn write(&mut self, bytes: &[u8], out: &mut String) -> Option<Rejection> {
+        match str::from_utf8(bytes) {
+            Ok(record) => {
+                let (found, columns) = self.write_object(record, out);
+                (found != columns).then(|| Rejection::field_count(found, columns))
+            }
+            Err(error) => {
+                // As a whole, before it is split: the parts of a field could join to a character.
+                self.write_object(&String::from_utf8_lossy(bytes), out);
+                Some(Rejection::bad_encoding(error))
+            }
+        }
+    }
+
+    /// Appends the object; how many fields it has and how many columns there are.
+    fn write_object(&mut self, record: &str, out: &mut String) -> (usize, usize) {
+        let mut fields = self.fields(record);
+        let columns = match &mut self.columns {
+            Some(columns) => columns,
+            unknown => {
+                let count = Fields::new(record, self.quoting).count();
+                unknown.insert(Columns::named(vec![String::new(); count], &[]))
+            }
+        };
+        out.reserve(record.len() + columns.lead_bytes + 2);
+        let plain = json_text::is_plain(record.as_bytes(), self.quoting.delimiter);
+        let mut empty = true;
+        let mut found = 0;
+        for lead in &columns.leads {
+            let Some(field) = fields.next() else { break };
+            found += 1;
+            if let Some(lead) = lead {
+                out.push_str(lead);
+                field.push_json(out, plain);
+                empty = false;
+            }
+        }
+        let mut last = 0;
+        for field in fields {
+            found += 1;
+            out.push_str(&columns.surplus_lead(found, &mut last, empty));
+            field.push_json(out, plain);
+            empty = false;
+        }
+        out.push_str(if empty { "{}" } else { "\"}" });
+        (found, columns.count())
+    }
+
+    fn fields<'a>(&self, record: &'a str) -> Fields<'a> {
+        Fields::new(record, self.quoting)
+    }
+}

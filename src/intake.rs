@@ -1,0 +1,331 @@
+//! intake: rows from any source to blocks in the store, a piece at a time.
+//!
+//! The source is read on a thread of its own; no transaction lives as long as it does.
+
+use std::io::Read;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::client::{Client, NewRow};
+use crate::engine::probe;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ingest::{IngestError, Options, Records};
+use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, Token};
+use crate::store::{LoadPiece, StoreError, Submitted};
+
+/// Bytes of one transaction; twice that is the bound of surface and design.
+const PIECE: usize = 4 << 20;
+/// A submit of so many rows or bytes is one transaction.
+const SMALL_ROWS: u32 = 1000;
+const SMALL_BYTES: usize = 1 << 20;
+/// Pieces read ahead of the store.
+const AHEAD: usize = 2;
+/// A slow source is not taken for a dead one: the load is touched this often.
+const TOUCH: Duration = Duration::from_secs(20);
+/// Rejected records that are told one by one.
+const TOLD: usize = 10;
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// Rows, rejected ones among them.
+    pub rows: u64,
+    /// Records that could not be rows; each is a failed row.
+    pub rejected: u64,
+    /// Lines of nothing.
+    pub blank: u64,
+    /// The first rejected records: line and message.
+    pub first_rejected: Vec<(u32, Message)>,
+    /// A CSV's columns.
+    pub columns: Option<Vec<String>>,
+}
+
+type Feed = Box<dyn FnOnce(&mut Feeder<'_>) -> Result<()> + Send>;
+
+/// Where rows come from.
+pub(crate) struct Source(Feed);
+
+impl Source {
+    pub(crate) fn rows<R>(rows: R) -> Self
+    where
+        R: IntoIterator<Item = NewRow> + Send + 'static,
+    {
+        Self(Box::new(move |feeder| {
+            let mut last = 0_u32;
+            for row in rows {
+                let line = match row.line {
+                    Some(line) if line > last && line <= Line::MAX.0 => line,
+                    Some(line) => {
+                        return Err(Error::invalid(
+                            "bad_line",
+                            format!(
+                                "line {line} after line {last}: lines rise from 1 to {}",
+                                Line::MAX
+                            ),
+                        ));
+                    }
+                    None => last + 1,
+                };
+                last = line;
+                if !feeder.row(line, row.input.get()) {
+                    break;
+                }
+            }
+            Ok(())
+        }))
+    }
+
+    pub(crate) fn reader(reader: impl Read + Send + 'static, options: Options) -> Self {
+        Self(Box::new(move |feeder| {
+            let mut records = Records::open(reader, options).map_err(unusable)?;
+            let mut input = String::new();
+            while let Some(record) = records.read(&mut input).map_err(unusable)? {
+                let more = match record.rejected {
+                    None => feeder.row(record.line, &input),
+                    Some(why) => {
+                        let code = (why.code.errcode(), why.code.msgid());
+                        let mut message = Message::own(code, why.text);
+                        message.vals = why.vals;
+                        feeder.rejected(record.line, &input, message)
+                    }
+                };
+                if !more {
+                    break;
+                }
+                input.clear();
+            }
+            feeder.intake.blank = records.blank();
+            feeder.intake.columns = records.columns().map(<[String]>::to_vec);
+            Ok(())
+        }))
+    }
+
+    /// Reads everything and stores nothing.
+    pub(crate) fn count(self) -> Result<Intake> {
+        let (pieces, mut inbox) = mpsc::channel(AHEAD);
+        let drain = std::thread::spawn(move || while inbox.blocking_recv().is_some() {});
+        let mut feeder = Feeder::new(BlockBuilder::new(1000, 1 << 20), &pieces);
+        let fed = (self.0)(&mut feeder);
+        let intake = feeder.intake;
+        drop(pieces);
+        drop(drain.join());
+        fed.map(|()| intake)
+    }
+}
+
+fn unusable(error: IngestError) -> Error {
+    let (kind, code) = match &error {
+        IngestError::Io(_) => (ErrorKind::Invalid, "unreadable_input"),
+        IngestError::TooLarge { .. } => (ErrorKind::Invalid, "input_too_large"),
+        _ => (ErrorKind::Invalid, "unusable_input"),
+    };
+    Error::with(kind, code, error.to_string(), error)
+}
+
+/// Blocks on their way to the store.
+struct Piece {
+    blocks: Vec<Block>,
+    last: Option<([u8; 32], Intake)>,
+}
+
+pub(crate) struct Feeder<'a> {
+    builder: BlockBuilder,
+    blocks: Vec<Block>,
+    bytes: usize,
+    hash: ContentHash,
+    intake: Intake,
+    pieces: &'a mpsc::Sender<Result<Piece>>,
+}
+
+impl<'a> Feeder<'a> {
+    fn new(builder: BlockBuilder, pieces: &'a mpsc::Sender<Result<Piece>>) -> Self {
+        Self {
+            builder,
+            blocks: Vec::new(),
+            bytes: 0,
+            hash: ContentHash::default(),
+            intake: Intake::default(),
+            pieces,
+        }
+    }
+
+    /// Takes a row; false when nobody wants more.
+    fn row(&mut self, line: u32, input: &str) -> bool {
+        self.intake.rows += 1;
+        let full = self.builder.push(line, input);
+        full.is_none_or(|block| self.block(block))
+    }
+
+    fn rejected(&mut self, line: u32, input: &str, message: Message) -> bool {
+        self.intake.rows += 1;
+        self.intake.rejected += 1;
+        if self.intake.first_rejected.len() < TOLD {
+            self.intake.first_rejected.push((line, message.clone()));
+        }
+        let full = self.builder.push_rejected(line, input, message);
+        full.is_none_or(|block| self.block(block))
+    }
+
+    fn block(&mut self, block: Block) -> bool {
+        self.hash.add(&block);
+        self.bytes += block.body.len();
+        self.blocks.push(block);
+        self.bytes < PIECE || self.send(None)
+    }
+
+    fn send(&mut self, last: Option<([u8; 32], Intake)>) -> bool {
+        let blocks = std::mem::take(&mut self.blocks);
+        self.bytes = 0;
+        self.pieces
+            .blocking_send(Ok(Piece { blocks, last }))
+            .is_ok()
+    }
+
+    fn end(mut self) {
+        if let Some(block) = self.builder.finish() {
+            self.block(block);
+        }
+        let hash = std::mem::take(&mut self.hash).finish();
+        let intake = std::mem::take(&mut self.intake);
+        self.send(Some((hash, intake)));
+    }
+}
+
+/// Stores a source's rows as a batch; seen by nobody until all of them are there.
+pub(crate) async fn submit(
+    client: &Client,
+    mut batch: NewBatch,
+    builder: BlockBuilder,
+    source: Source,
+) -> Result<(BatchId, Intake)> {
+    let (pieces, mut inbox) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut feeder = Feeder::new(builder, &pieces);
+        match (source.0)(&mut feeder) {
+            Ok(()) => feeder.end(),
+            Err(error) => drop(pieces.blocking_send(Err(error))),
+        }
+    });
+    let first = next(&mut inbox).await?;
+    if let Some((hash, intake)) = &first.last
+        && (intake.rows <= u64::from(SMALL_ROWS) || size(&first.blocks) <= SMALL_BYTES)
+    {
+        if intake.rows == 0 {
+            return Err(no_rows());
+        }
+        batch.columns.clone_from(&intake.columns);
+        let now = client.clock.now();
+        let done = client.store.submit(batch, first.blocks, *hash, now).await?;
+        return Ok((done.id(), intake.clone()));
+    }
+    load(client, batch, first, inbox).await
+}
+
+fn size(blocks: &[Block]) -> usize {
+    blocks.iter().map(|b| b.body.len()).sum()
+}
+
+fn no_rows() -> Error {
+    Error::invalid("no_rows", "the input has no rows; nothing was stored")
+}
+
+async fn next(inbox: &mut mpsc::Receiver<Result<Piece>>) -> Result<Piece> {
+    match inbox.recv().await {
+        Some(piece) => piece,
+        None => Err(Error::new(
+            ErrorKind::Internal,
+            "internal",
+            "the reader of the input ended without a word",
+        )),
+    }
+}
+
+async fn load(
+    client: &Client,
+    batch: NewBatch,
+    first: Piece,
+    mut inbox: mpsc::Receiver<Result<Piece>>,
+) -> Result<(BatchId, Intake)> {
+    let token = Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
+    let store = &client.store;
+    let begun = store
+        .begin_load(batch.clone(), token, client.clock.now())
+        .await?;
+    probe::at("load_begun");
+    let guard = Discard {
+        client,
+        id: batch.id,
+        token,
+        armed: matches!(begun, Submitted::New(_)),
+    };
+    let loaded = pieces(client, batch, token, guard.armed, first, &mut inbox).await;
+    guard.end(loaded).await
+}
+
+async fn pieces(
+    client: &Client,
+    mut batch: NewBatch,
+    token: Token,
+    store_them: bool,
+    mut piece: Piece,
+    inbox: &mut mpsc::Receiver<Result<Piece>>,
+) -> Result<(BatchId, Intake)> {
+    let mut first_no = 0_i64;
+    loop {
+        let count = i64::try_from(piece.blocks.len()).unwrap_or(i64::MAX);
+        if store_them && count > 0 {
+            let load = LoadPiece {
+                id: batch.id,
+                token,
+                first_no,
+                blocks: piece.blocks,
+            };
+            client.store.load(load, client.clock.now()).await?;
+            probe::at("load_piece");
+        }
+        first_no += count;
+        if let Some((hash, intake)) = piece.last {
+            batch.columns.clone_from(&intake.columns);
+            let now = client.clock.now();
+            let done = client.store.finish_load(batch, token, hash, now).await?;
+            probe::at("load_finished");
+            return Ok((done.id(), intake));
+        }
+        piece = loop {
+            match tokio::time::timeout(TOUCH, next(inbox)).await {
+                Ok(piece) => break piece?,
+                Err(_) if store_them => {
+                    let touch = LoadPiece {
+                        id: batch.id,
+                        token,
+                        first_no,
+                        blocks: Vec::new(),
+                    };
+                    client.store.load(touch, client.clock.now()).await?;
+                }
+                Err(_) => {}
+            }
+        };
+    }
+}
+
+/// Removes a load that fails; where even that fails, the keeper removes it a minute later.
+struct Discard<'a> {
+    client: &'a Client,
+    id: BatchId,
+    token: Token,
+    armed: bool,
+}
+
+impl Discard<'_> {
+    async fn end<T>(self, loaded: Result<T>) -> Result<T> {
+        if loaded.is_err()
+            && self.armed
+            && let Err(error) = self.client.store.discard_load(self.id, self.token).await
+        {
+            tracing::warn!(batch = %self.id, %error, "what was loaded could not be removed; it is swept later");
+        }
+        loaded
+    }
+}

@@ -1,0 +1,272 @@
+//! JobManager: collects the parts, reports every mistake at once, and runs the engine.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Parts, Tick};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::ObjectStore;
+use crate::model::{Kind, OpSettings};
+use crate::processor::{
+    BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
+};
+use crate::store::Store;
+
+/// A worker in this process, and the client to it: cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use rowmill::{BatchProcessor, JobManager, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+/// struct Double;
+/// impl BatchProcessor for Double {
+///     type Block = ();
+///     type Context = ();
+///     type Input = i64;
+///     type Output = i64;
+///     async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+///         Ok(n * 2)
+///     }
+/// }
+/// # let dir = tempfile::tempdir()?;
+/// let store = Store::sqlite(dir.path().join("rowmill.db")).await?;
+/// let manager = JobManager::builder(store).batch("math", "double", Double).build()?;
+/// let rows = [NewRow { line: None, input: RawJson::from_string("21".into())? }];
+/// let batch = manager.batch_submit(NewBatch::new(JobKey::new("math", "double", Kind::Batch)?), rows).await?;
+/// manager.tick().await?;
+/// assert_eq!(manager.batch_done(batch.id).await?.counts.success, 1);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct JobManager {
+    client: Client,
+    parts: Parts,
+    engine: Arc<Mutex<Option<Engine>>>,
+}
+
+impl JobManager {
+    /// Collects the parts of a manager.
+    #[must_use]
+    pub fn builder(store: Store) -> Builder {
+        Builder::new().store(store)
+    }
+
+    /// Works until `shutdown`, then stops gracefully: nothing more starts, running rows may finish
+    /// for the grace period, what is left goes back to the queue at once.
+    ///
+    /// Ends the worker: running again enters as a new one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the store cannot be entered or left.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
+        let mut slot = self.engine.lock().await;
+        let mut engine = match slot.take() {
+            Some(engine) => engine,
+            None => Engine::start(self.parts.clone()).await?,
+        };
+        engine.run(&shutdown).await;
+        Ok(engine.stop().await?)
+    }
+
+    /// One turn by hand: takes over, claims once for each op, works, records, closes, tells; returns
+    /// when all of that is done.
+    ///
+    /// The first turn enters as a worker, [`JobManager::stop`] leaves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the store cannot be entered.
+    pub async fn tick(&self) -> Result<Tick> {
+        let mut slot = self.engine.lock().await;
+        let engine = match &mut *slot {
+            Some(engine) => engine,
+            empty => empty.insert(Engine::start(self.parts.clone()).await?),
+        };
+        Ok(engine.tick().await)
+    }
+
+    /// Turns until nothing is ready or running: what `work --once` does.
+    ///
+    /// # Errors
+    /// As [`JobManager::tick`].
+    pub async fn run_until_idle(&self, shutdown: &CancellationToken) -> Result<()> {
+        let mut idle = 0;
+        while idle < 2 && !shutdown.is_cancelled() {
+            let tick = self.tick().await?;
+            idle = if tick.is_idle() { idle + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Leaves, if a turn was made by hand.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the store cannot be written.
+    pub async fn stop(&self) -> Result<()> {
+        match self.engine.lock().await.take() {
+            Some(engine) => Ok(engine.stop().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The client alone.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+}
+
+impl Deref for JobManager {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// The parts of a [`JobManager`].
+#[derive(Clone)]
+pub struct Builder {
+    store: Option<Store>,
+    objects: Option<ObjectStore>,
+    clock: Arc<dyn Clock>,
+    registry: Registry,
+    grace: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// No parts; [`crate::cli::run`] adds store and object store from its configuration.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            store: None,
+            objects: None,
+            clock: Arc::new(SystemClock),
+            registry: Registry::new(),
+            grace: Duration::from_secs(30),
+        }
+    }
+
+    /// Where everything is kept.
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Where output files go; the folder `rowmill-files` unless said otherwise.
+    #[must_use]
+    pub fn objects(mut self, objects: ObjectStore) -> Self {
+        self.objects = Some(objects);
+        self
+    }
+
+    /// Where the time comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long rows may go on after a stop; 30 s unless said otherwise.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Registers what opens an app's init block.
+    #[must_use]
+    pub fn initializer(mut self, app: &str, initializer: impl Initializer) -> Self {
+        self.registry = self.registry.initializer(app, initializer);
+        self
+    }
+
+    /// Registers a processor of rows.
+    #[must_use]
+    pub fn batch(mut self, app: &str, op: &str, processor: impl BatchProcessor) -> Self {
+        self.registry = self.registry.batch(app, op, processor);
+        self
+    }
+
+    /// Registers a processor of chunks.
+    #[must_use]
+    pub fn chunk(mut self, app: &str, op: &str, processor: impl ChunkProcessor) -> Self {
+        self.registry = self.registry.chunk(app, op, processor);
+        self
+    }
+
+    /// Registers a processor of slow queries.
+    #[must_use]
+    pub fn slow_query(mut self, app: &str, op: &str, processor: impl SlowQueryProcessor) -> Self {
+        self.registry = self.registry.slow_query(app, op, processor);
+        self
+    }
+
+    /// Sets how the rows of an op run; it must be registered before.
+    #[must_use]
+    pub fn settings(mut self, app: &str, op: &str, kind: Kind, settings: OpSettings) -> Self {
+        self.registry = self.registry.settings(app, op, kind, settings);
+        self
+    }
+
+    pub(crate) fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Everything that is wrong with the parts.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = self.registry.mistakes();
+        if self.store.is_none() {
+            mistakes.push(Mistake("there is no store".to_owned()));
+        }
+        mistakes
+    }
+
+    /// Builds the manager; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with every mistake, a line each.
+    pub fn build(self) -> Result<JobManager> {
+        let mistakes = self.mistakes();
+        let Some(store) = self.store.filter(|_| mistakes.is_empty()) else {
+            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "bad_registration",
+                lines.join("\n"),
+            ));
+        };
+        let objects = self
+            .objects
+            .unwrap_or_else(|| ObjectStore::folder("rowmill-files"));
+        let registry = Arc::new(self.registry);
+        Ok(JobManager {
+            client: Client {
+                store: store.clone(),
+                objects: objects.clone(),
+                clock: Arc::clone(&self.clock),
+                registry: Arc::clone(&registry),
+            },
+            parts: Parts {
+                store,
+                objects,
+                clock: self.clock,
+                registry,
+                grace: self.grace,
+            },
+            engine: Arc::default(),
+        })
+    }
+}
