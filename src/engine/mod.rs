@@ -212,10 +212,6 @@ impl Engine {
         })
     }
 
-    pub(crate) fn worker(&self) -> WorkerNo {
-        self.worker
-    }
-
     /// One turn: takes in what has ended, starts what can be started; waits for nothing.
     fn turn(&mut self) -> Tick {
         let mut tick = Tick::default();
@@ -232,8 +228,8 @@ impl Engine {
             self.waiting.push(outgoing);
         }
         self.record();
+        self.notice_changes();
         if !self.stopping {
-            self.notice_changes();
             self.keep();
             self.beat();
             self.claim();
@@ -297,7 +293,7 @@ impl Engine {
             let Some(op) = self.ops.get_mut(at) else {
                 break;
             };
-            if !op.more || op.claiming {
+            if !op.more || op.claiming || (self.by_hand && op.asked) {
                 continue;
             }
             let app = op.registered.key.app.clone();
@@ -523,9 +519,9 @@ impl Engine {
         op.claiming = false;
         match result {
             Ok(tasks) => {
-                op.more = full && !self.by_hand;
-                // A change may have come between the claim's look and its end.
-                self.look = true;
+                op.more = full;
+                // What was left is looked at again; an empty claim waits for the next change.
+                self.look |= !tasks.is_empty();
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
                 op.claimed(tasks);
             }
@@ -683,6 +679,9 @@ impl Engine {
         self.look = true;
         self.close = true;
         self.tell = true;
+        for op in &mut self.ops {
+            op.asked = false;
+        }
         let mut tick = Tick::default();
         // What time has changed is there before the claim looks.
         self.keep();

@@ -338,8 +338,9 @@ pub(super) fn finish_load(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    let found = guard(c, batch.id)?.ok_or(StoreError::NotFound(batch.id))?;
-    if found.state == BatchState::Loading && found.load_token == Some(token.0) {
+    let loading = guard(c, batch.id)?
+        .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
+    if loading {
         // The external id may have come in by another submit while this one was loading.
         if let Some(external) = &batch.external_id
             && let Some((id, there)) = one(
