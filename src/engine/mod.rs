@@ -25,7 +25,7 @@ use crate::processor::{
     AnyBlock, AppEntry, CancelCause, CancelHandle, Registry, is_unit, unit_block,
 };
 use crate::store::{ClaimRef, NewWorker, OpRegistration, Recorded, Signal, Store, StoreError};
-use ops::Op;
+use ops::{Op, Turns};
 use steps::Step;
 use work::{Outgoing, Seat};
 
@@ -95,6 +95,13 @@ pub(crate) struct Parts {
     pub(crate) grace: Duration,
 }
 
+/// A task that runs here.
+struct Running {
+    cancel: CancelHandle,
+    suspect: bool,
+    accused: bool,
+}
+
 /// An app's init block in this process.
 enum App {
     Closed,
@@ -118,7 +125,9 @@ pub(crate) struct Engine {
     recording: bool,
     /// After a failed commit, not before this.
     record_after: Option<Instant>,
-    running: HashMap<ClaimRef, CancelHandle>,
+    running: HashMap<ClaimRef, Running>,
+    /// Since when an accused row has waited for an empty process.
+    accused_since: Option<Instant>,
     signal: Signal,
     looking: bool,
     look: bool,
@@ -194,6 +203,7 @@ impl Engine {
             recording: false,
             record_after: None,
             running: HashMap::new(),
+            accused_since: None,
             signal,
             looking: false,
             look: true,
@@ -344,16 +354,49 @@ impl Engine {
         }
     }
 
+    /// Whose turn it is to start.
+    fn turns(&mut self) -> Turns {
+        let mut queued = self.ops.iter().flat_map(|op| &op.queue);
+        let waits = queued.any(|task| task.accused);
+        if !waits {
+            self.accused_since = None;
+        } else if self.accused_since.is_none() {
+            self.accused_since = Some(Instant::now());
+        }
+        Turns {
+            running: self.running.len(),
+            suspect: self.running.values().any(|r| r.suspect),
+            accused: self.running.values().any(|r| r.accused),
+            overdue: self
+                .accused_since
+                .is_some_and(|since| since.elapsed() > work::SPREAD),
+            waits,
+        }
+    }
+
     fn work(&mut self) {
         for at in 0..self.ops.len() {
             let Some(block) = self.ops.get(at).and_then(|op| self.block(op)) else {
                 continue;
             };
-            while let Some(task) = self.ops.get_mut(at).and_then(Op::next) {
+            loop {
+                let turns = self.turns();
+                let Some(task) = self.ops.get_mut(at).and_then(|op| op.next(&turns)) else {
+                    break;
+                };
                 let Some(op) = self.ops.get(at) else { break };
                 let claim = task.claim;
                 let cancel = CancelHandle::new();
-                self.running.insert(claim, cancel.clone());
+                let once = op.settings().delivery == crate::model::Delivery::AtMostOnce;
+                let mark = Running {
+                    cancel: cancel.clone(),
+                    suspect: task.suspect && !once,
+                    accused: task.accused,
+                };
+                if task.accused {
+                    self.accused_since = None;
+                }
+                self.running.insert(claim, mark);
                 let seat = Seat {
                     processor: Arc::clone(op.processor()),
                     task: Arc::new(task),
@@ -603,8 +646,8 @@ impl Engine {
     /// Compares what runs here with what the store believes.
     fn compare(&mut self, believed: &[crate::store::Running]) {
         for running in believed.iter().filter(|r| r.aborting && !r.close) {
-            if let Some(cancel) = self.running.get(&running.claim) {
-                cancel.cancel(CancelCause::Aborted);
+            if let Some(here) = self.running.get(&running.claim) {
+                here.cancel.cancel(CancelCause::Aborted);
             }
             let waiting = |t: &crate::store::ClaimedTask| t.claim == running.claim;
             if self.ops.iter().any(|op| op.queue.iter().any(waiting)) {
@@ -647,6 +690,9 @@ impl Engine {
         }
         if !self.running.is_empty() && !self.beating {
             until = until.min(self.beat_at.max(Instant::now() + BEAT));
+        }
+        if let Some(since) = self.accused_since {
+            until = until.min(since + work::SPREAD);
         }
         if let Some(at) = self.record_after.filter(|_| !self.recording) {
             until = until.min(at);
@@ -718,8 +764,8 @@ impl Engine {
     pub(crate) async fn stop(mut self) -> Result<(), StoreError> {
         self.stopping = true;
         self.give_back_waiting(|_| true);
-        for cancel in self.running.values() {
-            cancel.cancel(CancelCause::Shutdown);
+        for running in self.running.values() {
+            running.cancel.cancel(CancelCause::Shutdown);
         }
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         while !self.is_quiet() {
