@@ -10,6 +10,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod bench;
 mod client;
 pub mod clock;
 pub mod config;
