@@ -114,15 +114,13 @@ fn main() -> ExitCode {
     let folder = format!("{home}/target/bank_batch");
     drop(std::fs::remove_dir_all(&folder));
     drop(std::fs::create_dir_all(&folder));
-    let program = std::env::args_os().next().unwrap_or_default();
-    let run = format!(
-        "run {home}/examples/data/transactions.csv --app bank --op post \
-         --database sqlite:{folder}/rowmill.db --objects file:{folder}/files"
-    );
-    let args = [program]
-        .into_iter()
-        .chain(run.split(' ').map(OsString::from));
-    let exit = rowmill::cli::run_with(builder, args);
+    let input = format!("{home}/examples/data/transactions.csv");
+    let database = format!("sqlite:{folder}/rowmill.db");
+    let objects = format!("file:{folder}/files");
+    let run = ["run", &input, "--app", "bank", "--op", "post"];
+    let flags = ["--database", &database, "--objects", &objects];
+    let args = run.iter().chain(&flags).map(OsString::from);
+    let exit = rowmill::cli::run_with(builder, std::env::args_os().chain(args));
     for (account, cents) in accounts
         .0
         .lock()
@@ -131,5 +129,10 @@ fn main() -> ExitCode {
     {
         println!("{account} {:>10}", money(*cents));
     }
-    exit
+    // Bad rows are what this example shows.
+    if exit == ExitCode::from(1) {
+        ExitCode::SUCCESS
+    } else {
+        exit
+    }
 }

@@ -10,6 +10,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod bench;
 pub mod cli;
 mod client;
 pub mod clock;
@@ -29,7 +30,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use files::ObjectStore;
 pub use intake::Intake;
 pub use manager::{Builder, JobManager};
-pub use model::{Batch, BatchId, JobKey, Kind, Message, NewBatch, OpSettings, RawJson, Status};
+pub use model::{
+    Batch, BatchId, JobKey, Kind, Message, NewBatch, OpSettings, RawJson, RowView, Status,
+};
 pub use processor::{
     BatchProcessor, BoxError, CancelCause, CancelSignal, ChunkCx, ChunkOut, ChunkProcessor, DoneCx,
     FileWriter, InitBlock, Initializer, InputRow, QueryCx, Registry, RowCx, RowFailure,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::Shape;
 use crate::config::Overrides;
 use crate::model::{RawJson, Status, Timestamp, parse_duration};
 
@@ -95,6 +96,8 @@ pub(super) enum Command {
     Abort(Abort),
     /// Work off whatever is queued, until a signal
     Work(Work),
+    /// Measure this machine beside a plain row queue; leaves nothing behind
+    Bench(Bench),
     /// Bring the database's schema up to date
     Migrate(Migrate),
     /// Look at the configuration
@@ -252,6 +255,16 @@ pub(super) struct Work {
     /// End when nothing is ready or running
     #[arg(long)]
     pub(super) once: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Bench {
+    /// How many rows or queries
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(super) rows: u64,
+    /// rows: one batch of many; queries: many slow queries
+    #[arg(long, value_name = "SHAPE", default_value_t = Shape::Rows)]
+    pub(super) shape: Shape,
 }
 
 #[derive(Args)]

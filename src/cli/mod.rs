@@ -6,6 +6,7 @@
 
 mod abort;
 mod args;
+mod bench;
 mod config;
 mod exit;
 mod files;
@@ -96,8 +97,9 @@ fn typed_wrong(error: &clap::Error, json: bool) -> Result<Ending, Failure> {
     let text = error.render().to_string();
     if json {
         let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let first = text.lines().next().unwrap_or_default();
-        return Err(Failure::invalid("usage", first));
+        let lines = text.lines().map(str::trim);
+        let told: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+        return Err(Failure::invalid("usage", told.join(" ")));
     }
     // It says "error: …" itself, with the usage below.
     drop(error.print());
@@ -136,6 +138,7 @@ async fn dispatch(
             Command::Rows(args) => rows::run(&session, &args).await?,
             Command::Files(args) => files::run(&session, &args).await?,
             Command::Abort(args) => abort::run(&session, &args).await?,
+            Command::Bench(args) => bench::run(&session, &args).await?,
             Command::Migrate(args) => migrate::run(&session, &args).await?,
             Command::Config {
                 command: ConfigCommand::Check,

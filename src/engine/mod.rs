@@ -25,7 +25,7 @@ use crate::processor::{
     AnyBlock, AppEntry, CancelCause, CancelHandle, Registry, is_unit, unit_block,
 };
 use crate::store::{ClaimRef, NewWorker, OpRegistration, Recorded, Signal, Store, StoreError};
-use ops::Op;
+use ops::{Op, Turns};
 use steps::Step;
 use work::{Outgoing, Seat};
 
@@ -95,6 +95,13 @@ pub(crate) struct Parts {
     pub(crate) grace: Duration,
 }
 
+/// A task that runs here.
+struct Running {
+    cancel: CancelHandle,
+    suspect: bool,
+    accused: bool,
+}
+
 /// An app's init block in this process.
 enum App {
     Closed,
@@ -118,7 +125,9 @@ pub(crate) struct Engine {
     recording: bool,
     /// After a failed commit, not before this.
     record_after: Option<Instant>,
-    running: HashMap<ClaimRef, CancelHandle>,
+    running: HashMap<ClaimRef, Running>,
+    /// Since when an accused row has waited for an empty process.
+    accused_since: Option<Instant>,
     signal: Signal,
     looking: bool,
     look: bool,
@@ -194,6 +203,7 @@ impl Engine {
             recording: false,
             record_after: None,
             running: HashMap::new(),
+            accused_since: None,
             signal,
             looking: false,
             look: true,
@@ -212,10 +222,6 @@ impl Engine {
         })
     }
 
-    pub(crate) fn worker(&self) -> WorkerNo {
-        self.worker
-    }
-
     /// One turn: takes in what has ended, starts what can be started; waits for nothing.
     fn turn(&mut self) -> Tick {
         let mut tick = Tick::default();
@@ -232,8 +238,8 @@ impl Engine {
             self.waiting.push(outgoing);
         }
         self.record();
+        self.notice_changes();
         if !self.stopping {
-            self.notice_changes();
             self.keep();
             self.beat();
             self.claim();
@@ -297,7 +303,7 @@ impl Engine {
             let Some(op) = self.ops.get_mut(at) else {
                 break;
             };
-            if !op.more || op.claiming {
+            if !op.more || op.claiming || (self.by_hand && op.asked) {
                 continue;
             }
             let app = op.registered.key.app.clone();
@@ -348,16 +354,49 @@ impl Engine {
         }
     }
 
+    /// Whose turn it is to start.
+    fn turns(&mut self) -> Turns {
+        let mut queued = self.ops.iter().flat_map(|op| &op.queue);
+        let waits = queued.any(|task| task.accused);
+        if !waits {
+            self.accused_since = None;
+        } else if self.accused_since.is_none() {
+            self.accused_since = Some(Instant::now());
+        }
+        Turns {
+            running: self.running.len(),
+            suspect: self.running.values().any(|r| r.suspect),
+            accused: self.running.values().any(|r| r.accused),
+            overdue: self
+                .accused_since
+                .is_some_and(|since| since.elapsed() > work::SPREAD),
+            waits,
+        }
+    }
+
     fn work(&mut self) {
         for at in 0..self.ops.len() {
             let Some(block) = self.ops.get(at).and_then(|op| self.block(op)) else {
                 continue;
             };
-            while let Some(task) = self.ops.get_mut(at).and_then(Op::next) {
+            loop {
+                let turns = self.turns();
+                let Some(task) = self.ops.get_mut(at).and_then(|op| op.next(&turns)) else {
+                    break;
+                };
                 let Some(op) = self.ops.get(at) else { break };
                 let claim = task.claim;
                 let cancel = CancelHandle::new();
-                self.running.insert(claim, cancel.clone());
+                let once = op.settings().delivery == crate::model::Delivery::AtMostOnce;
+                let mark = Running {
+                    cancel: cancel.clone(),
+                    suspect: task.suspect && !once,
+                    accused: task.accused,
+                };
+                if task.accused {
+                    self.accused_since = None;
+                }
+                self.running.insert(claim, mark);
                 let seat = Seat {
                     processor: Arc::clone(op.processor()),
                     task: Arc::new(task),
@@ -523,9 +562,9 @@ impl Engine {
         op.claiming = false;
         match result {
             Ok(tasks) => {
-                op.more = full && !self.by_hand;
-                // A change may have come between the claim's look and its end.
-                self.look = true;
+                op.more = full;
+                // What was left is looked at again; an empty claim waits for the next change.
+                self.look |= !tasks.is_empty();
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
                 op.claimed(tasks);
             }
@@ -607,8 +646,8 @@ impl Engine {
     /// Compares what runs here with what the store believes.
     fn compare(&mut self, believed: &[crate::store::Running]) {
         for running in believed.iter().filter(|r| r.aborting && !r.close) {
-            if let Some(cancel) = self.running.get(&running.claim) {
-                cancel.cancel(CancelCause::Aborted);
+            if let Some(here) = self.running.get(&running.claim) {
+                here.cancel.cancel(CancelCause::Aborted);
             }
             let waiting = |t: &crate::store::ClaimedTask| t.claim == running.claim;
             if self.ops.iter().any(|op| op.queue.iter().any(waiting)) {
@@ -657,6 +696,9 @@ impl Engine {
         if !self.running.is_empty() && !self.beating {
             until = until.min(self.beat_at.max(Instant::now() + BEAT));
         }
+        if let Some(since) = self.accused_since.filter(|_| !self.stopping) {
+            until = until.min(since + work::SPREAD);
+        }
         if let Some(at) = self.record_after.filter(|_| !self.recording) {
             until = until.min(at);
         }
@@ -688,6 +730,9 @@ impl Engine {
         self.look = true;
         self.close = true;
         self.tell = true;
+        for op in &mut self.ops {
+            op.asked = false;
+        }
         let mut tick = Tick::default();
         // What time has changed is there before the claim looks.
         self.keep();
@@ -724,8 +769,8 @@ impl Engine {
     pub(crate) async fn stop(mut self) -> Result<(), StoreError> {
         self.stopping = true;
         self.give_back_waiting(|_| true);
-        for cancel in self.running.values() {
-            cancel.cancel(CancelCause::Shutdown);
+        for running in self.running.values() {
+            running.cancel.cancel(CancelCause::Shutdown);
         }
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         self.settle(last).await;

@@ -17,6 +17,37 @@ const CLAIM_BYTES: usize = 16 << 20;
 /// Tasks that one claim takes.
 const CLAIM_TASKS: u32 = 1024;
 
+/// Whose turn it is while there are tasks that a worker died with.
+///
+/// Such tasks run one at a time, so that a death blames one row; a row that is accused runs alone in
+/// its process, so that nobody else's death blames it. It waits for that only so long.
+pub(super) struct Turns {
+    /// Tasks that run.
+    pub(super) running: usize,
+    /// A suspect task runs.
+    pub(super) suspect: bool,
+    /// An accused row runs.
+    pub(super) accused: bool,
+    /// An accused row has waited for an empty process long enough.
+    pub(super) overdue: bool,
+    /// An accused row waits for an empty process.
+    pub(super) waits: bool,
+}
+
+impl Turns {
+    fn may_start(&self, task: &ClaimedTask) -> bool {
+        if self.accused && !self.overdue {
+            false
+        } else if task.accused {
+            !self.suspect && (self.running == 0 || self.overdue)
+        } else if task.suspect {
+            !self.suspect && !self.waits
+        } else {
+            !self.waits || self.overdue
+        }
+    }
+}
+
 pub(super) struct Op {
     pub(super) id: OpId,
     pub(super) registered: OpRegistered,
@@ -29,6 +60,8 @@ pub(super) struct Op {
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
     pub(super) claiming: bool,
+    /// It has claimed in this turn by hand.
+    pub(super) asked: bool,
     claims: u64,
     row_time: Option<Duration>,
 }
@@ -50,6 +83,7 @@ impl Op {
             slots: local,
             more: true,
             claiming: false,
+            asked: false,
             claims: 0,
             row_time: None,
         }
@@ -98,6 +132,7 @@ impl Op {
         let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
         self.claims += 1;
         self.claiming = true;
+        self.asked = true;
         Ok(Some(Claim {
             worker,
             op: self.id,
@@ -124,12 +159,13 @@ impl Op {
         self.queue.extend(tasks);
     }
 
-    /// The next task to run, if a slot is free.
-    pub(super) fn next(&mut self) -> Option<ClaimedTask> {
+    /// The next task to run, if a slot is free and it is its turn.
+    pub(super) fn next(&mut self, turns: &Turns) -> Option<ClaimedTask> {
         if self.running >= self.slots {
             return None;
         }
-        let task = self.queue.pop_front()?;
+        let at = self.queue.iter().position(|task| turns.may_start(task))?;
+        let task = self.queue.remove(at)?;
         self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
         self.running += 1;
         Some(task)

@@ -105,6 +105,12 @@ impl Table {
         }
     }
 
+    /// A suspect task's rows are committed one by one, which tells whom to blame if the worker dies;
+    /// a power failure blames nobody. What may start only once has to be on the disk before.
+    fn is_soft(&self) -> bool {
+        self.seat.task.suspect && self.seat.settings.delivery != Delivery::AtMostOnce
+    }
+
     async fn answer(&mut self, request: Request) {
         let row_now = request.row_now;
         let draft = self.desk.take();
@@ -112,8 +118,8 @@ impl Table {
             let _ = request.reply.send(true);
             return;
         }
-        let once = self.seat.settings.delivery == Delivery::AtMostOnce;
-        let part = self.part(draft, Vec::new(), Then::GoesOn { row_now, once });
+        let soft = self.is_soft();
+        let part = self.part(draft, Vec::new(), Then::GoesOn { row_now, soft });
         if row_now.is_none() {
             // Only the desk's room is waited for, not the disk.
             self.send(part, None).await;
@@ -132,9 +138,10 @@ impl Table {
         }
         let then = Then::GoesOn {
             row_now: None,
-            once: false,
+            soft: false,
         };
-        let part = self.part(draft, self.same_again(spread), then);
+        let again = self.same_again(spread);
+        let part = self.part(draft, again, then);
         self.send(part, None).await;
     }
 
@@ -194,11 +201,27 @@ impl Table {
         drop(self.seat.outbox.send(outgoing).await);
     }
 
+    /// Says at once what a suspect task's last row came to: until then it is to blame for a death.
+    async fn clear_last_row(&mut self) {
+        let draft = self.desk.take();
+        if !draft.is_empty() {
+            let then = Then::GoesOn {
+                row_now: None,
+                soft: true,
+            };
+            let part = self.part(draft, Vec::new(), then);
+            self.send(part, None).await;
+        }
+    }
+
     /// Sends the last part: every row has an outcome, goes again, or ends with its batch.
     async fn end(mut self, panicked: bool) -> usize {
         let cause = self.seat.cancel.signal().cause();
         if cause == Some(CancelCause::Fenced) {
             return 0;
+        }
+        if self.is_soft() {
+            self.clear_last_row().await;
         }
         let started = self.desk.started();
         let upcoming = self.desk.give_back(0);

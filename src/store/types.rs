@@ -262,6 +262,8 @@ pub struct ClaimedTask {
     pub laters: u32,
     /// Each row is committed before it starts: a worker died with it, or it may start only once.
     pub suspect: bool,
+    /// Its one row was running when a worker died.
+    pub accused: bool,
     /// Line of ordinal 0.
     pub first_line: u32,
     /// Every row's line where there are gaps.
@@ -304,8 +306,8 @@ pub enum Then {
     GoesOn {
         /// The row that is about to start, where each is committed before it starts.
         row_now: Option<u32>,
-        /// That start must survive a power failure, because there may be no other.
-        once: bool,
+        /// It need not survive a power failure, only the death of any process.
+        soft: bool,
     },
     /// The attempt ends: every row of the task has an outcome, goes again, or is in `rest`.
     Ends {

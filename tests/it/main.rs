@@ -1,3 +1,4 @@
 //! One integration binary: one link, one place.
 
+mod fault;
 mod ingest;

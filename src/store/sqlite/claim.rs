@@ -203,6 +203,7 @@ fn take(
         failures: task.failures,
         laters: task.laters,
         suspect: task.suspect > 0 || ask.once,
+        accused: task.suspect == 1 && task.rows == 1 && !ask.once,
         first_line,
         lines: unlist(lines)?,
         body,

@@ -204,53 +204,61 @@ fn take_back(
         return Ok(0);
     }
     let max_lost: u32 = one(c, sql!("op_max_lost"), [task.op], |r| r.get(0))?.unwrap_or(3);
-    let losses = task.losses + 1;
-    // Only a row that is known to have started is to blame.
-    let culprit = lost.row_now.filter(|row| left.contains(row)).or_else(|| {
-        left.first()
-            .copied()
-            .filter(|_| left.len() == 1 && max_lost <= 1)
+    // Only a row that is known to have been running is to blame; a block that was lost for the
+    // first time only becomes suspect.
+    let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
+        end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
+        put_back(c, worker, lost, &left, task.losses, true)?;
+        end::settle(c, claim.batch, now)?;
+        stop_if_stopped(c, claim.batch, now)?;
+        return Ok(0);
+    };
+    let alone = left.len() == 1;
+    let losses = if alone { task.losses + 1 } else { 1 };
+    let gives_up = task.suspect == 2 || losses >= max_lost;
+    let outcome = gives_up.then(|| {
+        RowOutcome::of(
+            OutcomeStatus::Failed,
+            Message::own(
+                codes::WORKER_LOST,
+                "its worker died while it was running; may have taken effect",
+            ),
+        )
     });
-    let mut failed = 0;
-    match culprit {
-        Some(row) if task.suspect == 2 || losses >= max_lost => {
-            let outcome = RowOutcome::of(
-                OutcomeStatus::Failed,
-                Message::own(
-                    codes::WORKER_LOST,
-                    "its worker died while it was running; may have taken effect",
-                ),
-            );
-            left.retain(|o| *o != row);
-            end_part(c, worker, lost, &[row], Some(&outcome), EndedAs::Lost, now)?;
-            failed = 1;
-        }
-        Some(row) if left.len() > 1 => {
-            left.retain(|o| *o != row);
-            end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
-            let alone = Again {
-                ordinals: vec![row],
-                due_at: None,
-                failures: lost.failures,
-                laters: lost.laters,
-                suspect: true,
-            };
-            let source = Task {
-                pick: None,
-                losses,
-                ..*task
-            };
-            requeue(c, claim, &source, &alone, now)?;
-        }
-        _ => {
-            end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
-            let blamed = culprit.is_some() || task.suspect == 0;
-            let losses = if blamed { losses } else { task.losses };
-            put_back(c, worker, lost, &left, losses, true)?;
-            stop_if_stopped(c, claim.batch, now)?;
-            return Ok(0);
-        }
+    let failed = [culprit];
+    let failed: &[u32] = if gives_up { &failed } else { &[] };
+    end_part(
+        c,
+        worker,
+        lost,
+        failed,
+        outcome.as_ref(),
+        EndedAs::Lost,
+        now,
+    )?;
+    if gives_up {
+        change(c, sql!("record_progress"), params![key(claim.batch), 0, 1])?;
+    } else if alone {
+        put_back(c, worker, lost, &left, losses, true)?;
+        stop_if_stopped(c, claim.batch, now)?;
+        return Ok(0);
+    } else {
+        let group = Again {
+            ordinals: vec![culprit],
+            due_at: None,
+            failures: lost.failures,
+            laters: lost.laters,
+            suspect: true,
+        };
+        let source = Task {
+            pick: None,
+            losses,
+            suspect: 1,
+            ..*task
+        };
+        requeue(c, claim, &source, &group, now)?;
     }
+    left.retain(|o| *o != culprit);
     if left.is_empty() {
         remove(c, worker, claim)?;
     } else {
@@ -259,7 +267,7 @@ fn take_back(
     }
     end::settle(c, claim.batch, now)?;
     stop_if_stopped(c, claim.batch, now)?;
-    Ok(failed)
+    Ok(u64::try_from(failed.len()).unwrap_or(1))
 }
 
 /// The rows of a task that have no outcome in its attempt.

@@ -225,12 +225,9 @@ impl Backend for SqliteStore {
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
-        // A row that is about to start, and nothing else, is who runs what.
-        let soft = parts.iter().all(|p| {
-            p.body.is_empty()
-                && p.again.is_empty()
-                && matches!(p.then, Then::GoesOn { once: false, .. })
-        });
+        let soft = parts
+            .iter()
+            .all(|p| matches!(p.then, Then::GoesOn { soft: true, .. }));
         if soft {
             self.write_soft(move |c| record::record(c, worker, &parts, now))
         } else {

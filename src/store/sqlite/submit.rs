@@ -338,9 +338,9 @@ pub(super) fn finish_load(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    // There is none where the load found its external id taken: nothing was loaded.
-    let found = guard(c, batch.id)?;
-    if found.is_some_and(|f| f.state == BatchState::Loading && f.load_token == Some(token.0)) {
+    let loading = guard(c, batch.id)?
+        .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
+    if loading {
         // The external id may have come in by another submit while this one was loading.
         if let Some(external) = &batch.external_id
             && let Some((id, there)) = one(

@@ -63,8 +63,12 @@ impl Writer {
                     {
                         group.push(next);
                     }
+                    let before = connection.total_changes();
                     commit(&mut connection, &turnstile, &mut synchronous, &mut group);
-                    waker.wake();
+                    // A step that found nothing to do must not set everyone looking again.
+                    if connection.total_changes() != before {
+                        waker.wake();
+                    }
                 }
             })?;
         Ok(Self { jobs })

@@ -1,0 +1,266 @@
+//! The child: submits its batch under a fixed id, works until it is done, and says what it does on stdout.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rowmill::clock::Clock;
+use rowmill::ingest::Options;
+use rowmill::model::{Backoff, Line, Timestamp};
+use rowmill::{
+    Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, JobKey, JobManager,
+    Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
+};
+
+/// What the child is to do; it travels as JSON in one environment variable.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Task {
+    pub(super) dir: PathBuf,
+    pub(super) id: BatchId,
+    pub(super) rows: u32,
+    /// Bytes of padding in each row.
+    pub(super) padding: usize,
+    /// The line that kills its worker.
+    pub(super) poison: Option<u32>,
+    /// Every how many lines a row fails.
+    pub(super) fails: u32,
+    /// Seconds that the child's clock is ahead.
+    pub(super) ahead: u64,
+    pub(super) block_rows: u32,
+}
+
+const VARIABLE: &str = "ROWMILL_TEST_CHILD";
+
+impl Task {
+    pub(super) fn new(dir: &Path, rows: u32) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            id: BatchId::new(),
+            rows,
+            padding: 10,
+            poison: None,
+            fails: 100,
+            ahead: 0,
+            block_rows: 1000,
+        }
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.dir.join("rowmill.db")
+    }
+
+    fn effects(&self) -> PathBuf {
+        self.dir.join("effects")
+    }
+
+    /// How often each line's processor was started, over all children.
+    pub(super) fn starts(&self) -> BTreeMap<u32, u32> {
+        let mut starts = BTreeMap::new();
+        if let Ok(file) = File::open(self.effects()) {
+            for line in BufReader::new(file).lines() {
+                let line: u32 = line.unwrap().parse().unwrap();
+                *starts.entry(line).or_default() += 1;
+            }
+        }
+        starts
+    }
+
+    /// The ends that were told, a status each.
+    pub(super) fn told(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.join("told")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn input(&self) -> String {
+        let padding = "x".repeat(self.padding);
+        let mut text = String::from("n,padding\n");
+        for n in 0..self.rows {
+            text.push_str(&format!("{n},{padding}\n"));
+        }
+        text
+    }
+
+    /// Starts a child; `probe` says where it is killed.
+    pub(super) fn start(&self, probe: &str) -> Running {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "fault::child::run_as_child",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(VARIABLE, serde_json::to_string(self).unwrap())
+            .env("ROWMILL_PROBE", probe)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+}
+
+pub(super) struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Waits until the child has said that `rows` more rows began, or has ended.
+    pub(super) fn wait_rows(&mut self, rows: u32) {
+        let mut line = String::new();
+        let mut seen = 0;
+        while seen < rows {
+            line.clear();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return;
+            }
+            seen += u32::from(line.starts_with("row "));
+        }
+    }
+
+    pub(super) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; true if it ended well, false if it was killed.
+    pub(super) fn wait(mut self) -> bool {
+        self.wait_rows(u32::MAX);
+        let status = self.child.wait().unwrap();
+        use std::os::unix::process::ExitStatusExt as _;
+        assert!(
+            status.success() || status.signal() == Some(9),
+            "the child ended with {status}"
+        );
+        status.success()
+    }
+}
+
+struct Ahead(u64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + Duration::from_secs(self.0)
+    }
+}
+
+struct Effects {
+    task: Task,
+    file: Mutex<File>,
+}
+
+impl InitBlock for Effects {}
+
+struct Open(Task);
+
+impl Initializer for Open {
+    type Block = Effects;
+
+    async fn init(&self, _: &rowmill::model::AppName) -> Result<Effects, BoxError> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(self.0.effects())?;
+        Ok(Effects {
+            task: self.0.clone(),
+            file: Mutex::new(file),
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Row {
+    n: String,
+}
+
+struct Work;
+
+impl BatchProcessor for Work {
+    type Block = Effects;
+    type Context = ();
+    type Input = Row;
+    type Output = u64;
+
+    async fn process(&self, cx: &mut RowCx<'_, Effects, ()>, row: Row) -> Result<u64, RowFailure> {
+        let Line(line) = cx.line();
+        let effects = cx.block();
+        // One write, so that a kill leaves whole lines.
+        let begun = format!("{line}\n");
+        effects.file.lock().unwrap().write_all(begun.as_bytes())?;
+        println!("row {line}");
+        if effects.task.poison == Some(line) {
+            // SAFETY: kill and getpid touch no memory of ours.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+        let fails = line.is_multiple_of(effects.task.fails);
+        cx.write_line("lines.txt", &row.n);
+        if fails {
+            return Err(Message::new("divisible", 500).into());
+        }
+        Ok(u64::from(line))
+    }
+
+    async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
+        let mut options = OpenOptions::new();
+        let path = cx.block().task.dir.join("told");
+        let mut file = options.create(true).append(true).open(path)?;
+        Ok(file.write_all(format!("{}\n", batch.status).as_bytes())?)
+    }
+}
+
+/// Not a test by itself: does a child's task when it was started for that.
+#[test]
+fn run_as_child() {
+    let Ok(task) = std::env::var(VARIABLE) else {
+        return;
+    };
+    let task: Task = serde_json::from_str(&task).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(work(task));
+}
+
+async fn work(task: Task) {
+    let store = Store::sqlite(task.database()).await.unwrap();
+    let settings = OpSettings {
+        block_rows: task.block_rows,
+        backoff: Backoff {
+            base: Duration::from_millis(1),
+            ..Backoff::default()
+        },
+        ..OpSettings::default()
+    };
+    let manager = JobManager::builder(store)
+        .objects(ObjectStore::folder(task.dir.join("files")))
+        .clock(Ahead(task.ahead))
+        .initializer("fault", Open(task.clone()))
+        .batch("fault", "work", Work)
+        .settings("fault", "work", Kind::Batch, settings)
+        .build()
+        .unwrap();
+    let new = NewBatch {
+        id: task.id,
+        ..NewBatch::new(JobKey::new("fault", "work", Kind::Batch).unwrap())
+    };
+    let input = std::io::Cursor::new(task.input());
+    let (batch, _) = manager
+        .batch_submit_reader(new, input, Options::csv())
+        .await
+        .unwrap();
+    assert_eq!(batch.id, task.id);
+    // Turned by hand until the end is there and has been told.
+    loop {
+        let tick = manager.tick().await.unwrap();
+        let batch = manager.batch_status(task.id).await.unwrap();
+        if batch.done && tick.is_idle() {
+            break;
+        }
+    }
+    manager.stop().await.unwrap();
+}

@@ -1,0 +1,8 @@
+//! Faults in child processes: kill -9 at every named point, at random moments, and by a poison row.
+//!
+//! The child is this same test binary, started again for the one test [`child::run_as_child`].
+
+mod child;
+#[cfg(feature = "probe")]
+mod points;
+mod random;
