@@ -1,4 +1,5 @@
 //! One integration binary: one link, one place.
 
+mod docs;
 mod fault;
 mod ingest;
