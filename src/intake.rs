@@ -41,6 +41,16 @@ pub struct Intake {
     pub columns: Option<Vec<String>>,
 }
 
+impl Intake {
+    /// Refuses an input without rows.
+    pub(crate) fn or_no_rows(self) -> Result<Self> {
+        if self.rows == 0 {
+            return Err(no_rows());
+        }
+        Ok(self)
+    }
+}
+
 type Feed = Box<dyn FnOnce(&mut Feeder<'_>) -> Result<()> + Send>;
 
 /// Where rows come from.
@@ -211,13 +221,11 @@ pub(crate) async fn submit(
     if let Some((hash, intake)) = &first.last
         && (intake.rows <= u64::from(SMALL_ROWS) || size(&first.blocks) <= SMALL_BYTES)
     {
-        if intake.rows == 0 {
-            return Err(no_rows());
-        }
+        let intake = intake.clone().or_no_rows()?;
         batch.columns.clone_from(&intake.columns);
         let now = client.clock.now();
         let done = client.store.submit(batch, first.blocks, *hash, now).await?;
-        return Ok((done.id(), intake.clone()));
+        return Ok((done.id(), intake));
     }
     load(client, batch, first, inbox).await
 }

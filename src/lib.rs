@@ -10,6 +10,8 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod bench;
+pub mod cli;
 mod client;
 pub mod clock;
 pub mod config;

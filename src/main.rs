@@ -1,1 +1,5 @@
-fn main() {}
+//! The `rowmill` command.
+
+fn main() -> std::process::ExitCode {
+    rowmill::cli::run(rowmill::Builder::new())
+}

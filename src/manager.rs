@@ -89,14 +89,20 @@ impl JobManager {
         Ok(engine.tick().await)
     }
 
-    /// Turns until nothing is ready or running: what `work --once` does.
+    /// Turns until nothing is ready or running, or until `shutdown`: what `work --once` does.
+    ///
+    /// Call [`JobManager::stop`] after it: rows that run at the shutdown are stopped there.
     ///
     /// # Errors
     /// As [`JobManager::tick`].
     pub async fn run_until_idle(&self, shutdown: &CancellationToken) -> Result<()> {
         let mut idle = 0;
         while idle < 2 && !shutdown.is_cancelled() {
-            let tick = self.tick().await?;
+            // A turn that is dropped leaves what it began to the stop.
+            let tick = tokio::select! {
+                tick = self.tick() => tick?,
+                () = shutdown.cancelled() => break,
+            };
             idle = if tick.is_idle() { idle + 1 } else { 0 };
         }
         Ok(())

@@ -682,8 +682,13 @@ impl Engine {
 
     /// Waits until anything happens that a turn can act on.
     async fn rest(&mut self) {
-        let mut until = self.keep_at;
-        if let Some(due) = self.next_due {
+        // What time and others change is acted on no more once it stops: waiting for it would spin.
+        let mut until = if self.stopping {
+            Instant::now() + KEEP
+        } else {
+            self.keep_at
+        };
+        if let Some(due) = self.next_due.filter(|_| !self.stopping) {
             let wait = due.duration_since(self.parts.clock.now());
             let wait = Duration::try_from(wait).unwrap_or_default();
             until = until.min(Instant::now() + wait);
@@ -691,7 +696,7 @@ impl Engine {
         if !self.running.is_empty() && !self.beating {
             until = until.min(self.beat_at.max(Instant::now() + BEAT));
         }
-        if let Some(since) = self.accused_since {
+        if let Some(since) = self.accused_since.filter(|_| !self.stopping) {
             until = until.min(since + work::SPREAD);
         }
         if let Some(at) = self.record_after.filter(|_| !self.recording) {
@@ -705,7 +710,7 @@ impl Engine {
                 None => {}
             },
             Some(outgoing) = self.inbox.recv() => self.waiting.push(outgoing),
-            () = self.signal.changed_keep() => {}
+            () = self.signal.changed_keep(), if !self.stopping => {}
             () = tokio::time::sleep_until(until.into()) => {}
         }
     }
@@ -768,6 +773,24 @@ impl Engine {
             running.cancel.cancel(CancelCause::Shutdown);
         }
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
+        self.settle(last).await;
+        // A batch may have ended a moment before the stop: its end is told by who worked it off.
+        self.tell = true;
+        self.tell();
+        self.settle(last).await;
+        for (name, (entry, app)) in self.apps.drain() {
+            if let (Some(initializer), App::Open(block)) = (entry.1, app)
+                && let Err(error) = initializer.close(block).await
+            {
+                tracing::warn!(app = %name, error = %error, "the app's init block could not be closed");
+            }
+        }
+        let now = self.parts.clock.now();
+        self.parts.store.leave(self.worker, now).await
+    }
+
+    /// Waits until nothing is under way, until `last` at most.
+    async fn settle(&mut self, last: Instant) {
         while !self.is_quiet() {
             if Instant::now() > last {
                 tracing::error!("stopping took too long; a later worker takes over what is left");
@@ -782,15 +805,6 @@ impl Engine {
                 self.rest().await;
             }
         }
-        for (name, (entry, app)) in self.apps.drain() {
-            if let (Some(initializer), App::Open(block)) = (entry.1, app)
-                && let Err(error) = initializer.close(block).await
-            {
-                tracing::warn!(app = %name, error = %error, "the app's init block could not be closed");
-            }
-        }
-        let now = self.parts.clock.now();
-        self.parts.store.leave(self.worker, now).await
     }
 }
 

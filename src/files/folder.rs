@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::{Fut, ObjectBackend, StageError, Staged, Staging};
+use super::{Fut, ObjectBackend, StageError, Staged, Staging, hex};
 use crate::model::BatchId;
 
 /// Where staged files lie, within the folder, so that publishing is a rename.
@@ -125,14 +125,6 @@ fn gone() -> StageError {
         what: "writing an output file".to_owned(),
         source: std::io::Error::other("an earlier write failed"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl ObjectBackend for Folder {

@@ -119,3 +119,12 @@ pub fn content_type(name: &FileName) -> String {
         .first_or_octet_stream()
         .to_string()
 }
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

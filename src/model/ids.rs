@@ -37,6 +37,8 @@ fn refused(what: &'static str, text: &str, rule: &'static str) -> IdError {
 /// let a = BatchId::new();
 /// let b: BatchId = a.to_string().parse()?;
 /// assert_eq!(a, b);
+/// let ulid: BatchId = "01arz3ndektsv4rrffq69g5fav".parse()?;
+/// assert_eq!(ulid.to_string(), "01563e3a-b5d3-d676-4c61-efb99302bd5b");
 /// assert!("nonsense".parse::<BatchId>().is_err());
 /// # Ok::<(), rowmill::model::IdError>(())
 /// ```
@@ -64,9 +66,32 @@ impl FromStr for BatchId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         Uuid::try_parse(text)
+            .ok()
+            .or_else(|| from_ulid(text))
             .map(Self)
-            .map_err(|_| refused("batch id", text, "must be a UUID"))
+            .ok_or_else(|| refused("batch id", text, "must be a UUID or a ULID"))
     }
+}
+
+/// The same 128 bits written as 26 characters of Crockford's base 32, in either case.
+fn from_ulid(text: &str) -> Option<Uuid> {
+    const DIGITS: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    if text.len() != 26 {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for digit in text.bytes() {
+        // Crockford reads what looks like a digit as one.
+        let digit = match digit.to_ascii_uppercase() {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            other => other,
+        };
+        let value = DIGITS.iter().position(|d| *d == digit)?;
+        // 26 digits hold 130 bits: the first may not use the two beyond 128.
+        bits = bits.checked_mul(32)? + u128::try_from(value).ok()?;
+    }
+    Some(Uuid::from_u128(bits))
 }
 
 /// A worker: one start of one process. Numbers are never used again.

@@ -176,6 +176,16 @@ impl Registry {
         self.ops.contains_key(key)
     }
 
+    /// Whether nothing is registered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Forgets every op but one.
+    pub(crate) fn retain(&mut self, only: &JobKey) {
+        self.ops.retain(|key, _| key == only);
+    }
+
     pub(crate) fn ops(&self) -> impl Iterator<Item = &OpRegistered> {
         self.ops.values()
     }

@@ -87,6 +87,7 @@ impl SqliteStore {
             return open::schema(&mut empty, &options.path);
         }
         let mut connection = open::connect(&options.path, false)?;
+        open::whose(&connection, &options.path)?;
         open::schema(&mut connection, &options.path)
     }
 

@@ -142,7 +142,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
 }
 
 /// Refuses a file that another program made.
-fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let id: i64 = connection
         .query_row("pragma application_id", [], |r| r.get(0))
         .map_err(sqlite_error("reading the file's header"))?;

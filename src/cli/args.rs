@@ -1,0 +1,328 @@
+//! What the user typed: flags and words, before any file is read or any default applies.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bench::Shape;
+use crate::config::Overrides;
+use crate::model::{RawJson, Status, Timestamp, parse_duration};
+
+/// The whole command line.
+#[derive(Parser)]
+#[command(
+    name = "rowmill",
+    version,
+    about = "Batch jobs: every row that was taken ends in exactly one recorded outcome",
+    arg_required_else_help = true,
+    subcommand_required = true,
+    propagate_version = false,
+    disable_help_subcommand = false
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags that every command takes, before or after its name.
+#[derive(Args)]
+pub(super) struct Global {
+    /// The configuration file [default: rowmill.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The database [default: sqlite:rowmill.db]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) database: Option<String>,
+    /// The output files' place [default: file:rowmill-files]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) objects: Option<String>,
+    /// Not in this version yet
+    #[arg(long, global = true, value_name = "URL", hide = true)]
+    pub(super) redis: Option<String>,
+    /// Not in this version yet
+    #[arg(long, global = true, value_name = "URL", hide = true)]
+    pub(super) server: Option<String>,
+    /// Not in this version yet
+    #[arg(long, global = true, value_name = "TOKEN", hide = true)]
+    pub(super) token: Option<String>,
+    /// One JSON document on stdout (JSON Lines for rows), and nothing else
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// More in the log; twice: even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// The form of the log, which goes to stderr [default: text]
+    #[arg(long, global = true, value_name = "FORM")]
+    pub(super) log: Option<LogForm>,
+}
+
+impl Global {
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            database: self.database.clone(),
+            objects: self.objects.clone(),
+            redis: self.redis.clone(),
+            server: self.server.clone(),
+            token: self.token.clone(),
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Submit FILE and work it off here, with progress; ends when every row has ended
+    Run(Run),
+    /// Submit FILE for workers to work off
+    Submit(Submit),
+    /// Show a batch
+    Status(StatusOf),
+    /// Show the rows of a batch, in line order
+    Rows(Rows),
+    /// Show or download the output files of a batch that has ended
+    Files(Files),
+    /// Abort a batch
+    Abort(Abort),
+    /// Work off whatever is queued, until a signal
+    Work(Work),
+    /// Measure this machine beside a plain row queue; leaves nothing behind
+    Bench(Bench),
+    /// Bring the database's schema up to date
+    Migrate(Migrate),
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check it, and show what is in force and where it came from; secrets are masked
+    Check,
+}
+
+/// What is submitted, and to which op.
+#[derive(Args)]
+pub(super) struct What {
+    /// The input; - is stdin
+    pub(super) file: PathBuf,
+    /// The application
+    #[arg(long)]
+    pub(super) app: String,
+    /// The operation
+    #[arg(long)]
+    pub(super) op: String,
+    /// Handed to the processor with every row
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(super) context: Option<Box<RawJson>>,
+    /// Your own name for the batch, unique in its app: submitting it again is no second batch
+    #[arg(long, value_name = "NAME")]
+    pub(super) external_id: Option<String>,
+    #[command(flatten)]
+    pub(super) input: Input,
+}
+
+/// How the input is read.
+#[derive(Args)]
+#[command(next_help_heading = "Input")]
+pub(super) struct Input {
+    /// csv or jsonl [default: by the file's extension]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<InputFormat>,
+    /// CSV: the character between fields [default: ,]
+    #[arg(long, value_name = "C", value_parser = character)]
+    pub(super) delimiter: Option<u8>,
+    /// CSV: the character around fields [default: "]
+    #[arg(long, value_name = "C", value_parser = character)]
+    pub(super) quote: Option<u8>,
+    /// The input's encoding [default: UTF-8, the only one in this version]
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    pub(super) encoding: Option<()>,
+    /// CSV: the first record is a row; the columns are column_1, column_2 …
+    #[arg(long)]
+    pub(super) no_header: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum InputFormat {
+    Csv,
+    Jsonl,
+}
+
+#[derive(Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) what: What,
+}
+
+#[derive(Args)]
+pub(super) struct Submit {
+    #[command(flatten)]
+    pub(super) what: What,
+    /// Keep it in status wait until it is released
+    #[arg(long)]
+    pub(super) hold: bool,
+    /// -100 to 100, higher first [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) priority: Option<i32>,
+    /// Not before this time, such as 2026-01-31T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) run_at: Option<Timestamp>,
+    /// Rows that have not begun by this time expire
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) expires_at: Option<Timestamp>,
+    /// Wait until it has ended, with progress
+    #[arg(long, conflicts_with_all = ["hold", "dry_run"])]
+    pub(super) follow: bool,
+    /// Read all of it, count, show the first bad records; store nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Names one batch.
+#[derive(Args)]
+pub(super) struct Named {
+    /// Its UUID or ULID, or ext:NAME with --app, or ext:APP/NAME
+    pub(super) batch: String,
+    /// The app of ext:NAME
+    #[arg(long)]
+    pub(super) app: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct StatusOf {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// Wait until it has ended, with progress
+    #[arg(long)]
+    pub(super) watch: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Rows {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// Rows of this status alone
+    #[arg(long, value_name = "STATUS")]
+    pub(super) status: Option<Status>,
+    /// The form of the rows [default: table; jsonl with --json]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<RowsFormat>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RowsFormat {
+    /// The input's columns, then _line,_status,_errcode,_message
+    Csv,
+    /// A JSON document a row
+    Jsonl,
+    /// For people
+    Table,
+}
+
+#[derive(Args)]
+pub(super) struct Files {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// Write them to this folder, which is made
+    #[arg(long, value_name = "DIR")]
+    pub(super) download: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct Abort {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// How long to wait for rows that run
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(super) wait: Duration,
+}
+
+#[derive(Args)]
+pub(super) struct Work {
+    /// End when nothing is ready or running
+    #[arg(long)]
+    pub(super) once: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Bench {
+    /// How many rows or queries
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(super) rows: u64,
+    /// rows: one batch of many; queries: many slow queries
+    #[arg(long, value_name = "SHAPE", default_value_t = Shape::Rows)]
+    pub(super) shape: Shape,
+}
+
+#[derive(Args)]
+pub(super) struct Migrate {
+    /// Show what would be applied; change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Reads the arguments, the program's own name first.
+pub(super) fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(args)
+}
+
+fn json(text: &str) -> Result<Box<RawJson>, String> {
+    RawJson::from_string(text.to_owned()).map_err(|e| format!("is no JSON: {e}"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse()
+        .map_err(|_| "is no time; write it as 2026-01-31T18:00:00Z".to_owned())
+}
+
+fn character(text: &str) -> Result<u8, String> {
+    match text {
+        "\\t" | "tab" => Ok(b'\t'),
+        _ => match text.as_bytes() {
+            [c] if c.is_ascii() => Ok(*c),
+            _ => Err("must be one ASCII character (a tab is \\t)".to_owned()),
+        },
+    }
+}
+
+fn encoding(text: &str) -> Result<(), String> {
+    if ["utf-8", "utf8"].contains(&text.to_ascii_lowercase().as_str()) {
+        Ok(())
+    } else {
+        Err("is not in this version yet, only UTF-8; convert the file first: iconv -f NAME -t UTF-8".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_delimiter_is_one_ascii_character() {
+        assert_eq!(character(";"), Ok(b';'));
+        assert_eq!(character("\\t"), Ok(b'\t'));
+        assert!(character("").is_err());
+        assert!(character(";;").is_err());
+        assert!(character("é").is_err());
+    }
+}

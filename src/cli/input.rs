@@ -1,0 +1,97 @@
+//! The input file and how it is read.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::args::{Input, InputFormat};
+use super::exit::Failure;
+use crate::config::Config;
+use crate::error::Error;
+use crate::ingest::{Format, Options};
+
+/// An input that is open.
+pub(super) struct Opened {
+    pub(super) reader: Box<dyn Read + Send>,
+    pub(super) options: Options,
+    /// What messages call it.
+    pub(super) name: String,
+}
+
+/// Opens the input; nothing of it is read yet.
+pub(super) fn open(file: &Path, input: &Input, config: &Config) -> Result<Opened, Failure> {
+    let stdin = file.as_os_str() == "-";
+    let name = if stdin {
+        "stdin".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    let format = match input.format {
+        Some(InputFormat::Csv) => Format::Csv,
+        Some(InputFormat::Jsonl) => Format::Jsonl,
+        None => by_extension(file, &name)?,
+    };
+    let reader: Box<dyn Read + Send> = if stdin {
+        Box::new(std::io::stdin())
+    } else {
+        let opened = File::open(file)
+            .map_err(|e| Failure::invalid("unreadable_input", format!("{name}: {e}")))?;
+        Box::new(opened)
+    };
+    let usual = match format {
+        Format::Csv => Options::csv(),
+        Format::Jsonl => Options::jsonl(),
+    };
+    let Input {
+        format: _,
+        delimiter,
+        quote,
+        encoding: _,
+        no_header,
+    } = input;
+    let options = Options {
+        delimiter: delimiter.unwrap_or(usual.delimiter),
+        quote: quote.unwrap_or(usual.quote),
+        header: !no_header,
+        max_row_bytes: usize::try_from(config.max_row_bytes.value).unwrap_or(usize::MAX),
+        max_input_bytes: config.max_input_bytes.value,
+        ..usual
+    };
+    Ok(Opened {
+        reader,
+        options,
+        name,
+    })
+}
+
+fn by_extension(file: &Path, name: &str) -> Result<Format, Failure> {
+    if let Some(format) = Format::of_path(file) {
+        return Ok(format);
+    }
+    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let unpack = match extension {
+        "gz" => Some("gzip"),
+        "zst" => Some("zstd"),
+        _ => None,
+    };
+    let text = match unpack {
+        Some(program) => format!(
+            "{name}: packed files are not in this version yet; unpack it into a pipe: {program} -dc FILE | … - --format csv"
+        ),
+        None => {
+            format!("{name}: its name does not tell its format; add --format csv or --format jsonl")
+        }
+    };
+    Err(Failure::invalid("unknown_format", text))
+}
+
+/// Names the input in an error that is about it.
+pub(super) fn named(error: Error, name: &str) -> Error {
+    match error.code() {
+        "unreadable_input" | "unusable_input" | "input_too_large" | "no_rows" => {
+            let text = format!("{name}: {error}");
+            Error::with(error.kind(), error.code(), text, error)
+        }
+        _ => error,
+    }
+}

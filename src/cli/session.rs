@@ -1,0 +1,231 @@
+//! What the command line means: configuration in force, store, client, worker.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{Global, LogForm};
+use super::exit::Failure;
+use crate::client::Client;
+use crate::config::{self, Config, Handler, Migrate, OpConfig};
+use crate::error::{Error, ErrorKind};
+use crate::files::ObjectStore;
+use crate::manager::{Builder, JobManager};
+use crate::model::{JobKey, Kind};
+use crate::store::Store;
+use crate::store::sqlite::{Options, SqliteStore};
+
+/// Flags about the output, with what the environment says.
+pub(super) struct Switches {
+    pub(super) json: bool,
+    pub(super) verbose: u8,
+    pub(super) log: LogForm,
+}
+
+/// Reads the environment for the flags that were not given.
+pub(super) fn switches(global: &Global) -> Result<Switches, Failure> {
+    let bad = |name: &str, wants: &str| Failure::invalid("usage", format!("{name}: {wants}"));
+    let var = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let json = match var("ROWMILL_JSON").as_deref() {
+        _ if global.json => true,
+        None | Some("0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(_) => return Err(bad("ROWMILL_JSON", "must be 1 or 0")),
+    };
+    let verbose = match var("ROWMILL_VERBOSE") {
+        Some(text) if global.verbose == 0 => text
+            .parse()
+            .map_err(|_| bad("ROWMILL_VERBOSE", "must be a number: 0, 1 or 2"))?,
+        _ => global.verbose,
+    };
+    let log = match (global.log, var("ROWMILL_LOG").as_deref()) {
+        (Some(log), _) => log,
+        (None, None | Some("text")) => LogForm::Text,
+        (None, Some("json")) => LogForm::Json,
+        (None, Some(_)) => return Err(bad("ROWMILL_LOG", "must be text or json")),
+    };
+    Ok(Switches { json, verbose, log })
+}
+
+/// One command with its configuration.
+pub(super) struct Session {
+    pub(super) config: Config,
+    pub(super) json: bool,
+    /// The application's parts.
+    builder: Builder,
+    /// The program with the flags that say which database: what a hint begins with.
+    again: String,
+}
+
+impl Session {
+    pub(super) fn load(
+        global: &Global,
+        builder: Builder,
+        program: String,
+        json: bool,
+    ) -> Result<Self, Failure> {
+        let config = config::load(global.overrides(), &|name| std::env::var(name).ok())?;
+        let mut again = quoted(&program);
+        let path = global.config.as_ref().map(|p| p.to_string_lossy());
+        for (flag, value) in [
+            ("--config", path.as_deref()),
+            ("--database", global.database.as_deref()),
+            ("--objects", global.objects.as_deref()),
+        ] {
+            if let Some(value) = value {
+                again.push_str(&format!(" {flag} {}", quoted(value)));
+            }
+        }
+        Ok(Self {
+            config,
+            json,
+            builder,
+            again,
+        })
+    }
+
+    /// A command of this program for the user to type.
+    pub(super) fn command(&self, rest: impl std::fmt::Display) -> String {
+        format!("{} {rest}", self.again)
+    }
+
+    /// The database's file.
+    pub(super) fn database(&self) -> &Path {
+        let url = self.config.database.value.as_str();
+        Path::new(url.strip_prefix("sqlite:").unwrap_or(url))
+    }
+
+    fn objects(&self) -> PathBuf {
+        let url = self.config.objects.value.as_str();
+        PathBuf::from(url.strip_prefix("file:").unwrap_or(url))
+    }
+
+    /// How the database is opened.
+    pub(super) fn options(&self) -> Options {
+        let options = Options::new(self.database());
+        match self.config.migrate.value {
+            Migrate::Auto => options,
+            Migrate::Manual => options.migrate_by_hand(),
+        }
+    }
+
+    async fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::new(SqliteStore::open(self.options()).await?))
+    }
+
+    /// A client that may submit; makes the database where there is none.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        let builder = self.builder(None)?;
+        let manager = builder.store(self.store().await?).build()?;
+        Ok(manager.client())
+    }
+
+    /// A client for what is there: a database that is not is not made for a question.
+    pub(super) async fn reader(&self) -> Result<Client, Failure> {
+        let path = self.database();
+        let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let has_folder = folder.is_none_or(Path::is_dir);
+        if has_folder && matches!(path.try_exists(), Ok(false)) {
+            let text = format!(
+                "there is no batch yet: the database {} does not exist; name another with --database",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::NotFound, "not_found", text).into());
+        }
+        self.client().await
+    }
+
+    /// A worker of every op that this process can work on, or of one op alone.
+    pub(super) async fn worker(&self, only: Option<&JobKey>) -> Result<JobManager, Failure> {
+        let builder = self.builder(only)?;
+        Ok(builder.store(self.store().await?).build()?)
+    }
+
+    /// The application's parts with the configuration's; everything but the store.
+    pub(super) fn builder(&self, only: Option<&JobKey>) -> Result<Builder, Failure> {
+        let mut builder = self
+            .builder
+            .clone()
+            .objects(ObjectStore::folder(self.objects()));
+        let mut mistakes = Vec::new();
+        for op in &self.config.ops {
+            let key = JobKey::new(&op.app, &op.op, op.kind)?;
+            let registered = builder.registry_mut().has(&key);
+            match &op.handler {
+                Some(_) if registered => mistakes.push(format!(
+                    "{}: {} has a handler here and a processor in this program; remove one",
+                    self.place(op),
+                    op.name(),
+                )),
+                Some(handler) => add(&mut builder, &self.config, op, handler),
+                None if registered => {
+                    builder = builder.settings(&op.app, &op.op, op.kind, op.settings.clone());
+                }
+                // The processor is in another program.
+                None => {}
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(Failure::invalid("bad_registration", mistakes.join("\n")));
+        }
+        if let Some(key) = only {
+            if !builder.registry_mut().has(key) {
+                return Err(self.no_handler(&mut builder, key));
+            }
+            builder.registry_mut().retain(key);
+        }
+        Ok(builder)
+    }
+
+    /// Whether the commands of the ops can be started, before anything is.
+    pub(super) fn check_commands(&self, only: Option<&JobKey>) -> Result<(), Failure> {
+        let _ = only;
+        Ok(())
+    }
+
+    fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {
+        let query = JobKey {
+            kind: Kind::Query,
+            ..key.clone()
+        };
+        let op = self.config.op(key.app.as_str(), key.op.as_str());
+        let text = match op {
+            _ if builder.registry_mut().has(&query) => {
+                format!("{key} answers slow queries and takes no file")
+            }
+            Some(op) => format!(
+                "{}: {} has no handler, and this program has no processor for it",
+                self.place(op),
+                op.name()
+            ),
+            None => format!(
+                "no op {key} is configured; add [ops.\"{key}\"] with a handler to {}",
+                self.config.file.value.as_deref().map_or_else(
+                    || config::DEFAULT_FILE.to_owned(),
+                    |path| path.display().to_string()
+                )
+            ),
+        };
+        Failure::invalid("unknown_op", text)
+    }
+
+    /// Where an op is configured.
+    fn place(&self, op: &OpConfig) -> String {
+        match &self.config.file.value {
+            Some(path) => format!("{}:{}", path.display(), op.line),
+            None => format!("line {}", op.line),
+        }
+    }
+}
+
+fn add(builder: &mut Builder, config: &Config, op: &OpConfig, handler: &Handler) {
+    let _ = (builder, config, op, handler);
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

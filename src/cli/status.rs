@@ -1,0 +1,23 @@
+//! `status`: a batch as it is, or as it ends.
+
+use super::args::StatusOf;
+use super::exit::{About, Ending, Failure};
+use super::output::{self, Much};
+use super::session::Session;
+use super::signals::Stop;
+use super::{named, submit};
+
+pub(super) async fn run(
+    session: &Session,
+    args: &StatusOf,
+    stop: &Stop,
+) -> Result<Ending, Failure> {
+    let client = session.reader().await?;
+    let id = named::find(&client, &args.named).await?;
+    if args.watch {
+        return submit::follow(session, &client, id, stop).await;
+    }
+    let batch = client.batch_status(id).await.about(id)?;
+    output::batch(session, &client, &batch, Much::Full)?;
+    Ok(Ending::Answered)
+}

@@ -1,0 +1,215 @@
+//! `submit`: stores a file as a batch, for workers to work off.
+
+use serde::Serialize;
+
+use super::args::{Submit, What};
+use super::exit::{self, About, Ending, Failure};
+use super::input::{self, Opened};
+use super::output::{self, Much};
+use super::progress::{self, Waited};
+use super::session::Session;
+use super::signals::{Signal, Stop};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind};
+use crate::intake::{Intake, Source};
+use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson};
+
+pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<Ending, Failure> {
+    let Submit {
+        what:
+            What {
+                file,
+                app,
+                op,
+                context,
+                external_id,
+                input,
+            },
+        hold,
+        priority,
+        run_at,
+        expires_at,
+        follow,
+        dry_run,
+    } = args;
+    let key = JobKey::new(&app, &op, Kind::Batch)?;
+    let opened = input::open(&file, &input, &session.config)?;
+    if dry_run {
+        return count(session, opened).await;
+    }
+    stop.heard();
+    let client = session.client().await?;
+    let new = NewBatch {
+        hold,
+        priority: priority.unwrap_or(0),
+        run_at,
+        expires_at,
+        ..new_batch(key, context, external_id)
+    };
+    let id = new.id;
+    let Opened {
+        reader,
+        options,
+        name,
+    } = opened;
+    let submitting = client.batch_submit_reader(new, reader, options);
+    let (batch, intake) = tokio::select! {
+        submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
+        signal = stop.stopped() => return Ok(interrupted(session, id, signal)),
+    };
+    if intake.rejected > 0 && !session.json {
+        exit::say(&rejected(&intake));
+    }
+    if follow {
+        return self::follow(session, &client, batch.id, stop).await;
+    }
+    output::batch(session, &client, &batch, Much::Short)?;
+    Ok(Ending::Answered)
+}
+
+/// A batch of this user's.
+pub(super) fn new_batch(
+    key: JobKey,
+    context: Option<Box<RawJson>>,
+    external_id: Option<String>,
+) -> NewBatch {
+    let usual = NewBatch::new(key);
+    NewBatch {
+        context: context.unwrap_or(usual.context),
+        external_id,
+        by: std::env::var("USER").unwrap_or_default(),
+        ..usual
+    }
+}
+
+/// Waits until others have worked the batch off, and prints it.
+pub(super) async fn follow(
+    session: &Session,
+    client: &Client,
+    id: BatchId,
+    stop: &Stop,
+) -> Result<Ending, Failure> {
+    stop.heard();
+    match progress::wait(client, id, stop).await? {
+        Waited::Done(batch) => match output::batch(session, client, &batch, Much::Full) {
+            Ok(()) | Err(Failure::NobodyReads) => Ok(Ending::of(&batch)),
+            Err(other) => Err(other),
+        },
+        Waited::Stopped(signal) => {
+            let text = format!(
+                "interrupted; batch {id} goes on\n  see it: {}",
+                session.command(format_args!("status {id} --watch"))
+            );
+            say_interrupted(session, &text, Some(id));
+            if session.json {
+                output::print_json(&client.batch_status(id).await.about(id)?)?;
+            }
+            Ok(Ending::Interrupted(signal))
+        }
+    }
+}
+
+/// Says that the submit was cut off: the answer to it was not waited for.
+pub(super) fn interrupted(session: &Session, id: BatchId, signal: Signal) -> Ending {
+    let text = format!(
+        "interrupted while submitting; all of batch {id} is stored, or nothing of it\n  see it: {}",
+        session.command(format_args!("status {id}"))
+    );
+    say_interrupted(session, &text, Some(id));
+    Ending::Interrupted(signal)
+}
+
+/// Says how the work goes on after a signal.
+pub(super) fn say_interrupted(session: &Session, text: &str, batch: Option<BatchId>) {
+    if session.json {
+        exit::tell_problem(503, "Interrupted", text, "interrupted", batch);
+    } else {
+        exit::say(&format!("{text}\n"));
+    }
+}
+
+async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
+    let Opened {
+        reader,
+        options,
+        name,
+    } = opened;
+    let counted =
+        tokio::task::spawn_blocking(move || Source::reader(reader, options).count()).await;
+    let intake = counted
+        .map_err(|e| Error::with(ErrorKind::Internal, "internal", e.to_string(), e))?
+        .and_then(Intake::or_no_rows)
+        .map_err(|e| input::named(e, &name))?;
+    if session.json {
+        output::print_json(&Counted::of(&intake))?;
+    } else {
+        let Intake { rows, blank, .. } = intake;
+        let good = rows.saturating_sub(intake.rejected);
+        let mut text = format!(
+            "{name}: {rows} rows: {good} good, {} bad; {blank} blank lines; nothing was stored\n",
+            intake.rejected
+        );
+        if let Some(columns) = &intake.columns {
+            text.push_str(&format!("  columns: {}\n", columns.join(", ")));
+        }
+        text.push_str(&first(&intake));
+        output::print(&text)?;
+    }
+    Ok(Ending::Answered)
+}
+
+/// What `submit --dry-run --json` prints.
+#[derive(Serialize)]
+struct Counted<'a> {
+    rows: u64,
+    rejected: u64,
+    blank: u64,
+    columns: Option<&'a [String]>,
+    first_rejected: Vec<Rejected<'a>>,
+}
+
+#[derive(Serialize)]
+struct Rejected<'a> {
+    line: u32,
+    message: &'a Message,
+}
+
+impl<'a> Counted<'a> {
+    fn of(intake: &'a Intake) -> Self {
+        Self {
+            rows: intake.rows,
+            rejected: intake.rejected,
+            blank: intake.blank,
+            columns: intake.columns.as_deref(),
+            first_rejected: intake
+                .first_rejected
+                .iter()
+                .map(|(line, message)| Rejected {
+                    line: *line,
+                    message,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn rejected(intake: &Intake) -> String {
+    let word = if intake.rejected == 1 {
+        "record is no row and has"
+    } else {
+        "records are no rows and have"
+    };
+    format!("{} {word} failed:\n{}", intake.rejected, first(intake))
+}
+
+/// A line for each of the first bad records.
+fn first(intake: &Intake) -> String {
+    intake
+        .first_rejected
+        .iter()
+        .map(|(line, message)| {
+            let text = message.text.as_deref().unwrap_or(&message.errcode);
+            format!("  line {line}: {text}\n")
+        })
+        .collect()
+}
