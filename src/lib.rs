@@ -40,3 +40,8 @@ pub use processor::{
 };
 pub use store::Store;
 pub use tokio_util::sync::CancellationToken;
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -11,7 +11,7 @@ use crate::processor::{BatchProcessor, QueryCx, RowCx, RowFailure, SlowQueryProc
 pub(super) const APP: &str = "bench";
 pub(super) const OP: &str = "post";
 
-/// The columns of [`csv`].
+/// The columns of [`csv`](fn@csv).
 pub(super) const HEADER: &str = "account,amount,type,ref\n";
 
 /// The input of row `i`: about 90 bytes of JSON.

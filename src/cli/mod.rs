@@ -56,7 +56,7 @@ pub fn run(builder: Builder) -> ExitCode {
     run_with(builder, std::env::args_os())
 }
 
-/// As [`run`], with other arguments; the first is the program's name.
+/// As [`run()`], with other arguments; the first is the program's name.
 #[must_use]
 pub fn run_with(builder: Builder, args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();

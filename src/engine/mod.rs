@@ -680,28 +680,38 @@ impl Engine {
         });
     }
 
-    /// Waits until anything happens that a turn can act on.
-    async fn rest(&mut self) {
-        // What time and others change is acted on no more once it stops: waiting for it would spin.
-        let mut until = if self.stopping {
-            Instant::now() + KEEP
-        } else {
-            self.keep_at
-        };
-        if let Some(due) = self.next_due.filter(|_| !self.stopping) {
-            let wait = due.duration_since(self.parts.clock.now());
-            let wait = Duration::try_from(wait).unwrap_or_default();
-            until = until.min(Instant::now() + wait);
+    /// When a turn can act on time alone. What is under way, or what a stop has ended, is not waited
+    /// for here: its moment may lie in the past, and waiting for the past would spin.
+    fn next_moment(&self) -> Instant {
+        let now = Instant::now();
+        let mut until = now + KEEP;
+        if !self.stopping && !self.keeping {
+            until = until.min(self.keep_at);
+            if let Some(due) = self.next_due {
+                let wait = due.duration_since(self.parts.clock.now());
+                until = until.min(now + Duration::try_from(wait).unwrap_or_default());
+            }
         }
-        if !self.running.is_empty() && !self.beating {
-            until = until.min(self.beat_at.max(Instant::now() + BEAT));
+        if !self.stopping && !self.beating && !self.running.is_empty() {
+            until = until.min(self.beat_at.max(now + BEAT));
         }
         if let Some(since) = self.accused_since.filter(|_| !self.stopping) {
-            until = until.min(since + work::SPREAD);
+            let overdue = since + work::SPREAD;
+            until = if overdue > now {
+                until.min(overdue)
+            } else {
+                until
+            };
         }
         if let Some(at) = self.record_after.filter(|_| !self.recording) {
             until = until.min(at);
         }
+        until
+    }
+
+    /// Waits until anything happens that a turn can act on.
+    async fn rest(&mut self) {
+        let until = self.next_moment();
         let has_steps = !self.steps.is_empty();
         tokio::select! {
             ended = self.steps.join_next(), if has_steps => match ended {

@@ -311,8 +311,8 @@ impl Work {
     async fn breathe(&mut self) {
         // The clock is read now and then only: a trivial row is faster than a look at it.
         self.starts = self.starts.wrapping_add(1);
-        let full = self.starts % 16 == 0 && self.desk.state().draft.body.len() > FULL;
-        if full || (self.starts % 16 == 0 && self.emptied.elapsed() > FLUSH) {
+        let full = self.starts.is_multiple_of(16) && self.desk.state().draft.body.len() > FULL;
+        if full || (self.starts.is_multiple_of(16) && self.emptied.elapsed() > FLUSH) {
             self.ask(None).await;
             self.emptied = Instant::now();
         }

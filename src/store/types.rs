@@ -1,6 +1,8 @@
 //! What goes into the store's steps and comes out of them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -70,11 +72,46 @@ impl StoreError {
     }
 }
 
+/// Who waits for another process's change; while somebody does, it is looked for more often.
+#[derive(Debug, Default)]
+pub(crate) struct Eager {
+    waiting: AtomicUsize,
+    watcher: OnceLock<Thread>,
+}
+
+impl Eager {
+    pub(crate) fn watched_by(&self, watcher: Thread) {
+        // Set once, by the store that made it.
+        let _ = self.watcher.set(watcher);
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn begin(&self) -> Waiting<'_> {
+        if self.waiting.fetch_add(1, Ordering::SeqCst) == 0
+            && let Some(watcher) = self.watcher.get()
+        {
+            watcher.unpark();
+        }
+        Waiting(self)
+    }
+}
+
+struct Waiting<'a>(&'a Eager);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Wakes whoever waits for a change: taken before looking, so that no change is missed.
 #[derive(Debug, Clone)]
 pub struct Signal {
     pub(crate) version: watch::Receiver<u64>,
-    pub(crate) eager: Arc<std::sync::atomic::AtomicUsize>,
+    pub(crate) eager: Arc<Eager>,
 }
 
 impl Signal {
@@ -100,15 +137,7 @@ impl Signal {
     ///
     /// **Cancellation:** safe; nothing is lost.
     pub async fn changed(&mut self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        struct Eager<'a>(&'a std::sync::atomic::AtomicUsize);
-        impl Drop for Eager<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        self.eager.fetch_add(1, Relaxed);
-        let _eager = Eager(&self.eager);
+        let _waiting = self.eager.begin();
         if self.version.changed().await.is_err() {
             // The store is gone with its threads: nothing will ever change.
             std::future::pending::<()>().await;

@@ -1,18 +1,17 @@
 //! Wake-ups: by a signal within the process, by `data_version` across processes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::store::Signal;
+use crate::store::{Eager, Signal};
 
 /// Tells everyone in this process that the store has changed.
 pub(super) struct Waker {
     version: watch::Sender<u64>,
-    eager: Arc<AtomicUsize>,
+    eager: Arc<Eager>,
 }
 
 /// How often other processes' commits are looked for while something waits, and while nothing does.
@@ -23,7 +22,7 @@ impl Waker {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             version: watch::channel(0).0,
-            eager: Arc::new(AtomicUsize::new(0)),
+            eager: Arc::default(),
         })
     }
 
@@ -43,8 +42,9 @@ impl Waker {
 
 /// Starts the thread that sees other processes' commits; it ends with the store.
 pub(super) fn start(connection: Connection, waker: &Arc<Waker>) -> std::io::Result<()> {
+    let eager = Arc::clone(&waker.eager);
     let waker = Arc::downgrade(waker);
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("rowmill-watch".to_owned())
         .spawn(move || {
             let look = || connection.query_row("pragma data_version", [], |r| r.get::<_, i64>(0));
@@ -56,14 +56,12 @@ pub(super) fn start(connection: Connection, waker: &Arc<Waker>) -> std::io::Resu
                     seen = found;
                     waker.wake();
                 }
-                let nap = if waker.eager.load(Ordering::Relaxed) > 0 {
-                    EAGER
-                } else {
-                    IDLE
-                };
+                let nap = if waker.eager.waits() { EAGER } else { IDLE };
                 drop(waker);
-                std::thread::sleep(nap);
+                // Ended early by the first one that begins to wait.
+                std::thread::park_timeout(nap);
             }
         })?;
+    eager.watched_by(thread.thread().clone());
     Ok(())
 }
