@@ -39,7 +39,7 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
         submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
         signal = stop.stopped() => return Ok(submit::interrupted(session, id, signal)),
     };
-    match work_off(&manager, batch.id, stop).await? {
+    match work_off(session, &manager, batch.id, stop).await? {
         Waited::Done(batch) => {
             let printed = output::batch(session, &manager, &batch, Much::Short);
             match printed {
@@ -53,7 +53,12 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
 }
 
 /// Works until the batch is done or a signal comes, then stops gracefully.
-async fn work_off(manager: &JobManager, id: BatchId, stop: &Stop) -> Result<Waited, Failure> {
+async fn work_off(
+    session: &Session,
+    manager: &JobManager,
+    id: BatchId,
+    stop: &Stop,
+) -> Result<Waited, Failure> {
     let enough = CancellationToken::new();
     let mut working = tokio::spawn({
         let (manager, enough) = (manager.clone(), enough.clone());
@@ -68,6 +73,9 @@ async fn work_off(manager: &JobManager, id: BatchId, stop: &Stop) -> Result<Wait
         }
     };
     enough.cancel();
+    if let Ok(Waited::Stopped(_)) = &waited {
+        submit::say_stopping(session);
+    }
     let ended = match ended {
         Some(ended) => ended,
         None => working.await,

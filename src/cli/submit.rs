@@ -119,6 +119,15 @@ pub(super) fn interrupted(session: &Session, id: BatchId, signal: Signal) -> End
     Ending::Interrupted(signal)
 }
 
+/// Says that a worker stops, which may take as long as its rows do.
+pub(super) fn say_stopping(session: &Session) {
+    if session.json {
+        tracing::info!("stopping");
+    } else {
+        exit::say("stopping when the rows that run have ended; once more stops at once\n");
+    }
+}
+
 /// Says how the work goes on after a signal.
 pub(super) fn say_interrupted(session: &Session, text: &str, batch: Option<BatchId>) {
     if session.json {

@@ -1,5 +1,7 @@
 //! `work`: a worker of every op that this process can work on.
 
+use std::pin::pin;
+
 use super::args::Work;
 use super::exit::{Ending, Failure};
 use super::session::Session;
@@ -17,10 +19,20 @@ pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<E
     let manager = session.worker(None).await?;
     if args.once {
         let worked = manager.run_until_idle(stop.token()).await;
+        if stop.signal().is_some() {
+            submit::say_stopping(session);
+        }
         manager.stop().await?;
         worked?;
     } else {
-        manager.run(stop.token().clone()).await?;
+        let mut working = pin!(manager.run(stop.token().clone()));
+        tokio::select! {
+            ended = &mut working => ended?,
+            _ = stop.stopped() => {
+                submit::say_stopping(session);
+                working.await?;
+            }
+        }
     }
     match stop.signal() {
         Some(signal) => {

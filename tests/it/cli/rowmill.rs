@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// Answers `{"n": …}`: `bad` fails, `line` writes to an output file, anything else succeeds.
+/// Answers `{"n": …}`: `bad` fails, `file` writes to output files, `wait` waits for a line at the
+/// gate where there is one, anything else succeeds.
 const HANDLER: &str = r#"
 import json, os, sys
 for line in sys.stdin:
@@ -18,10 +19,9 @@ for line in sys.stdin:
                "messages": [{"msgid": 100, "errcode": "is_bad", "field": "n", "text": "it is bad"}]}
     elif n == "file":
         out["files"] = {"out.txt": "row %d" % row["line"], "other.txt": "é"}
-    elif n == "wait" and not os.path.exists("go"):
+    elif n == "wait" and os.path.exists("gate"):
         print("waiting at %d" % row["line"], file=sys.stderr, flush=True)
-        sys.stdin.read()
-        break
+        open("gate").readline()
     print(json.dumps(out), flush=True)
 "#;
 
@@ -85,6 +85,18 @@ impl Rowmill {
         pipe.write_all(stdin.as_bytes()).unwrap();
         drop(pipe);
         Done::of(args, child.wait_with_output().unwrap())
+    }
+
+    /// Makes the gate at which rows wait; each line that is written to it lets one pass.
+    pub(super) fn gate(&self) -> std::fs::File {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = self.path("gate");
+        let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string that ends in NUL and outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        // Opened for both, so that nobody waits for the other end.
+        let mut options = std::fs::File::options();
+        options.read(true).write(true).open(path).unwrap()
     }
 
     /// Starts it, all its streams in pipes.

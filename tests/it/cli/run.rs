@@ -49,13 +49,13 @@ fn rows_and_files_of_a_batch_that_has_ended() {
 
     let files = &rowmill.run(&format!("files {id} --json")).code(0).json()["files"];
     assert_eq!(files, &batch["files"]);
-    assert_eq!(files[1]["name"], "other.txt", "{files}");
-    assert_eq!(files[0]["size"], 12);
+    assert_eq!(files[1]["name"], "out.txt", "{files}");
+    assert_eq!(files[1]["size"], 12);
     rowmill.write("there", "");
     rowmill.run(&format!("files {id} --download there")).code(4);
     for _ in 0..2 {
         let done = rowmill.run(&format!("files {id} --download a/b")).code(0);
-        assert_eq!(done.stdout, "a/b/out.txt\na/b/other.txt\n");
+        assert_eq!(done.stdout, "a/b/other.txt\na/b/out.txt\n");
         assert_eq!(rowmill.read("a/b/out.txt"), "row 3\nrow 5\n");
         assert_eq!(rowmill.read("a/b/other.txt"), "é\né\n");
         assert_eq!(std::fs::read_dir(rowmill.path("a/b")).unwrap().count(), 2);
