@@ -130,7 +130,7 @@ fn panicked(panic: &(dyn Any + Send)) -> RowOutcome {
     )
 }
 
-fn timed_out() -> RowOutcome {
+pub(super) fn timed_out() -> RowOutcome {
     RowOutcome::of(
         OutcomeStatus::Retry(None),
         Message::own(codes::TIMED_OUT, "took too long; may still take effect"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::command::{CommandProcessor, CommandSpec};
 use super::erased::{InitializerOf, PerChunk, PerQuery, PerRow, is_unit};
 use super::{
     BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer,
@@ -96,6 +97,15 @@ impl Registry {
     #[must_use]
     pub fn slow_query(self, app: &str, op: &str, processor: impl SlowQueryProcessor) -> Self {
         self.op(app, op, Kind::Query, Arc::new(PerQuery(processor)))
+    }
+
+    /// Registers a command whose children run the rows.
+    #[must_use]
+    pub fn command(mut self, app: &str, op: &str, kind: Kind, spec: CommandSpec) -> Self {
+        for mistake in spec.mistakes() {
+            self.mistake(format!("{app}/{op}: {mistake}"));
+        }
+        self.op(app, op, kind, Arc::new(CommandProcessor::new(spec)))
     }
 
     /// Sets how the rows of an op run; it must be registered before.

@@ -1,0 +1,141 @@
+//! Children that are kept between tasks.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::child::{Child, GRACE};
+use super::spec::CommandSpec;
+
+/// The children of one op: at most so many as its spec says, started when they are needed.
+pub(super) struct Pool {
+    spec: Arc<CommandSpec>,
+    slots: Semaphore,
+    idle: Mutex<Vec<Child>>,
+}
+
+/// The right to have one child.
+pub(super) struct Slot<'a> {
+    pool: &'a Pool,
+    _permit: SemaphorePermit<'a>,
+}
+
+/// A child that a task works with. Dropped, it goes back if it owes nothing, and is killed if it does.
+pub(super) struct Leased<'a> {
+    pool: &'a Pool,
+    /// Taken when it is dropped.
+    child: Option<Child>,
+}
+
+impl Pool {
+    pub(super) fn new(spec: CommandSpec) -> Self {
+        Self {
+            slots: Semaphore::new(spec.children.clamp(1, Semaphore::MAX_PERMITS)),
+            spec: Arc::new(spec),
+            idle: Mutex::default(),
+        }
+    }
+
+    pub(super) fn spec(&self) -> &CommandSpec {
+        &self.spec
+    }
+
+    /// Waits for a slot. **Cancellation:** safe.
+    pub(super) async fn slot(&self) -> Option<Slot<'_>> {
+        Some(Slot {
+            pool: self,
+            _permit: self.slots.acquire().await.ok()?,
+        })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Slot<'a> {
+    pub(super) fn spec(&self) -> &'a CommandSpec {
+        &self.pool.spec
+    }
+
+    /// An idle child, else a new one. **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// None can be started.
+    pub(super) async fn child(&self) -> io::Result<Leased<'a>> {
+        let pool = self.pool;
+        loop {
+            // A statement of its own, so that the lock is not held while the child is tried.
+            let idle = pool.idle().pop();
+            let child = match idle {
+                Some(mut child) => {
+                    if !child.kept_still() {
+                        continue;
+                    }
+                    child
+                }
+                None => Child::start(&pool.spec).await?,
+            };
+            return Ok(Leased {
+                pool,
+                child: Some(child),
+            });
+        }
+    }
+}
+
+impl Leased<'_> {
+    /// The child, to be used by name.
+    pub(super) fn get(&mut self) -> Option<&mut Child> {
+        self.child.as_mut()
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take()
+            && child.is_idle()
+        {
+            self.pool.idle().push(child);
+        }
+    }
+}
+
+/// Threads that wait for children whose input was closed.
+static LEAVING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut idle = std::mem::take(&mut *self.idle());
+        if idle.is_empty() {
+            return;
+        }
+        for child in &mut idle {
+            child.feed.close();
+        }
+        let wait = move || {
+            let limit = Instant::now() + GRACE;
+            for child in &idle {
+                child.process.wait_until(limit);
+            }
+        };
+        let children = std::thread::Builder::new().name("rowmill-leaving".to_owned());
+        let mut leaving = LEAVING.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|thread| !thread.is_finished());
+        // Without a thread the children are dropped with its closure, and so killed at once.
+        leaving.extend(children.spawn(wait));
+    }
+}
+
+/// Blocks until the children of all managers that were dropped have ended, 5 s at most.
+///
+/// For the end of `main`: a child is killed when its worker ends, however little it had left to do.
+pub fn settle() {
+    let leaving = std::mem::take(&mut *LEAVING.lock().unwrap_or_else(PoisonError::into_inner));
+    for thread in leaving {
+        let _ = thread.join();
+    }
+}
