@@ -1,3 +1,5 @@
 //! One integration binary: one link, one place.
 
+mod conformance;
 mod ingest;
+mod support;

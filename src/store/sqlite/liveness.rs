@@ -247,6 +247,7 @@ fn take_back(
             let blamed = culprit.is_some() || task.suspect == 0;
             let losses = if blamed { losses } else { task.losses };
             put_back(c, worker, lost, &left, losses, true)?;
+            end::settle(c, claim.batch, now)?;
             stop_if_stopped(c, claim.batch, now)?;
             return Ok(0);
         }
