@@ -89,6 +89,7 @@ fn is_dead(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Ends a worker that holds nothing; one that does is left to whoever takes it over.
 pub(super) fn leave(c: &Connection, worker: WorkerNo, now: Timestamp) -> Result<bool, StoreError> {
     Ok(change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 1)
 }
@@ -125,7 +126,7 @@ pub(super) fn take_over(
     now: Timestamp,
 ) -> Result<TakenOver, StoreError> {
     let mut done = TakenOver::default();
-    if !leave(c, worker, now)? {
+    if change(c, sql!("worker_end"), params![worker.0, us(now)])? == 0 {
         return Ok(done);
     }
     let lost = all(c, sql!("take_over_tasks"), [worker.0], |r| {
