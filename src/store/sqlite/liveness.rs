@@ -110,6 +110,14 @@ pub(super) fn beat(c: &Connection, worker: WorkerNo) -> Result<Vec<Running>, Sto
     })
 }
 
+/// Refuses a worker that was declared dead: what it claimed would belong to nobody.
+pub(super) fn alive(c: &Connection, worker: WorkerNo) -> Result<(), StoreError> {
+    match one(c, sql!("worker_alive"), [worker.0], |_| Ok(()))? {
+        Some(()) => Ok(()),
+        None => Err(StoreError::Fenced(worker)),
+    }
+}
+
 struct Lost {
     claim: ClaimRef,
     close: bool,
