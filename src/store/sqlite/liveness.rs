@@ -222,7 +222,7 @@ fn take_back(
     });
     let mut failed = 0;
     match culprit {
-        Some(row) if task.suspect == 2 || losses >= max_lost => {
+        Some(row) if task.suspect == 2 || (left.len() == 1 && losses >= max_lost) => {
             let outcome = RowOutcome::of(
                 OutcomeStatus::Failed,
                 Message::own(
