@@ -7,7 +7,6 @@
 mod finalise;
 mod ops;
 mod parts;
-pub mod probe;
 mod steps;
 mod work;
 
