@@ -9,7 +9,8 @@ use super::args::LogForm;
 /// `base` is what is logged without `-v`; each `-v` adds a level. `RUST_LOG` wins over both.
 pub(super) fn start(form: LogForm, base: u8, verbose: u8) {
     let level = match base.saturating_add(verbose) {
-        0 => "warn",
+        // What a handler says on its stderr is for whoever runs it.
+        0 => "warn,rowmill::handler=info",
         1 => "info,refinery_core=warn",
         2 => "debug,refinery_core=warn",
         _ => "trace",

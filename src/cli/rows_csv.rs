@@ -67,7 +67,10 @@ impl<W: Write> CsvRows<W> {
 }
 
 fn written(result: csv::Result<()>) -> Result<(), Failure> {
-    output::ended(result.map_err(std::io::Error::from))
+    output::ended(result.map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    }))
 }
 
 /// An input's values in the order of the columns, and those of other names.

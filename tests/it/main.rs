@@ -1,5 +1,6 @@
 //! One integration binary: one link, one place.
 
+mod cli;
 mod docs;
 mod fault;
 mod ingest;

@@ -1,0 +1,8 @@
+//! The real binary: what it prints, where, and its exit codes.
+
+mod answers;
+mod bad;
+mod interrupted;
+mod rowmill;
+mod run;
+mod submit;
