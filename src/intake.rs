@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::client::{Client, NewRow};
-use crate::engine::probe;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{IngestError, Options, Records};
 use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, Token};
+use crate::probe;
 use crate::store::{LoadPiece, StoreError, Submitted};
 
 /// Bytes of one transaction; twice that is the bound of surface and design.

@@ -22,6 +22,7 @@ pub mod ingest;
 mod intake;
 mod manager;
 pub mod model;
+pub mod probe;
 pub mod processor;
 pub mod store;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::probe;
 use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
 use crate::model::{FileName, OutputFile, decode_outcome};
+use crate::probe;
 use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
 
 /// Outcomes that are read at once.

@@ -7,7 +7,6 @@
 mod finalise;
 mod ops;
 mod parts;
-pub mod probe;
 mod steps;
 mod work;
 
@@ -267,6 +266,8 @@ impl Engine {
             return;
         }
         self.keeping = true;
+        // It may be a notice that has become due.
+        self.tell |= due;
         // A due time is acted on once; the next look says when the next one is.
         self.next_due = None;
         self.keep_at = Instant::now() + KEEP;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::finalise::finalise;
 use super::work::Outgoing;
-use super::{Parts, parts, probe};
+use super::{Parts, parts};
 use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
+use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
 use crate::store::{
     Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, Notice, Part, Recorded, Running, Store,

@@ -215,7 +215,7 @@ impl<P: BatchProcessor> PerRow<P> {
         let parallel = work.parallel();
         if parallel == 1 {
             while let Some(place) = work.next().await {
-                crate::engine::probe::at("row_started");
+                crate::probe::at("row_started");
                 let block = block_of::<P::Block>(work)?;
                 let shared = Shared {
                     work,
@@ -224,7 +224,7 @@ impl<P: BatchProcessor> PerRow<P> {
                 };
                 let outcome = self.row(shared, place).await;
                 work.desk.put(place, &outcome);
-                crate::engine::probe::at("row_done");
+                crate::probe::at("row_done");
             }
             return Ok(());
         }
@@ -452,10 +452,10 @@ impl<P: SlowQueryProcessor> ErasedProcessor for PerQuery<P> {
     fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
         async move {
             while let Some(place) = work.next().await {
-                crate::engine::probe::at("row_started");
+                crate::probe::at("row_started");
                 let outcome = self.query(&work, place).await;
                 work.desk.put(place, &outcome);
-                crate::engine::probe::at("row_done");
+                crate::probe::at("row_done");
             }
         }
         .boxed()

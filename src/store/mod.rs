@@ -77,7 +77,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Registers a worker and takes the lock that is its life, until it leaves or its process ends.
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo>;
 
-    /// Ends a worker that holds no task.
+    /// Ends a worker; one that still holds tasks or notices is dead from then on, and taken over.
     fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()>;
 
     /// Makes ops known; the numbers are in their order.

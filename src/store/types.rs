@@ -470,7 +470,7 @@ pub struct Kept {
     pub expired: u64,
     /// Loads that were removed.
     pub swept: u64,
-    /// When the next task or notice is due, or a batch expires.
+    /// When the next task is due or a batch expires, or a notice becomes due.
     pub next_due: Option<Timestamp>,
 }
 

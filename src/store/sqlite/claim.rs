@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::end;
 use super::errors::corrupt;
+use super::liveness;
 use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, time, unlist, us};
 use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
@@ -85,9 +86,7 @@ pub(super) fn claim(
     ask: &Claim,
     now: Timestamp,
 ) -> Result<Vec<ClaimedTask>, StoreError> {
-    if one(c, sql!("worker_alive"), [ask.worker.0], |_| Ok(()))?.is_none() {
-        return Err(StoreError::Fenced(ask.worker));
-    }
+    liveness::alive(c, ask.worker)?;
     let paused = one(c, sql!("op_get"), [ask.op.0], |r| r.get::<_, bool>(3))?;
     if paused.unwrap_or(true) {
         return Ok(Vec::new());

@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::claim::job_key;
 use super::end;
 use super::errors::corrupt;
+use super::liveness;
 use super::read;
 use super::sql::{all, batch_id, change, key, one, sql, time, unlist, us};
 use crate::model::{BatchId, BatchState, EndedAs, OpId, OutputFile, Timestamp, Token, WorkerNo};
@@ -19,6 +20,7 @@ pub(super) fn claim_close(
     max: u32,
     now: Timestamp,
 ) -> Result<Vec<CloseTask>, StoreError> {
+    liveness::alive(c, worker)?;
     let ready = all(c, sql!("close_ready"), [max], |r| {
         Ok((batch_id(r.get(0)?), r.get::<_, u32>(1)?))
     })?;
@@ -170,6 +172,7 @@ pub(super) fn claim_notices(
     ops: &[OpId],
     now: Timestamp,
 ) -> Result<Vec<Notice>, StoreError> {
+    liveness::alive(c, worker)?;
     let mut claimed = Vec::new();
     for op in ops {
         let ready = all(c, sql!("notice_ready"), params![op.0, us(now)], |r| {

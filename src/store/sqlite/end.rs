@@ -27,6 +27,15 @@ pub(super) fn settle(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), 
         && one(c, sql!("batch_progress"), [key(id)], |_| Ok(()))?.is_none()
     {
         add_close(c, id, &batch, TaskState::Queued)?;
+        let counts = one(c, sql!("end_counts"), [key(id)], |r| {
+            Ok((r.get::<_, u64>(0)?, r.get::<_, u64>(1)?))
+        })?;
+        let (success, failed) = counts.unwrap_or_default();
+        change(
+            c,
+            sql!("record_progress"),
+            params![key(id), success, failed],
+        )?;
     }
     Ok(())
 }

@@ -13,30 +13,32 @@ pub(super) fn is_due(
     c: &Connection,
     now: Timestamp,
 ) -> Result<(bool, Option<Timestamp>), StoreError> {
-    let next = next_due(c)?;
+    let (next, notice) = next_due(c, now)?;
     let giving = one(c, sql!("keep_giving"), [], |_| Ok(()))?.is_some();
     let silent = one(c, sql!("keep_loads"), [silent_before(now)], |_| Ok(()))?.is_some();
-    Ok((giving || silent || next.is_some_and(|at| at <= now), next))
+    let due = giving || silent || next.is_some_and(|at| at <= now);
+    Ok((due, first(next, notice)))
 }
 
 fn silent_before(now: Timestamp) -> i64 {
     us(now) - i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn next_due(c: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    let mut next: Option<i64> = None;
-    for statement in [
-        sql!("keep_due_task"),
-        sql!("keep_due_expiry"),
-        sql!("keep_due_notice"),
-    ] {
-        let due = one(c, statement, [], |r| r.get::<_, Option<i64>>(0))?.flatten();
-        next = match (next, due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-    }
-    Ok(next.map(time))
+fn first(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+/// When the keeper is to act, and when a notice becomes due. A notice that is due already is its
+/// receiver's alone: keeping changes nothing about it, and its receiver may be elsewhere or down.
+fn next_due(
+    c: &Connection,
+    now: Timestamp,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
+    let due = |found: Option<Option<i64>>| found.flatten().map(time);
+    let task = one(c, sql!("keep_due_task"), [], |r| r.get(0))?;
+    let expiry = one(c, sql!("keep_due_expiry"), [], |r| r.get(0))?;
+    let notice = one(c, sql!("keep_due_notice"), [us(now)], |r| r.get(0))?;
+    Ok((first(due(task), due(expiry)), due(notice)))
 }
 
 pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
@@ -59,6 +61,7 @@ pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
     for (id, token) in loads {
         kept.swept += u64::from(discard(c, id, token.unwrap_or(0))?);
     }
-    kept.next_due = next_due(c)?;
+    let (next, notice) = next_due(c, now)?;
+    kept.next_due = first(next, notice);
     Ok(kept)
 }

@@ -89,6 +89,7 @@ fn is_dead(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Ends a worker that holds nothing; one that does is left to whoever takes it over.
 pub(super) fn leave(c: &Connection, worker: WorkerNo, now: Timestamp) -> Result<bool, StoreError> {
     Ok(change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 1)
 }
@@ -109,6 +110,14 @@ pub(super) fn beat(c: &Connection, worker: WorkerNo) -> Result<Vec<Running>, Sto
     })
 }
 
+/// Refuses a worker that was declared dead: what it claimed would belong to nobody.
+pub(super) fn alive(c: &Connection, worker: WorkerNo) -> Result<(), StoreError> {
+    match one(c, sql!("worker_alive"), [worker.0], |_| Ok(()))? {
+        Some(()) => Ok(()),
+        None => Err(StoreError::Fenced(worker)),
+    }
+}
+
 struct Lost {
     claim: ClaimRef,
     close: bool,
@@ -125,7 +134,7 @@ pub(super) fn take_over(
     now: Timestamp,
 ) -> Result<TakenOver, StoreError> {
     let mut done = TakenOver::default();
-    if !leave(c, worker, now)? {
+    if change(c, sql!("worker_end"), params![worker.0, us(now)])? == 0 {
         return Ok(done);
     }
     let lost = all(c, sql!("take_over_tasks"), [worker.0], |r| {
@@ -215,7 +224,7 @@ fn take_back(
     };
     let alone = left.len() == 1;
     let losses = if alone { task.losses + 1 } else { 1 };
-    let gives_up = task.suspect == 2 || losses >= max_lost;
+    let gives_up = task.suspect == 2 || (alone && losses >= max_lost);
     let outcome = gives_up.then(|| {
         RowOutcome::of(
             OutcomeStatus::Failed,

@@ -152,8 +152,10 @@ fn open_batch(c: &Connection, batch: &mut Batch) -> Result<(), StoreError> {
     let progress = one(c, sql!("batch_progress"), [id], |r| {
         Ok((r.get::<_, u64>(0)?, r.get::<_, u64>(1)?))
     })?;
+    // Rows that end without running are in no task's progress.
+    let may_stop = batch.aborting || batch.expires_at.is_some();
     let counts = &mut batch.counts;
-    match progress {
+    match progress.filter(|_| !may_stop) {
         Some((success, failed)) => (counts.success, counts.failed) = (success, failed),
         None => {
             let sums = one(c, sql!("end_counts"), [id], |r| {

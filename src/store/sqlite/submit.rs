@@ -244,6 +244,54 @@ impl<'a> From<&'a NewBatch> for NewBatchName<'a> {
     }
 }
 
+/// Answers a repeat: the batch that is there has the same op, context and rows, or it is another.
+fn repeat(
+    c: &Connection,
+    batch: &NewBatch,
+    hash: Option<[u8; 32]>,
+    what: String,
+    existing: BatchId,
+) -> Result<Submitted, StoreError> {
+    let found = guard(c, existing)?;
+    let op = one(
+        c,
+        sql!("op_find"),
+        params![
+            batch.key.app.as_str(),
+            batch.key.op.as_str(),
+            batch.key.kind.code()
+        ],
+        |r| r.get::<_, i64>(0),
+    )?;
+    let equal = found.is_some_and(|g| {
+        Some(g.op) == op && g.context == batch.context.get() && (hash.is_none() || g.hash == hash)
+    });
+    if equal {
+        Ok(Submitted::Existing(existing))
+    } else {
+        Err(StoreError::Duplicate { what, existing })
+    }
+}
+
+/// Looks for the same external id.
+fn existing_external(
+    c: &Connection,
+    batch: &NewBatch,
+    hash: Option<[u8; 32]>,
+) -> Result<Option<Submitted>, StoreError> {
+    let Some(external) = &batch.external_id else {
+        return Ok(None);
+    };
+    one(
+        c,
+        sql!("external_find"),
+        params![batch.key.app.as_str(), external],
+        |r| Ok(batch_id(r.get(0)?)),
+    )?
+    .map(|id| repeat(c, batch, hash, format!("external id {external:?}"), id))
+    .transpose()
+}
+
 /// Looks for the same id or external id; an abandoned load under the id is removed.
 fn existing(
     c: &Connection,
@@ -251,32 +299,9 @@ fn existing(
     hash: Option<[u8; 32]>,
     now: Timestamp,
 ) -> Result<Option<Submitted>, StoreError> {
-    let same = |c: &Connection, what: String, existing: BatchId| {
-        let found = guard(c, existing)?;
-        let op = one(
-            c,
-            sql!("op_find"),
-            params![
-                batch.key.app.as_str(),
-                batch.key.op.as_str(),
-                batch.key.kind.code()
-            ],
-            |r| r.get::<_, i64>(0),
-        )?;
-        let equal = found.is_some_and(|g| {
-            Some(g.op) == op
-                && g.context == batch.context.get()
-                && (hash.is_none() || g.hash == hash)
-        });
-        if equal {
-            Ok(Some(Submitted::Existing(existing)))
-        } else {
-            Err(StoreError::Duplicate { what, existing })
-        }
-    };
     if let Some(found) = guard(c, batch.id)? {
         if found.state != BatchState::Loading {
-            return same(c, format!("id {}", batch.id), batch.id);
+            return repeat(c, batch, hash, format!("id {}", batch.id), batch.id).map(Some);
         }
         let silent_since = found.loaded_at.unwrap_or(0);
         if us(now) - silent_since < i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX) {
@@ -284,17 +309,7 @@ fn existing(
         }
         discard(c, batch.id, found.load_token.unwrap_or(0))?;
     }
-    if let Some(external) = &batch.external_id
-        && let Some(id) = one(
-            c,
-            sql!("external_find"),
-            params![batch.key.app.as_str(), external],
-            |r| r.get(0),
-        )?
-    {
-        return same(c, format!("external id {external:?}"), batch_id(id));
-    }
-    Ok(None)
+    existing_external(c, batch, hash)
 }
 
 pub(super) fn submit(
@@ -338,27 +353,14 @@ pub(super) fn finish_load(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    let loading = guard(c, batch.id)?
+    let ours = guard(c, batch.id)?
         .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
-    if loading {
-        // The external id may have come in by another submit while this one was loading.
-        if let Some(external) = &batch.external_id
-            && let Some((id, there)) = one(
-                c,
-                sql!("external_find"),
-                params![batch.key.app.as_str(), external],
-                |r| Ok((batch_id(r.get(0)?), r.get::<_, [u8; 32]>(1)?)),
-            )?
-        {
+    if ours {
+        // The external id may have come in by another submit while this one was loading. Where it is
+        // a duplicate, the load is removed by its loader, which hears of it.
+        if let Some(there) = existing_external(c, batch, Some(hash))? {
             discard(c, batch.id, token.0)?;
-            if there == hash {
-                return Ok(Submitted::Existing(id));
-            }
-            // The load is removed by its loader, which hears of the duplicate.
-            return Err(StoreError::Duplicate {
-                what: format!("external id {external:?}"),
-                existing: id,
-            });
+            return Ok(there);
         }
         finish(c, &batch.into(), token, hash, now)?;
         return Ok(Submitted::New(batch.id));

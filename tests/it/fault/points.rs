@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
-use rowmill::engine::probe::POINTS;
+use rowmill::probe::POINTS;
 use rowmill::{Client, RowView, Status, Store};
 use sha2::Digest;
 
