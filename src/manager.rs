@@ -13,6 +13,7 @@ use crate::engine::{Engine, Parts, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
 use crate::model::{Kind, OpSettings};
+use crate::processor::command::CommandSpec;
 use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
 };
@@ -216,6 +217,13 @@ impl Builder {
     #[must_use]
     pub fn slow_query(mut self, app: &str, op: &str, processor: impl SlowQueryProcessor) -> Self {
         self.registry = self.registry.slow_query(app, op, processor);
+        self
+    }
+
+    /// Registers a command whose children run the rows.
+    #[must_use]
+    pub fn command(mut self, app: &str, op: &str, kind: Kind, spec: CommandSpec) -> Self {
+        self.registry = self.registry.command(app, op, kind, spec);
         self
     }
 

@@ -114,6 +114,8 @@ fn enter(cli: Cli, builder: Builder, program: String, json: bool) -> Result<Endi
     let dispatched = AssertUnwindSafe(|| runtime.block_on(dispatch(cli, builder, program, json)));
     let ended = std::panic::catch_unwind(dispatched);
     runtime.shutdown_timeout(LEFT_BEHIND);
+    // Handlers have until here to end by themselves: none outlives the process.
+    crate::processor::command::settle();
     ended.unwrap_or_else(|_| {
         let text = "an internal error; what was acknowledged is safe in the database";
         Err(Error::new(ErrorKind::Internal, "internal", text).into())

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::files::ObjectStore;
 use crate::manager::{Builder, JobManager};
 use crate::model::{JobKey, Kind};
+use crate::processor::command::CommandSpec;
 use crate::store::Store;
 use crate::store::sqlite::{Options, SqliteStore};
 
@@ -155,7 +156,15 @@ impl Session {
                     self.place(op),
                     op.name(),
                 )),
-                Some(handler) => add(&mut builder, &self.config, op, handler),
+                Some(handler) => {
+                    let spec = self.command_of(op, handler);
+                    builder = builder.command(&op.app, &op.op, op.kind, spec).settings(
+                        &op.app,
+                        &op.op,
+                        op.kind,
+                        op.settings.clone(),
+                    );
+                }
                 None if registered => {
                     builder = builder.settings(&op.app, &op.op, op.kind, op.settings.clone());
                 }
@@ -175,10 +184,39 @@ impl Session {
         Ok(builder)
     }
 
-    /// Whether the commands of the ops can be started, before anything is.
+    /// Whether the commands of the ops, or of one, can be started: told before anything is done.
     pub(super) fn check_commands(&self, only: Option<&JobKey>) -> Result<(), Failure> {
-        let _ = only;
-        Ok(())
+        let mut mistakes = Vec::new();
+        for op in &self.config.ops {
+            let wanted = only.is_none_or(|key| op.is(key.app.as_str(), key.op.as_str()));
+            let Some(handler) = op.handler.as_ref().filter(|_| wanted) else {
+                continue;
+            };
+            if let Err(why) = self.command_of(op, handler).check() {
+                let place = self.place(op);
+                mistakes.push(format!("{place}: {}.handler.command: {why}", op.name()));
+            }
+        }
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::invalid("bad_handler", mistakes.join("\n")))
+    }
+
+    fn command_of(&self, op: &OpConfig, handler: &Handler) -> CommandSpec {
+        let Handler::Command {
+            command,
+            shown: _,
+            window,
+        } = handler;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let children = op.settings.local_concurrency.map(usize::try_from);
+        CommandSpec {
+            command: command.clone(),
+            dir: self.config.dir.clone(),
+            window: *window,
+            children: children.and_then(Result::ok).unwrap_or(cores),
+        }
     }
 
     fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {
@@ -214,10 +252,6 @@ impl Session {
             None => format!("line {}", op.line),
         }
     }
-}
-
-fn add(builder: &mut Builder, config: &Config, op: &OpConfig, handler: &Handler) {
-    let _ = (builder, config, op, handler);
 }
 
 /// A word as a shell reads it back.

@@ -7,8 +7,8 @@ use super::TARGET;
 use super::child::Child;
 use super::pool::Slot;
 use super::run::{Fault, Run};
-use crate::engine::probe;
 use crate::model::{Message, OutcomeStatus, RowOutcome, codes};
+use crate::probe;
 use crate::processor::erased::timed_out;
 
 /// Rows of a command that cannot be started come later: first after this delay, then after twice as

@@ -10,8 +10,8 @@ use super::child::{Child, Given};
 use super::pool::{Pool, Slot};
 use super::rows::Rows;
 use super::wire::{self, Asks};
-use crate::engine::probe;
 use crate::model::Delivery;
+use crate::probe;
 use crate::processor::desk::Work;
 
 /// The exit status of a child that has closed its output is waited for so long.

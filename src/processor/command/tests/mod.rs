@@ -136,6 +136,7 @@ impl Bench {
             failures: 0,
             laters: 0,
             suspect: self.suspect,
+            accused: false,
             first_line: 1,
             lines: None,
             body,
