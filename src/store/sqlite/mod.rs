@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod readers;
 mod record;
+mod single;
 mod sql;
 mod submit;
 mod watch;
@@ -31,6 +32,7 @@ use super::{
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use liveness::Life;
 use readers::Readers;
+use single::Known;
 use watch::Waker;
 use writer::{Durability, Turnstile, Writer};
 
@@ -163,7 +165,7 @@ impl Backend for SqliteStore {
         hash: [u8; 32],
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
-        self.write(move |c| submit::submit(c, &batch, &blocks, hash, now))
+        self.write(move |c| submit::submit(c, &mut Known::default(), &batch, &blocks, hash, now))
     }
 
     fn submit_many(
@@ -172,10 +174,12 @@ impl Backend for SqliteStore {
         now: Timestamp,
     ) -> Fut<'_, Vec<Submitted>> {
         self.write(move |c| {
+            let mut known = Known::default();
             queries
                 .iter()
                 .map(|(query, block, hash)| {
-                    submit::submit(c, query, std::slice::from_ref(block), *hash, now)
+                    let blocks = std::slice::from_ref(block);
+                    submit::submit(c, &mut known, query, blocks, *hash, now)
                 })
                 .collect()
         })
