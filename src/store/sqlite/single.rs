@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use super::sql::{change, key, list_opt, one, sql, us, us_opt};
 use super::submit::{columns, op_id, queued_or_later};
 use crate::model::{BatchState, Block, JobKey, NewBatch, Timestamp};
-use crate::store::StoreError;
+use crate::store::{Part, StoreError};
 
 /// What the submits of one step share: it is looked up once.
 #[derive(Default)]
@@ -132,4 +132,27 @@ pub(super) fn submit(
         ],
     )?;
     Ok(())
+}
+
+/// Ends a batch whose one block a part has said everything about; false where there are more blocks.
+pub(super) fn end(
+    c: &Connection,
+    part: &Part,
+    op: i64,
+    started_at: Option<i64>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // Only the first block can be alone: no look at the others.
+    if part.claim.no != 0 {
+        return Ok(false);
+    }
+    let batch = key(part.claim.batch);
+    let state = BatchState::of_counts(u64::from(part.failed), 0, 0);
+    let (success, failed) = (part.success, part.failed);
+    let params = params![batch, state.code(), success, failed, started_at, us(now)];
+    if change(c, sql!("end_single"), params)? == 0 {
+        return Ok(false);
+    }
+    change(c, sql!("end_single_notice"), params![batch, op, us(now)])?;
+    Ok(true)
 }
