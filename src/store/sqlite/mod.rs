@@ -309,22 +309,20 @@ impl Backend for SqliteStore {
     ) -> Fut<'_, Vec<Notice>> {
         async move {
             let looked = ops.clone();
-            let ready = self
-                .read(move |c| {
-                    for op in &looked {
-                        let params = rusqlite::params![op.0, sql::us(now)];
-                        if sql::one(c, sql::sql!("notice_ready"), params, |_| Ok(()))?.is_some() {
-                            return Ok(true);
-                        }
-                    }
-                    Ok(false)
-                })
-                .await?;
-            if !ready {
+            let ready = self.read(move |c| close::has_notices(c, &looked, now));
+            if !ready.await? {
                 return Ok(Vec::new());
             }
-            self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now))
-                .await
+            let claimed =
+                self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now));
+            let claimed = claimed.await?;
+            let refs: Vec<NoticeRef> = claimed.iter().map(|notice| notice.claim).collect();
+            let read = self.read(move |c| close::read_notices(c, &claimed)).await;
+            if read.is_err() {
+                let back = refs.into_iter().map(|notice| (notice, Some(now))).collect();
+                self.settle_notices(worker, back).await?;
+            }
+            read
         }
         .boxed()
     }
