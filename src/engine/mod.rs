@@ -298,7 +298,7 @@ impl Engine {
             let Some(op) = self.ops.get_mut(at) else {
                 break;
             };
-            if !op.more || op.claiming {
+            if !op.more || op.claiming || (self.by_hand && op.asked) {
                 continue;
             }
             let app = op.registered.key.app.clone();
@@ -684,6 +684,9 @@ impl Engine {
         self.look = true;
         self.close = true;
         self.tell = true;
+        for op in &mut self.ops {
+            op.asked = false;
+        }
         let mut tick = Tick::default();
         // What time has changed is there before the claim looks.
         self.keep();

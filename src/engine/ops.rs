@@ -29,6 +29,8 @@ pub(super) struct Op {
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
     pub(super) claiming: bool,
+    /// Something was claimed, or looked for, in this turn by hand.
+    pub(super) asked: bool,
     claims: u64,
     row_time: Option<Duration>,
 }
@@ -50,6 +52,7 @@ impl Op {
             slots: local,
             more: true,
             claiming: false,
+            asked: false,
             claims: 0,
             row_time: None,
         }
@@ -98,6 +101,7 @@ impl Op {
         let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
         self.claims += 1;
         self.claiming = true;
+        self.asked = true;
         Ok(Some(Claim {
             worker,
             op: self.id,
