@@ -99,7 +99,7 @@ enum App {
     Closed,
     Opening,
     Open(AnyBlock),
-    Suspended { until: Instant, failures: u32 },
+    Suspended { until: Timestamp, failures: u32 },
 }
 
 pub(crate) struct Engine {
@@ -321,13 +321,14 @@ impl Engine {
 
     /// Whether the app's init block is open; where it is closed, its opening begins.
     fn open(&mut self, name: &AppName) -> bool {
+        let now = self.parts.clock.now();
         let Some((entry, app)) = self.apps.get_mut(name) else {
             return false;
         };
         let failures = match app {
             App::Open(_) => return true,
             App::Opening => return false,
-            App::Suspended { until, .. } if *until > Instant::now() => return false,
+            App::Suspended { until, .. } if *until > now => return false,
             App::Suspended { failures, .. } => *failures,
             App::Closed => 0,
         };
@@ -562,7 +563,7 @@ impl Engine {
                 tracing::error!(app = %name, error = %error, again_in_ms = wait.as_millis(), "the app's initializer failed; nothing of it is claimed here");
                 self.keep_at = self.keep_at.min(Instant::now() + wait);
                 App::Suspended {
-                    until: Instant::now() + wait,
+                    until: self.parts.clock.now() + wait,
                     failures: failures + 1,
                 }
             }
