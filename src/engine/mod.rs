@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::files::ObjectStore;
@@ -97,7 +97,7 @@ pub(crate) struct Parts {
 /// An app's init block in this process.
 enum App {
     Closed,
-    Opening,
+    Opening(AbortHandle),
     Open(AnyBlock),
     Suspended { until: Timestamp, failures: u32 },
 }
@@ -224,7 +224,7 @@ impl Engine {
         while let Some(ended) = self.steps.try_join_next() {
             match ended {
                 Ok(step) => self.take(step, &mut tick),
-                Err(error) => tracing::error!(%error, "a step of the engine panicked"),
+                Err(error) => lost(&error),
             }
         }
         while let Ok(outgoing) = self.inbox.try_recv() {
@@ -327,15 +327,14 @@ impl Engine {
         };
         let failures = match app {
             App::Open(_) => return true,
-            App::Opening => return false,
+            App::Opening(_) => return false,
             App::Suspended { until, .. } if *until > now => return false,
             App::Suspended { failures, .. } => *failures,
             App::Closed => 0,
         };
         if let Some(initializer) = entry.1.clone() {
-            *app = App::Opening;
-            self.steps
-                .spawn(steps::open(name.clone(), initializer, failures));
+            let opening = steps::open(name.clone(), initializer, failures);
+            *app = App::Opening(self.steps.spawn(opening));
         }
         false
     }
@@ -661,7 +660,7 @@ impl Engine {
         tokio::select! {
             ended = self.steps.join_next(), if has_steps => match ended {
                 Some(Ok(step)) => self.ended.push(step),
-                Some(Err(error)) => tracing::error!(%error, "a step of the engine panicked"),
+                Some(Err(error)) => lost(&error),
                 None => {}
             },
             Some(outgoing) = self.inbox.recv() => self.waiting.push(outgoing),
@@ -727,6 +726,11 @@ impl Engine {
         for cancel in self.running.values() {
             cancel.cancel(CancelCause::Shutdown);
         }
+        for (_, app) in self.apps.values() {
+            if let App::Opening(opening) = app {
+                opening.abort();
+            }
+        }
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         while !self.is_quiet() {
             if Instant::now() > last {
@@ -751,6 +755,13 @@ impl Engine {
         }
         let now = self.parts.clock.now();
         self.parts.store.leave(self.worker, now).await
+    }
+}
+
+/// A step ended without a word: one that a stop dropped is no news.
+fn lost(error: &tokio::task::JoinError) {
+    if !error.is_cancelled() {
+        tracing::error!(%error, "a step of the engine panicked");
     }
 }
 
