@@ -2,6 +2,7 @@
 
 mod architecture;
 mod conformance;
+mod e2e;
 mod ingest;
 mod sql;
 mod states;

@@ -18,7 +18,11 @@ pub struct Sqlite {
 
 impl Sqlite {
     pub fn path(&self) -> PathBuf {
-        self.folder.path().join("rowmill.db")
+        self.folder().join("rowmill.db")
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 }
 
