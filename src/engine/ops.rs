@@ -41,15 +41,16 @@ impl Op {
         let local = settings
             .local_concurrency
             .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(cores)
-            .max(1);
+            .unwrap_or(cores);
+        let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
         Self {
             id,
             registered,
             queue: VecDeque::new(),
             queued_rows: 0,
             running: 0,
-            slots: local,
+            // The limit is one of rows; a running task takes `parallel` of them.
+            slots: (local / parallel).max(1),
             more: true,
             claiming: false,
             asked: false,
