@@ -64,19 +64,16 @@ impl Source {
         Self(Box::new(move |feeder| {
             let mut last = 0_u32;
             for row in rows {
-                let line = match row.line {
-                    Some(line) if line > last && line <= Line::MAX.0 => line,
-                    Some(line) => {
-                        return Err(Error::invalid(
-                            "bad_line",
-                            format!(
-                                "line {line} after line {last}: lines rise from 1 to {}",
-                                Line::MAX
-                            ),
-                        ));
-                    }
-                    None => last + 1,
-                };
+                let line = row.line.unwrap_or(last + 1);
+                if line <= last || line > Line::MAX.0 {
+                    return Err(Error::invalid(
+                        "bad_line",
+                        format!(
+                            "line {line} after line {last}: lines rise from 1 to {}",
+                            Line::MAX
+                        ),
+                    ));
+                }
                 last = line;
                 if !feeder.row(line, row.input.get()) {
                     break;

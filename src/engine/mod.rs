@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::files::ObjectStore;
@@ -104,9 +104,9 @@ struct Running {
 /// An app's init block in this process.
 enum App {
     Closed,
-    Opening,
+    Opening(AbortHandle),
     Open(AnyBlock),
-    Suspended { until: Instant, failures: u32 },
+    Suspended { until: Timestamp, failures: u32 },
 }
 
 pub(crate) struct Engine {
@@ -230,7 +230,7 @@ impl Engine {
         while let Some(ended) = self.steps.try_join_next() {
             match ended {
                 Ok(step) => self.take(step, &mut tick),
-                Err(error) => tracing::error!(%error, "a step of the engine panicked"),
+                Err(error) => lost(&error),
             }
         }
         while let Ok(outgoing) = self.inbox.try_recv() {
@@ -327,20 +327,20 @@ impl Engine {
 
     /// Whether the app's init block is open; where it is closed, its opening begins.
     fn open(&mut self, name: &AppName) -> bool {
+        let now = self.parts.clock.now();
         let Some((entry, app)) = self.apps.get_mut(name) else {
             return false;
         };
         let failures = match app {
             App::Open(_) => return true,
-            App::Opening => return false,
-            App::Suspended { until, .. } if *until > Instant::now() => return false,
+            App::Opening(_) => return false,
+            App::Suspended { until, .. } if *until > now => return false,
             App::Suspended { failures, .. } => *failures,
             App::Closed => 0,
         };
         if let Some(initializer) = entry.1.clone() {
-            *app = App::Opening;
-            self.steps
-                .spawn(steps::open(name.clone(), initializer, failures));
+            let opening = steps::open(name.clone(), initializer, failures);
+            *app = App::Opening(self.steps.spawn(opening));
         }
         false
     }
@@ -601,7 +601,7 @@ impl Engine {
                 tracing::error!(app = %name, error = %error, again_in_ms = wait.as_millis(), "the app's initializer failed; nothing of it is claimed here");
                 self.keep_at = self.keep_at.min(Instant::now() + wait);
                 App::Suspended {
-                    until: Instant::now() + wait,
+                    until: self.parts.clock.now() + wait,
                     failures: failures + 1,
                 }
             }
@@ -717,7 +717,7 @@ impl Engine {
         tokio::select! {
             ended = self.steps.join_next(), if has_steps => match ended {
                 Some(Ok(step)) => self.ended.push(step),
-                Some(Err(error)) => tracing::error!(%error, "a step of the engine panicked"),
+                Some(Err(error)) => lost(&error),
                 None => {}
             },
             Some(outgoing) = self.inbox.recv() => self.waiting.push(outgoing),
@@ -783,6 +783,11 @@ impl Engine {
         for running in self.running.values() {
             running.cancel.cancel(CancelCause::Shutdown);
         }
+        for (_, app) in self.apps.values() {
+            if let App::Opening(opening) = app {
+                opening.abort();
+            }
+        }
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         self.settle(last).await;
         // A batch may have ended a moment before the stop: its end is told by who worked it off.
@@ -816,6 +821,13 @@ impl Engine {
                 self.rest().await;
             }
         }
+    }
+}
+
+/// A step ended without a word: one that a stop dropped is no news.
+fn lost(error: &tokio::task::JoinError) {
+    if !error.is_cancelled() {
+        tracing::error!(%error, "a step of the engine panicked");
     }
 }
 

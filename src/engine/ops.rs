@@ -60,7 +60,7 @@ pub(super) struct Op {
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
     pub(super) claiming: bool,
-    /// It has claimed in this turn by hand.
+    /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
     claims: u64,
     row_time: Option<Duration>,
@@ -72,15 +72,16 @@ impl Op {
         let local = settings
             .local_concurrency
             .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(cores)
-            .max(1);
+            .unwrap_or(cores);
+        let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
         Self {
             id,
             registered,
             queue: VecDeque::new(),
             queued_rows: 0,
             running: 0,
-            slots: local,
+            // The limit is one of rows; a running task takes `parallel` of them.
+            slots: (local / parallel).max(1),
             more: true,
             claiming: false,
             asked: false,

@@ -51,17 +51,14 @@ fn again(
         groups.entry((*failure, delay)).or_default().push(*ordinal);
     }
     while groups.len() > GROUPS {
-        // The shortest delay joins the next of its kind: nothing comes before it asked to.
-        let Some((key, ordinals)) = groups.pop_first() else {
+        // The shortest delay that has a longer one of its kind joins it: nothing comes before it asked
+        // to. There are two kinds, so of more than two groups two are of one.
+        let longer = groups.keys().zip(groups.keys().skip(1));
+        let Some((short, long)) = longer.map(|(a, b)| (*a, *b)).find(|(a, b)| a.0 == b.0) else {
             break;
         };
-        let next = groups.keys().find(|k| k.0 == key.0).copied();
-        groups
-            .entry(next.unwrap_or(key))
-            .or_default()
-            .extend(ordinals);
-        if next.is_none() {
-            break;
+        if let Some(ordinals) = groups.remove(&short) {
+            groups.entry(long).or_default().extend(ordinals);
         }
     }
     groups

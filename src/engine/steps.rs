@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::finalise::finalise;
 use super::work::Outgoing;
 use super::{Parts, parts};
@@ -96,7 +98,9 @@ pub(super) async fn open(
     initializer: Arc<dyn ErasedInitializer>,
     failures: u32,
 ) -> Step {
-    let result = initializer.init(&app).await;
+    let opening = std::panic::AssertUnwindSafe(initializer.init(&app)).catch_unwind();
+    // The panic's text has gone to the log.
+    let result = opening.await.unwrap_or_else(|_| Err("it panicked".into()));
     Step::Opened {
         app,
         failures,
@@ -273,7 +277,6 @@ async fn tell_one(
     receivers: &[(OpId, Arc<dyn ErasedProcessor>, AnyBlock)],
     notice: &Notice,
 ) -> Option<Timestamp> {
-    use futures_util::FutureExt;
     let (_, processor, block) = receivers.iter().find(|r| r.0 == notice.op)?;
     probe::at("before_notice");
     let told = processor.mark_done(Arc::clone(block), notice.claim.id, &notice.batch);

@@ -1,6 +1,12 @@
 //! One integration binary: one link, one place.
 
+mod architecture;
 mod cli;
+mod conformance;
 mod docs;
+mod e2e;
 mod fault;
 mod ingest;
+mod sql;
+mod states;
+mod support;

@@ -1,0 +1,206 @@
+//! The conformance suite: each case on each store, grouped by the step that it is about.
+//!
+//! A case takes a fresh store and is named by the behaviour it shows. After each, the invariants are
+//! checked. A store of another make adds one line to `on_every_store`.
+
+mod abort;
+mod batch;
+mod claim;
+mod close;
+mod expire;
+mod give_back;
+mod keep;
+mod load;
+mod notices;
+mod record;
+mod release;
+mod rows;
+mod submit;
+mod take_over;
+
+macro_rules! on_store {
+    ($store:ident, $harness:ty, $($group:ident: $($case:ident)+;)+) => {
+        mod $store {
+            $(mod $group {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $case() {
+                        use crate::support::Harness as _;
+                        let h = <$harness>::open().await;
+                        crate::conformance::$group::$case(&h).await;
+                        crate::support::invariants(&h).await;
+                    }
+                )+
+            })+
+        }
+    };
+}
+
+macro_rules! on_every_store {
+    ($($cases:tt)+) => {
+        on_store!(sqlite, crate::support::Sqlite, $($cases)+);
+    };
+}
+
+on_every_store! {
+    submit:
+        a_submitted_batch_is_queued_with_all_its_rows
+        the_same_id_with_the_same_content_returns_the_batch_that_is_there
+        the_same_id_with_other_content_is_refused
+        an_external_id_names_one_batch_of_its_app
+        an_external_id_outlives_the_end_of_its_batch
+        names_of_an_app_and_an_op_are_never_joined
+        an_op_has_one_queue_whatever_the_case_it_is_written_in
+        a_pair_has_an_op_of_each_kind
+        many_queries_are_submitted_together_or_not_at_all
+        everything_that_was_submitted_is_read_back
+        submits_at_the_same_moment_are_all_there
+    ;
+    load:
+        a_load_is_seen_by_nobody_until_it_is_finished
+        a_held_load_waits_for_its_release
+        the_same_id_is_refused_while_its_loader_writes
+        a_silent_load_is_replaced_and_its_loader_is_fenced
+        an_abandoned_load_is_swept
+        a_discarded_load_leaves_nothing
+        a_load_that_was_finished_is_answered_when_it_is_finished_again
+        a_load_of_a_batch_that_is_there_is_answered_by_its_content
+        a_load_under_a_known_external_id_is_answered_by_its_content
+        of_two_loads_under_one_external_id_the_first_to_finish_wins
+    ;
+    release:
+        a_held_batch_is_not_worked_until_it_is_released
+        a_released_batch_may_be_released_again
+        a_batch_that_is_not_there_cannot_be_released
+        a_release_after_an_abort_brings_nothing_back
+        a_release_says_who_asked_for_it
+        a_batch_of_rejected_rows_only_ends_at_its_release
+        a_rejected_row_is_in_no_task
+        a_batch_with_a_later_start_is_not_claimed_before_it
+        a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece
+        an_abort_ends_rows_whose_tasks_were_not_made_yet
+    ;
+    claim:
+        a_claimed_task_has_its_rows_and_its_batch
+        a_claim_takes_tasks_of_its_op_alone
+        work_of_an_op_that_nobody_registered_stays_queued
+        two_claimers_never_share_a_task
+        a_claim_of_nothing_is_harmless
+        higher_priority_comes_first
+        blocks_of_a_batch_go_in_line_order
+        a_new_batch_takes_turns_with_the_old_ones
+        the_oldest_batch_comes_first_where_it_is_asked_for
+        a_claim_stops_at_its_rows_and_bytes
+        a_long_task_is_split_and_its_rest_stays_queued
+        a_split_task_keeps_its_failures_and_attempts
+        a_cap_counts_the_running_rows_of_all_workers
+        caps_hold_when_all_ask_at_the_same_moment
+        a_worker_that_was_declared_dead_claims_nothing
+        each_claim_of_a_row_has_a_higher_attempt
+        rows_at_most_once_are_suspect_from_their_first_claim
+    ;
+    record:
+        the_last_record_of_a_one_task_batch_ends_it
+        a_batch_of_successes_is_a_success
+        a_record_under_an_old_token_is_fenced_and_changes_nothing
+        a_record_needs_worker_token_and_task
+        a_record_twice_is_recorded_once
+        a_fenced_part_does_not_hold_back_its_neighbours
+        parts_of_a_long_attempt_are_kept_when_its_worker_dies
+        a_retry_goes_again_when_it_is_due
+        a_row_that_comes_later_counts_no_failure
+        rows_that_leave_a_task_that_goes_on_run_beside_it
+        the_end_of_a_batch_stores_one_notice
+        a_batch_with_one_aborted_row_is_aborted_however_the_others_ended
+        counts_of_an_ended_batch_are_exact
+        a_part_that_repeats_a_number_spoils_nothing
+        progress_is_told_while_a_batch_is_aborting
+    ;
+    give_back:
+        a_task_given_back_is_claimed_again_and_counts_no_failure
+        only_its_holder_gives_a_task_back
+        a_task_given_back_to_an_aborted_batch_ends
+        a_task_given_back_to_an_expired_batch_ends
+    ;
+    take_over:
+        a_dead_process_is_found_and_its_tasks_are_queued_at_once
+        a_worker_is_taken_over_once
+        what_others_run_is_left_alone
+        a_worker_that_leaves_strands_nothing
+        a_worker_that_left_is_not_dead
+        worker_numbers_are_never_used_again
+        a_lost_task_is_suspect_and_counts_no_failure
+        suspect_rows_are_committed_before_they_start
+        a_poison_row_costs_itself_alone
+        a_poison_row_among_many_costs_itself_alone_however_few_losses_are_allowed
+        a_good_row_of_many_does_not_fail_when_its_worker_dies_twice
+        fifty_losses_at_random_rows_fail_no_good_row
+        tasks_that_waited_behind_a_poison_row_are_not_blamed
+        a_row_at_most_once_fails_at_its_first_loss_and_the_others_go_on
+        a_row_at_most_once_that_had_not_started_runs
+        a_lost_row_of_an_aborted_batch_is_aborted_at_once
+        a_lost_task_of_an_expired_batch_expires
+        a_task_whose_rows_had_all_ended_ends_when_its_worker_dies
+        the_beat_tells_what_a_worker_runs_and_what_is_aborting
+    ;
+    abort:
+        an_abort_ends_queued_rows_and_leaves_running_ones
+        an_abort_of_a_batch_that_has_not_begun_ends_it
+        an_abort_that_comes_too_late_changes_nothing
+        rows_that_finish_during_an_abort_are_what_they_were
+        a_row_that_would_go_again_is_aborted
+        an_abort_ends_rows_that_wait_for_another_go
+        an_abort_twice_is_one_abort
+        a_batch_that_is_not_there_cannot_be_aborted
+        an_abort_counts_rejected_rows_as_failed
+        an_abort_waits_for_output_files_of_rows_that_ended
+        an_abort_of_a_query_ends_it
+    ;
+    expire:
+        a_batch_that_has_not_begun_in_time_expires
+        rows_that_run_when_their_batch_expires_finish
+        a_claim_that_meets_an_expired_batch_ends_it
+        a_retry_of_an_expired_batch_expires
+        an_aborted_row_beside_an_expired_one_makes_the_batch_aborted
+        a_hundred_batches_and_more_expire
+    ;
+    close:
+        a_batch_with_output_files_ends_when_it_is_closed
+        a_close_waits_for_every_row
+        a_fenced_close_ends_nothing
+        a_close_that_is_put_off_comes_again_without_end
+        outcomes_come_block_after_block_in_pages
+        a_batch_without_output_files_needs_no_close
+    ;
+    notices:
+        an_end_is_told_until_it_is_settled
+        a_notice_of_a_dead_worker_is_told_by_another
+        a_notice_of_a_worker_that_left_is_told_by_another
+        ends_are_told_only_to_their_op
+        two_workers_never_tell_one_end_at_the_same_time
+    ;
+    keep:
+        an_idle_store_has_nothing_due
+        the_next_due_time_is_the_first_of_all
+        due_tasks_wake_once
+        a_notice_that_nobody_takes_is_no_work_for_the_keeper
+    ;
+    rows:
+        rows_come_in_line_order_with_their_gaps
+        inputs_are_kept_byte_for_byte
+        a_row_is_seen_as_its_task
+        rows_of_a_batch_that_is_not_there_are_not_found
+        rows_of_many_blocks_are_paged_without_a_gap
+    ;
+    batch:
+        a_batch_that_is_not_there_is_none
+        a_query_has_its_result_and_messages_when_it_has_ended
+        a_query_that_goes_again_shows_no_result_and_no_messages
+        counts_grow_while_a_batch_runs
+        ops_are_listed_as_they_were_registered
+        one_bad_step_does_not_spoil_its_neighbours
+        a_step_whose_caller_is_gone_is_made_whole
+        a_change_is_signalled_to_whoever_looked_before_it
+        what_was_acknowledged_is_there_after_the_store_is_opened_again
+    ;
+}

@@ -1,0 +1,64 @@
+//! What the tests of stores and of the engine share: stores, a clock that stands still, builders, invariants.
+
+pub mod facts;
+pub mod kit;
+pub mod sqlite;
+
+pub use facts::{Facts, check};
+pub use kit::{Kit, Outcomes, start};
+pub use sqlite::Sqlite;
+
+use std::future::Future;
+
+use rowmill::Store;
+
+/// A store of one make, fresh for each case.
+pub trait Harness: Send + Sync + Sized + 'static {
+    /// Opens an empty store.
+    fn open() -> impl Future<Output = Self> + Send;
+
+    /// The store, the clock and builders.
+    fn kit(&self) -> &Kit;
+
+    /// Opens the same store again, as another process would; dropping it is that process's death.
+    fn again(&self) -> impl Future<Output = Store> + Send;
+
+    /// Everything that is stored, read behind the store's back.
+    fn facts(&self) -> Facts;
+}
+
+/// Checks the invariants, in what is stored and in what the store says of it.
+pub async fn invariants(h: &impl Harness) {
+    let facts = h.facts();
+    check(&facts);
+    for batch in facts.batches.iter().filter(|b| !b.loading()) {
+        let kit = h.kit();
+        let seen = kit.batch(batch.id).await;
+        let rows = kit.rows(batch.id).await;
+        assert!(rows.is_sorted_by(|a, b| a.line < b.line), "lines rise");
+        assert_eq!(seen.counts.rows, batch.rows, "every row is counted");
+        assert_eq!(
+            u64::try_from(rows.len()).unwrap(),
+            batch.rows,
+            "every row is seen"
+        );
+        let ended = facts.ended(batch.id);
+        let count = |status| {
+            let found = rows.iter().filter(|r| r.status == status).count();
+            u64::try_from(found).unwrap()
+        };
+        use rowmill::Status::{Aborted, Expired, Failed, Success};
+        assert_eq!(
+            [Success, Failed, Aborted, Expired].map(count),
+            ended,
+            "rows are seen as they ended"
+        );
+        assert_eq!(seen.done, batch.ended());
+        if seen.done {
+            let c = seen.counts;
+            assert_eq!([c.success, c.failed, c.aborted, c.expired], ended);
+            assert_eq!(c.pending, 0);
+            assert_eq!(seen.done_at.is_some(), seen.done);
+        }
+    }
+}
