@@ -783,6 +783,11 @@ impl Engine {
         for running in self.running.values() {
             running.cancel.cancel(CancelCause::Shutdown);
         }
+        tracing::info!(
+            worker = self.worker.0,
+            tasks = self.running.len(),
+            "worker stopping"
+        );
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         self.settle(last).await;
         // A batch may have ended a moment before the stop: its end is told by who worked it off.
