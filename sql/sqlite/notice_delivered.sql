@@ -1,2 +1,2 @@
--- Removes a delivered notice. Params: 1 id, 2 token, 3 worker. Returns: nothing; no change = fenced. Locks: the file.
-delete from notices where id = ?1 and token = ?2 and worker = ?3
+-- Removes delivered notices. Params: 1 ids as JSON, 2 token, 3 worker. Returns: nothing; fewer changes = fenced. Locks: the file.
+delete from notices where id in (select value from json_each(?1)) and token = ?2 and worker = ?3

@@ -1,5 +1,7 @@
 //! close and notices: what follows a batch's last row.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
 use super::claim::job_key;
@@ -165,35 +167,72 @@ pub(super) fn close_later(
     })
 }
 
+/// A notice that was claimed, before its batch is read.
+pub(super) struct ClaimedNotice {
+    pub(super) claim: NoticeRef,
+    op: OpId,
+    attempts: u32,
+    batch: BatchId,
+}
+
+pub(super) fn has_notices(
+    c: &Connection,
+    ops: &[OpId],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    for op in ops {
+        if one(c, sql!("notice_ready"), params![op.0, us(now)], |_| Ok(()))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 pub(super) fn claim_notices(
     c: &Connection,
     worker: WorkerNo,
     token: Token,
     ops: &[OpId],
     now: Timestamp,
-) -> Result<Vec<Notice>, StoreError> {
+) -> Result<Vec<ClaimedNotice>, StoreError> {
     liveness::alive(c, worker)?;
     let mut claimed = Vec::new();
     for op in ops {
-        let ready = all(c, sql!("notice_ready"), params![op.0, us(now)], |r| {
-            Ok((
-                r.get::<_, i64>(0)?,
-                batch_id(r.get(1)?),
-                r.get::<_, u32>(2)?,
-            ))
-        })?;
-        for (id, batch, attempts) in ready {
-            change(c, sql!("notice_claim"), params![id, token.0, worker.0])?;
-            let batch = read::batch(c, batch)?.ok_or(StoreError::NotFound(batch))?;
-            claimed.push(Notice {
-                claim: NoticeRef { id, token },
+        let params = params![op.0, us(now), token.0, worker.0];
+        let taken = all(c, sql!("notice_claim"), params, |r| {
+            Ok(ClaimedNotice {
+                claim: NoticeRef {
+                    id: r.get(0)?,
+                    token,
+                },
                 op: *op,
-                attempts,
-                batch,
-            });
-        }
+                batch: batch_id(r.get(1)?),
+                attempts: r.get(2)?,
+            })
+        })?;
+        claimed.extend(taken);
     }
+    claimed.sort_by_key(|notice| notice.claim.id);
     Ok(claimed)
+}
+
+/// Adds what is told: a batch that has ended does not change, so no writer waits for this.
+pub(super) fn read_notices(
+    c: &Connection,
+    claimed: &[ClaimedNotice],
+) -> Result<Vec<Notice>, StoreError> {
+    claimed
+        .iter()
+        .map(|notice| {
+            let batch = read::batch(c, notice.batch)?;
+            Ok(Notice {
+                claim: notice.claim,
+                op: notice.op,
+                attempts: notice.attempts,
+                batch: batch.ok_or(StoreError::NotFound(notice.batch))?,
+            })
+        })
+        .collect()
 }
 
 pub(super) fn settle_notices(
@@ -201,19 +240,22 @@ pub(super) fn settle_notices(
     worker: WorkerNo,
     settled: &[(NoticeRef, Option<Timestamp>)],
 ) -> Result<(), StoreError> {
+    let mut delivered: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (notice, retry) in settled {
         match retry {
-            None => change(
-                c,
-                sql!("notice_delivered"),
-                params![notice.id, notice.token.0, worker.0],
-            )?,
-            Some(at) => change(
-                c,
-                sql!("notice_again"),
-                params![notice.id, notice.token.0, worker.0, us(*at)],
-            )?,
-        };
+            None => delivered.entry(notice.token.0).or_default().push(notice.id),
+            Some(at) => {
+                change(
+                    c,
+                    sql!("notice_again"),
+                    params![notice.id, notice.token.0, worker.0, us(*at)],
+                )?;
+            }
+        }
+    }
+    for (token, ids) in delivered {
+        let ids = serde_json::to_string(&ids).map_err(|e| corrupt(e.to_string()))?;
+        change(c, sql!("notice_delivered"), params![ids, token, worker.0])?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod readers;
 mod record;
+mod single;
 mod sql;
 mod submit;
 mod watch;
@@ -31,6 +32,7 @@ use super::{
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use liveness::Life;
 use readers::Readers;
+use single::Known;
 use watch::Waker;
 use writer::{Durability, Turnstile, Writer};
 
@@ -163,7 +165,7 @@ impl Backend for SqliteStore {
         hash: [u8; 32],
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
-        self.write(move |c| submit::submit(c, &batch, &blocks, hash, now))
+        self.write(move |c| submit::submit(c, &mut Known::default(), &batch, &blocks, hash, now))
     }
 
     fn submit_many(
@@ -172,10 +174,12 @@ impl Backend for SqliteStore {
         now: Timestamp,
     ) -> Fut<'_, Vec<Submitted>> {
         self.write(move |c| {
+            let mut known = Known::default();
             queries
                 .iter()
                 .map(|(query, block, hash)| {
-                    submit::submit(c, query, std::slice::from_ref(block), *hash, now)
+                    let blocks = std::slice::from_ref(block);
+                    submit::submit(c, &mut known, query, blocks, *hash, now)
                 })
                 .collect()
         })
@@ -305,22 +309,20 @@ impl Backend for SqliteStore {
     ) -> Fut<'_, Vec<Notice>> {
         async move {
             let looked = ops.clone();
-            let ready = self
-                .read(move |c| {
-                    for op in &looked {
-                        let params = rusqlite::params![op.0, sql::us(now)];
-                        if sql::one(c, sql::sql!("notice_ready"), params, |_| Ok(()))?.is_some() {
-                            return Ok(true);
-                        }
-                    }
-                    Ok(false)
-                })
-                .await?;
-            if !ready {
+            let ready = self.read(move |c| close::has_notices(c, &looked, now));
+            if !ready.await? {
                 return Ok(Vec::new());
             }
-            self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now))
-                .await
+            let claimed =
+                self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now));
+            let claimed = claimed.await?;
+            let refs: Vec<NoticeRef> = claimed.iter().map(|notice| notice.claim).collect();
+            let read = self.read(move |c| close::read_notices(c, &claimed)).await;
+            if read.is_err() {
+                let back = refs.into_iter().map(|notice| (notice, Some(now))).collect();
+                self.settle_notices(worker, back).await?;
+            }
+            read
         }
         .boxed()
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::errors::sqlite_error;
@@ -68,7 +69,10 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     connection.set_prepared_statement_cache_capacity(128);
     connection
         .busy_timeout(BUSY)
-        .and_then(|()| {
+        // Without it a statement whose value is compared with a partial index's condition is planned
+        // anew whenever the value is bound anew: at every use.
+        .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
+        .and_then(|_| {
             connection.execute_batch("pragma cache_size = -16384; pragma temp_store = memory;")
         })
         .map_err(sqlite_error("setting up a connection"))?;

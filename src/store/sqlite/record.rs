@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::end;
 use super::errors::corrupt;
+use super::single;
 use super::sql::{change, key, list, list_opt, one, sql, unlist, us, us_opt};
 use super::submit::guard;
 use crate::model::{BatchId, EndedAs, TaskId, TaskState, Timestamp, WorkerNo};
@@ -71,11 +72,14 @@ pub(super) fn record(
             continue;
         };
         write(c, worker, part, &task, now)?;
+        answers.push(Recorded::Done);
+        if is_all(part, &task) && single::end(c, part, task.op, task.started_at, now)? {
+            continue;
+        }
         let batch = touched.entry(part.claim.batch).or_default();
         batch.0 += part.success;
         batch.1 += part.failed;
         batch.2 |= matches!(part.then, Then::Ends { .. });
-        answers.push(Recorded::Done);
     }
     for (id, (success, failed, ended)) in touched {
         change(
@@ -88,6 +92,20 @@ pub(super) fn record(
         }
     }
     Ok(answers)
+}
+
+/// Whether a part says all that was ever to be said about the rows of a block, and none writes to a file.
+fn is_all(part: &Part, task: &Task) -> bool {
+    let finished = matches!(
+        &part.then,
+        Then::Ends { ended_as: EndedAs::Finished, rest, interrupted: 0 } if rest.is_empty()
+    );
+    finished
+        && (part.part, task.attempt) == (0, 1)
+        && task.pick.is_none()
+        && part.ordinals.is_none()
+        && part.again.is_empty()
+        && !part.files
 }
 
 fn write(

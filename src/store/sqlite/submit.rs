@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::end;
 use super::errors::corrupt;
+use super::single::{self, Known};
 use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, unlist, us, us_opt};
 use crate::model::{
     BatchId, BatchState, Block, JobKey, NewBatch, OpId, TaskState, Timestamp, Token,
@@ -106,6 +107,20 @@ pub(super) fn register_ops(
         .collect()
 }
 
+/// A CSV's columns as they are stored.
+pub(super) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
+    let columns = batch.columns.as_ref().map(serde_json::to_string);
+    columns.transpose().map_err(|e| corrupt(e.to_string()))
+}
+
+/// The state in which a task begins, and when it is due.
+pub(super) fn queued_or_later(run_at: Option<i64>, now: Timestamp) -> (TaskState, Option<i64>) {
+    match run_at.filter(|at| *at > us(now)) {
+        None => (TaskState::Queued, None),
+        due => (TaskState::Later, due),
+    }
+}
+
 fn insert(
     c: &Connection,
     batch: &NewBatch,
@@ -113,12 +128,6 @@ fn insert(
     now: Timestamp,
 ) -> Result<i64, StoreError> {
     let op = op_id(c, &batch.key, now)?;
-    let columns = batch
-        .columns
-        .as_ref()
-        .map(serde_json::to_string)
-        .transpose()
-        .map_err(|e| corrupt(e.to_string()))?;
     change(
         c,
         sql!("submit_batch"),
@@ -135,7 +144,7 @@ fn insert(
             us(now),
             us_opt(batch.run_at),
             us_opt(batch.expires_at),
-            columns,
+            columns(batch)?,
             token.0,
         ],
     )?;
@@ -314,6 +323,7 @@ fn existing(
 
 pub(super) fn submit(
     c: &Connection,
+    known: &mut Known,
     batch: &NewBatch,
     blocks: &[Block],
     hash: [u8; 32],
@@ -321,6 +331,12 @@ pub(super) fn submit(
 ) -> Result<Submitted, StoreError> {
     if let Some(there) = existing(c, batch, Some(hash), now)? {
         return Ok(there);
+    }
+    if let [block] = blocks
+        && block.rejected.is_empty()
+    {
+        single::submit(c, known, batch, block, hash, now)?;
+        return Ok(Submitted::New(batch.id));
     }
     let token = Token(0);
     insert(c, batch, token, now)?;
@@ -414,12 +430,7 @@ pub(super) fn visible(c: &Connection, id: BatchId) -> Result<Guard, StoreError> 
 pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
     let batch = visible(c, id)?;
     let (from, to) = (batch.given, batch.blocks.min(batch.given + GIVE));
-    let due = batch.run_at.filter(|at| *at > us(now));
-    let state = if due.is_some() {
-        TaskState::Later
-    } else {
-        TaskState::Queued
-    };
+    let (state, due) = queued_or_later(batch.run_at, now);
     let base = one(
         c,
         sql!("release_turn"),
