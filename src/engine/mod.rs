@@ -1,6 +1,6 @@
 //! The engine: one turn takes over what is lost, claims, works, records, closes and tells.
 //!
-//! [`Engine::turn`] starts whatever can be started and takes in whatever has ended; it never waits.
+//! `Engine::turn` starts whatever can be started and takes in whatever has ended; it never waits.
 //! Each step runs beside the others, so that a slow task, a slow disk and a slow receiver delay
 //! only what needs them. `run` waits between turns for the first thing that happens.
 
