@@ -10,16 +10,27 @@ use crate::bench::Shape;
 use crate::config::Overrides;
 use crate::model::{RawJson, Status, Timestamp, parse_duration};
 
+const AFTER_HELP: &str = "\
+Global flags go before or after the command; each is also a variable: ROWMILL_DATABASE …
+
+Exit codes:
+  0 answered; with run, --follow and --watch: every row succeeded
+  1 the batch has ended with failed, aborted or expired rows
+  2 usage, configuration, or an input or database that cannot be used
+  3 not found, or a state that forbids it
+  4 a database, file or folder cannot be opened, read or written
+  5 an internal error
+  130, 143 interrupted: the work goes on from the database";
+
 /// The whole command line.
 #[derive(Parser)]
 #[command(
     name = "rowmill",
     version,
     about = "Batch jobs: every row that was taken ends in exactly one recorded outcome",
+    after_help = AFTER_HELP,
     arg_required_else_help = true,
-    subcommand_required = true,
-    propagate_version = false,
-    disable_help_subcommand = false
+    subcommand_required = true
 )]
 pub(super) struct Cli {
     #[command(flatten)]
@@ -30,6 +41,7 @@ pub(super) struct Cli {
 
 /// Flags that every command takes, before or after its name.
 #[derive(Args)]
+#[command(next_help_heading = "Global")]
 pub(super) struct Global {
     /// The configuration file [default: rowmill.toml where it exists]
     #[arg(long, global = true, value_name = "FILE")]
@@ -169,8 +181,6 @@ pub(super) struct Run {
 
 #[derive(Args)]
 pub(super) struct Submit {
-    #[command(flatten)]
-    pub(super) what: What,
     /// Keep it in status wait until it is released
     #[arg(long)]
     pub(super) hold: bool,
@@ -189,6 +199,9 @@ pub(super) struct Submit {
     /// Read all of it, count, show the first bad records; store nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    // The last, because it ends with a heading of its own.
+    #[command(flatten)]
+    pub(super) what: What,
 }
 
 /// Names one batch.

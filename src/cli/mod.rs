@@ -1,8 +1,8 @@
 //! The command line: what the user typed becomes calls of the library, and their ends exit codes.
 //!
-//! Two stages: [`args`] is what was typed, [`session`] is what it means together with the
-//! environment and the configuration file. Each command has a file of its own; [`exit`] is the one
-//! place that knows exit codes.
+//! Two stages: `args` is what was typed, `session` is what it means together with the environment
+//! and the configuration file. Each command has a file of its own; `exit` is the one place that
+//! knows exit codes.
 
 mod abort;
 mod args;

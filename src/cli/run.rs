@@ -10,7 +10,7 @@ use super::signals::{Signal, Stop};
 use super::submit;
 use crate::error::{Error, ErrorKind};
 use crate::manager::JobManager;
-use crate::model::{BatchId, JobKey, Kind};
+use crate::model::{BatchId, JobKey, Kind, Status};
 use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<Ending, Failure> {
@@ -25,7 +25,9 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
     } = args.what;
     let key = JobKey::new(&app, &op, Kind::Batch)?;
     let opened = input::open(&file, &input, &session.config)?;
+    session.builder(Some(&key))?;
     session.check_commands(Some(&key))?;
+    session.check_objects()?;
     let manager = session.worker(Some(&key)).await?;
     let new = submit::new_batch(key, context, external_id);
     let id = new.id;
@@ -39,6 +41,11 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
         submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
         signal = stop.stopped() => return Ok(submit::interrupted(session, id, signal)),
     };
+    if batch.status == Status::Wait {
+        let text = format!("batch {} is held: it is there already, and waits", batch.id);
+        let error = Error::new(ErrorKind::Conflict, "wrong_state", text);
+        return Err(Failure::Error(error, Some(batch.id)));
+    }
     match work_off(session, &manager, batch.id, stop).await? {
         Waited::Done(batch) => {
             let printed = output::batch(session, &manager, &batch, Much::Short);

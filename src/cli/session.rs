@@ -219,6 +219,18 @@ impl Session {
         }
     }
 
+    /// Whether output files can be written: told before rows run whose files nobody could keep.
+    pub(super) fn check_objects(&self) -> Result<(), Failure> {
+        let objects = self.objects();
+        // The folder is made when the first file is; until then it is the one above that counts.
+        let there = objects
+            .ancestors()
+            .find(|dir| !dir.as_os_str().is_empty() && !matches!(dir.try_exists(), Ok(false)));
+        tempfile::tempfile_in(there.unwrap_or(Path::new(".")))
+            .map(drop)
+            .map_err(|e| Failure::io(format_args!("writing to {}", objects.display()), e))
+    }
+
     fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {
         let query = JobKey {
             kind: Kind::Query,
@@ -261,5 +273,84 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::processor::{BatchProcessor, RowCx, RowFailure};
+
+    struct Same;
+
+    impl BatchProcessor for Same {
+        type Block = ();
+        type Context = ();
+        type Input = i64;
+        type Output = i64;
+
+        async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+            Ok(n)
+        }
+    }
+
+    /// A program with the processor `a/b` and this configuration file.
+    fn session(text: &str) -> Session {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b.toml");
+        std::fs::write(&path, text).unwrap();
+        let args = ["rowmill", "config", "check", "--config"].map(OsString::from);
+        let args = args.into_iter().chain([path.into()]).collect();
+        let global = super::super::args::parse(args).unwrap().global;
+        let builder = Builder::new().batch("a", "b", Same);
+        Session::load(&global, builder, "rowmill".to_owned(), false).unwrap()
+    }
+
+    fn refused(session: &Session, op: Option<&str>) -> Option<String> {
+        let key = op.map(|op| JobKey::new("a", op, Kind::Batch).unwrap());
+        match session.builder(key.as_ref()) {
+            Ok(_) => None,
+            Err(Failure::Error(error, _)) => Some(error.to_string()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_op_with_a_handler_and_a_processor_is_a_mistake() {
+        let session = session("[ops.\"a/B\"]\nhandler = { command = [\"true\"] }\n");
+        let told = refused(&session, None).unwrap();
+        assert!(
+            told.contains("a b.toml:1: ops.\"a/B\" has a handler here"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn an_op_without_a_handler_sets_how_a_processor_runs() {
+        let session = session("[ops.\"a/b\"]\nblock_rows = 7\n[ops.\"a/c\"]\nparallel = 2\n");
+        let key = JobKey::new("a", "b", Kind::Batch).unwrap();
+        let mut builder = session.builder(Some(&key)).unwrap();
+        let settings = builder.registry_mut().settings_of(&key).unwrap();
+        assert_eq!(settings.block_rows, 7);
+        assert!(
+            refused(&session, Some("c"))
+                .unwrap()
+                .contains("has no handler")
+        );
+        assert!(
+            refused(&session, Some("d"))
+                .unwrap()
+                .contains("no op a/d is configured")
+        );
+    }
+
+    #[test]
+    fn a_hint_can_be_typed_as_it_is() {
+        let hint = session("").command("status x");
+        assert!(hint.starts_with("rowmill --config '/"), "{hint}");
+        assert!(hint.ends_with("/a b.toml' status x"), "{hint}");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

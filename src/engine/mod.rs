@@ -1,6 +1,6 @@
 //! The engine: one turn takes over what is lost, claims, works, records, closes and tells.
 //!
-//! [`Engine::turn`] starts whatever can be started and takes in whatever has ended; it never waits.
+//! `Engine::turn` starts whatever can be started and takes in whatever has ended; it never waits.
 //! Each step runs beside the others, so that a slow task, a slow disk and a slow receiver delay
 //! only what needs them. `run` waits between turns for the first thing that happens.
 
@@ -788,6 +788,11 @@ impl Engine {
                 opening.abort();
             }
         }
+        tracing::info!(
+            worker = self.worker.0,
+            tasks = self.running.len(),
+            "worker stopping"
+        );
         let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
         self.settle(last).await;
         // A batch may have ended a moment before the stop: its end is told by who worked it off.

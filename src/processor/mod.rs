@@ -1,7 +1,7 @@
 //! What an application writes: initializers and processors, and how the engine runs them.
 //!
 //! Typed outside, erased inside: `erased` turns each public trait into the one private,
-//! object-safe shape that the engine knows: a task goes in, outcomes come out at its [`desk`].
+//! object-safe shape that the engine knows: a task goes in, outcomes come out at its `desk`.
 
 pub mod command;
 mod context;

@@ -11,7 +11,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// A command that runs rows: one JSON line a row to its standard input, one back from its output.
 ///
 /// ```
-/// use rowmill::command::CommandSpec;
+/// use rowmill::processor::command::CommandSpec;
 /// let spec = CommandSpec {
 ///     command: vec!["no-such-program".into()],
 ///     dir: ".".into(),

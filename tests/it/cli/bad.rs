@@ -151,6 +151,28 @@ fn a_database_that_is_newer_or_not_ours_is_exit_2() {
 }
 
 #[test]
+fn output_files_that_could_not_be_written_are_exit_4_before_a_row_runs() {
+    let rowmill = Rowmill::new();
+    rowmill.write("in.csv", "n\n1\n");
+    rowmill.write("file", "");
+    for place in ["file", "file/x", "/proc/x/y"] {
+        let args = format!("run in.csv --app test --op rows --json --objects file:{place}");
+        let problem = rowmill.run(&args).code(4).problem();
+        assert_eq!(problem["id"], "unavailable", "{place}");
+    }
+    assert!(!rowmill.path("rowmill.db").exists());
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_exit_4() {
+    let rowmill = Rowmill::new();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = rowmill.command("config check");
+    command.stdout(full.unwrap());
+    assert_eq!(command.status().unwrap().code(), Some(4));
+}
+
+#[test]
 fn a_place_that_cannot_be_opened_is_exit_4() {
     let rowmill = Rowmill::new();
     rowmill.write("in.csv", "n\n1\n");

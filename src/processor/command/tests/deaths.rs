@@ -215,10 +215,7 @@ async fn a_task_that_is_cancelled_starts_no_row_again() {
     running
         .cancel
         .cancel(crate::processor::CancelCause::Shutdown);
-    let go = bench.path("go");
-    tokio::task::spawn_blocking(move || std::fs::write(go, "x").unwrap())
-        .await
-        .unwrap();
+    release(bench.path("go")).await;
     let desk = Arc::clone(&running.desk);
     assert!(running.outcomes().await.0.is_empty());
     assert_eq!(

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::*;
+use crate::processor::command::settle;
 use crate::processor::{CancelCause, Registry};
 
 const PID: &str = "for row in rows(): answer(row, result=os.getpid())";
@@ -93,10 +94,7 @@ async fn cancelled_it_waits_for_answers_and_takes_no_row() {
     let running = bench.start(&numbers(10));
     open(bench.path("taken")).await;
     running.cancel.cancel(CancelCause::Shutdown);
-    let go = bench.path("go");
-    tokio::task::spawn_blocking(move || std::fs::write(go, "x").unwrap())
-        .await
-        .unwrap();
+    release(bench.path("go")).await;
     let outcomes = running.outcomes().await;
     outcomes.all_succeed(2);
     assert_eq!(outcomes.0.len(), 2);
@@ -134,9 +132,7 @@ async fn dropped_it_lets_idle_children_end_by_themselves() {
     bench.run(&numbers(3)).await.all_succeed(3);
     let Bench { processor, dir, .. } = bench;
     drop(processor);
-    tokio::task::spawn_blocking(super::super::settle)
-        .await
-        .unwrap();
+    aside(settle).await;
     let farewell = std::fs::read_to_string(dir.path().join("farewell"));
     assert_eq!(farewell.unwrap(), "done");
 }

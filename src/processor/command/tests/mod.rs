@@ -23,7 +23,7 @@ use crate::processor::{CancelHandle, ErasedProcessor};
 use crate::store::{BatchHead, ClaimRef, ClaimedTask};
 
 /// Longer than anything takes; a test that hangs fails.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What every handler in Python begins with.
 const PRELUDE: &str = r#"
@@ -226,22 +226,25 @@ fn fifo(path: &Path) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
+/// Runs what blocks. It has a thread of its own, which a test that fails need not wait for.
+async fn aside<T: Send + 'static>(blocks: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || drop(tell.send(blocks())));
+    let told = tokio::time::timeout(LIMIT, told).await;
+    told.expect("it happens in time").unwrap()
+}
+
 /// Opens a named pipe once its other end is opened.
 async fn open(path: PathBuf) -> File {
-    let open = tokio::task::spawn_blocking(move || File::open(path).unwrap());
-    tokio::time::timeout(LIMIT, open)
-        .await
-        .expect("the child opens it")
-        .unwrap()
+    aside(move || File::open(path).unwrap()).await
+}
+
+/// Lets a child that reads a named pipe go on.
+async fn release(path: PathBuf) {
+    aside(move || std::fs::write(path, "x").unwrap()).await;
 }
 
 /// Waits until nobody holds the other end any more.
 async fn until_nobody_holds(mut pipe: File) {
-    let read = tokio::task::spawn_blocking(move || {
-        std::io::copy(&mut pipe, &mut std::io::sink()).unwrap();
-    });
-    tokio::time::timeout(LIMIT, read)
-        .await
-        .expect("the child ends")
-        .unwrap()
+    aside(move || std::io::copy(&mut pipe, &mut std::io::sink()).unwrap()).await;
 }
