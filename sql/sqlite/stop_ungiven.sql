@@ -1,5 +1,5 @@
 -- Ends the rows of blocks that were given to no task. Params: 1 batch, 2 ended_as, 3 now. Returns: nothing. Locks: the file.
-insert into attempts (batch, no, task, attempt, part, at, ended_as, ended, rest, body)
+insert or fail into attempts (batch, no, task, attempt, part, at, ended_as, ended, rest, body)
 select b.batch, b.no, b.no, 0, 1, ?3, ?2, b.rows - b.rejected,
        case when b.rejected = 0 then null else
          (select json_group_array(n.value) from (with recursive n(value) as (select 0 union all select value + 1 from n where value + 1 < b.rows) select value from n) n

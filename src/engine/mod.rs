@@ -357,8 +357,7 @@ impl Engine {
 
     /// Whose turn it is to start.
     fn turns(&mut self) -> Turns {
-        let mut queued = self.ops.iter().flat_map(|op| &op.queue);
-        let waits = queued.any(|task| task.accused);
+        let waits = self.ops.iter().any(Op::has_accused);
         if !waits {
             self.accused_since = None;
         } else if self.accused_since.is_none() {

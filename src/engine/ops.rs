@@ -12,8 +12,8 @@ use super::work::SPREAD;
 
 /// How much measured work one claim takes.
 const CLAIM: Duration = Duration::from_millis(250);
-/// Bytes of inputs that one claim takes.
-const CLAIM_BYTES: usize = 16 << 20;
+/// Bytes of inputs that one claim takes, and that may wait while the next one is made.
+const CLAIM_BYTES: usize = 8 << 20;
 /// Tasks that one claim takes.
 const CLAIM_TASKS: u32 = 1024;
 
@@ -54,6 +54,8 @@ pub(super) struct Op {
     /// Claimed and not begun.
     pub(super) queue: VecDeque<ClaimedTask>,
     queued_rows: u64,
+    queued_bytes: usize,
+    queued_accused: usize,
     /// Tasks that run.
     pub(super) running: usize,
     slots: usize,
@@ -79,6 +81,8 @@ impl Op {
             registered,
             queue: VecDeque::new(),
             queued_rows: 0,
+            queued_bytes: 0,
+            queued_accused: 0,
             running: 0,
             // The limit is one of rows; a running task takes `parallel` of them.
             slots: (local / parallel).max(1),
@@ -115,7 +119,9 @@ impl Op {
         let capped = self.settings().concurrency.is_some();
         let free = self.free();
         // Ahead of need only what is short: a task that waits here cannot be taken by another worker.
-        let ahead = !capped && self.queued_time().is_some_and(|queued| queued < CLAIM / 2);
+        let ahead = !capped
+            && self.queued_bytes < CLAIM_BYTES
+            && self.queued_time().is_some_and(|queued| queued < CLAIM / 2);
         if free == 0 && !ahead {
             return Ok(None);
         }
@@ -156,8 +162,12 @@ impl Op {
     }
 
     pub(super) fn claimed(&mut self, tasks: Vec<ClaimedTask>) {
-        self.queued_rows += tasks.iter().map(|t| u64::from(t.rows)).sum::<u64>();
-        self.queue.extend(tasks);
+        for task in tasks {
+            self.queued_rows += u64::from(task.rows);
+            self.queued_bytes += task.body.len();
+            self.queued_accused += usize::from(task.accused);
+            self.queue.push_back(task);
+        }
     }
 
     /// The next task to run, if a slot is free and it is its turn.
@@ -168,13 +178,22 @@ impl Op {
         let at = self.queue.iter().position(|task| turns.may_start(task))?;
         let task = self.queue.remove(at)?;
         self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
+        self.queued_bytes = self.queued_bytes.saturating_sub(task.body.len());
+        self.queued_accused -= usize::from(task.accused);
         self.running += 1;
         Some(task)
+    }
+
+    /// Whether a row waits that was running when a worker died.
+    pub(super) fn has_accused(&self) -> bool {
+        self.queued_accused > 0
     }
 
     /// Everything that was claimed and not begun.
     pub(super) fn drain(&mut self) -> Vec<ClaimedTask> {
         self.queued_rows = 0;
+        self.queued_bytes = 0;
+        self.queued_accused = 0;
         self.queue.drain(..).collect()
     }
 

@@ -1,7 +1,9 @@
 //! The one thread of a process that writes: whatever waits is committed together.
 //!
-//! Each step runs in a savepoint of its own, so that its error is its own. Between two commits the
-//! file is let go of, in turn with other processes ([`Turnstile`]).
+//! Each step runs in a savepoint of its own, so that its error is its own; a step that is alone has
+//! the transaction for that. Statements that write say `or fail`: SQLite need not be able to undo
+//! one of them by itself, because the step is undone as a whole. Between two commits the file is let
+//! go of, in turn with other processes ([`Turnstile`]).
 
 use std::fs::File;
 use std::path::Path;
@@ -11,6 +13,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::errors::sqlite_error;
+use super::sql::change;
 use super::watch::Waker;
 use crate::store::StoreError;
 
@@ -24,8 +27,15 @@ pub(super) enum Durability {
     Process,
 }
 
-type Step = Box<dyn FnOnce(&Connection) -> Ending + Send>;
+type Step = Box<dyn FnOnce(&Connection) -> Ran + Send>;
 type Ending = Box<dyn FnOnce(Option<StoreError>) + Send>;
+
+/// A step that has run and is not committed yet.
+struct Ran {
+    /// What it wrote must go.
+    undo: bool,
+    ending: Ending,
+}
 
 struct Job {
     step: Step,
@@ -82,18 +92,18 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let step: Step = Box::new(move |connection| {
-            let outcome = step(connection).or_else(|error| {
-                undo(connection).map_err(sqlite_error("undoing a step"))?;
-                Err(error)
-            });
-            Box::new(move |failure| {
-                let outcome = match failure {
-                    Some(failure) => Err(failure),
-                    None => outcome,
-                };
-                // A caller that is gone does not want the answer.
-                drop(reply.send(outcome));
-            })
+            let outcome = step(connection);
+            Ran {
+                undo: outcome.is_err(),
+                ending: Box::new(move |failure| {
+                    let outcome = match failure {
+                        Some(failure) => Err(failure),
+                        None => outcome,
+                    };
+                    // A caller that is gone does not want the answer.
+                    drop(reply.send(outcome));
+                }),
+            }
         });
         let closed = || StoreError::unavailable("the writer has ended", "no thread");
         self.jobs
@@ -133,16 +143,24 @@ fn commit(
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(sqlite_error("beginning a transaction"))?;
+        let alone = group.len() == 1;
         for job in group.drain(..) {
-            // The step's own error rolls back to its savepoint and leaves its neighbours alone.
-            transaction
-                .execute_batch("savepoint step")
-                .map_err(sqlite_error("beginning a step"))?;
-            let ending = run(&transaction, job.step);
-            endings.push(ending);
-            transaction
-                .execute_batch("release step")
-                .map_err(sqlite_error("ending a step"))?;
+            if !alone {
+                change(&transaction, "savepoint step", [])?;
+            }
+            let ran = run(&transaction, job.step);
+            endings.push(ran.ending);
+            if alone && ran.undo {
+                return transaction
+                    .rollback()
+                    .map_err(sqlite_error("undoing a step"));
+            }
+            if ran.undo {
+                change(&transaction, "rollback to step", [])?;
+            }
+            if !alone {
+                change(&transaction, "release step", [])?;
+            }
         }
         transaction.commit().map_err(sqlite_error("committing"))
     })();
@@ -167,18 +185,13 @@ fn commit(
     }
 }
 
-fn run(connection: &Connection, step: Step) -> Ending {
+fn run(connection: &Connection, step: Step) -> Ran {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(connection)));
-    ran.unwrap_or_else(|_| {
-        // Its sender was dropped in the panic; what it wrote must go.
-        drop(undo(connection));
-        Box::new(|_| ())
+    ran.unwrap_or_else(|_| Ran {
+        undo: true,
+        // Its sender was dropped in the panic, which answers its caller.
+        ending: Box::new(|_| ()),
     })
-}
-
-/// Rolls the step that is running back to where it began.
-fn undo(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.execute_batch("rollback to step")
 }
 
 /// Lets processes write in turn.
