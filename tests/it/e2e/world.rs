@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
-use rowmill::clock::Clock as _;
 use rowmill::model::{
     Batch, BatchId, JobKey, Kind, NewBatch, OpSettings, RawJson, RowView, Status,
 };
@@ -36,6 +35,10 @@ impl World {
 
     pub fn kit(&self) -> &Kit {
         self.h.kit()
+    }
+
+    pub async fn again(&self) -> rowmill::Store {
+        self.h.again().await
     }
 
     pub fn facts(&self) -> Facts {
@@ -171,8 +174,15 @@ impl Gate {
 
     /// A row is here, and waits.
     pub async fn pass(&self) {
+        let mut turn = std::pin::pin!(self.go.acquire());
+        // It stands in line before it is counted, so that nobody who comes later overtakes it.
+        let at_once = futures_util::poll!(&mut turn);
         self.entered.add_permits(1);
-        self.go.acquire().await.expect("open").forget();
+        let turn = match at_once {
+            std::task::Poll::Ready(turn) => turn,
+            std::task::Poll::Pending => turn.await,
+        };
+        turn.expect("open").forget();
     }
 
     /// So many rows are here.
