@@ -4,6 +4,7 @@ mod architecture;
 mod conformance;
 mod e2e;
 mod ingest;
+mod model;
 mod sql;
 mod states;
 mod support;
