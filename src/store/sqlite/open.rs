@@ -170,11 +170,7 @@ fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 pub(super) fn schema(connection: &mut Connection, path: &Path) -> Result<Schema, StoreError> {
     let known = migrations::migrations::runner();
     let known = known.get_migrations();
-    let newest = known
-        .iter()
-        .map(|m| i64::from(m.version()))
-        .max()
-        .unwrap_or(0);
+    let newest = known.iter().map(|m| m.version()).max().unwrap_or(0);
     let has_history: bool = connection
         .query_row(
             "select exists (select 1 from sqlite_schema where name = 'refinery_schema_history')",
@@ -202,7 +198,7 @@ pub(super) fn schema(connection: &mut Connection, path: &Path) -> Result<Schema,
     }
     let pending = known
         .iter()
-        .filter(|m| !applied.iter().any(|(v, _)| *v == i64::from(m.version())))
+        .filter(|m| !applied.iter().any(|(v, _)| *v == m.version()))
         .map(|m| m.name().to_owned())
         .collect();
     Ok(Schema {
@@ -239,7 +235,10 @@ fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
                 0x00C3_6400,
                 0x0102_1997,
             ];
-            if NETWORK.contains(&i64::from(kind)) {
+            // Its type is another on other platforms.
+            #[allow(clippy::useless_conversion)]
+            let kind = i64::from(kind);
+            if NETWORK.contains(&kind) {
                 return Err(StoreError::Unusable(format!(
                     "{} is on a network file system, where SQLite cannot share it safely; put it on a local disk",
                     path.display()
