@@ -7,6 +7,7 @@ mod docs;
 mod e2e;
 mod fault;
 mod ingest;
+mod model;
 mod sql;
 mod states;
 mod support;

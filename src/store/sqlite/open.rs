@@ -239,6 +239,9 @@ fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
                 0x00C3_6400,
                 0x0102_1997,
             ];
+            // Its type is another on other platforms.
+            #[allow(clippy::useless_conversion)]
+            let kind = i64::from(kind);
             if NETWORK.contains(&kind) {
                 return Err(StoreError::Unusable(format!(
                     "{} is on a network file system, where SQLite cannot share it safely; put it on a local disk",

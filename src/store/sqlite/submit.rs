@@ -431,15 +431,24 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
     let batch = visible(c, id)?;
     let (from, to) = (batch.given, batch.blocks.min(batch.given + GIVE));
     let (state, due) = queued_or_later(batch.run_at, now);
-    let base = one(
-        c,
-        sql!("release_turn"),
-        params![batch.op, batch.priority],
-        |r| r.get::<_, i64>(0),
-    )?
     // Blocks given later go on from those that were given first.
-    .filter(|_| from == 0)
-    .unwrap_or(0);
+    let before = if from > 0 {
+        one(c, sql!("release_base"), [key(id)], |r| r.get::<_, i64>(0))?
+    } else {
+        None
+    };
+    let base = match before {
+        Some(base) => base,
+        None => {
+            let smallest = one(
+                c,
+                sql!("release_turn"),
+                params![batch.op, batch.priority],
+                |r| r.get::<_, i64>(0),
+            )?;
+            smallest.unwrap_or(0) - from
+        }
+    };
     change(
         c,
         sql!("release_whole"),

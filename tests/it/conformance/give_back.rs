@@ -21,6 +21,11 @@ pub async fn a_task_given_back_is_claimed_again_and_counts_no_failure(h: &impl H
         (again.failures, again.suspect, again.claim.attempt),
         (0, false, 2)
     );
+    assert_eq!(
+        kit.succeed(worker, &task).await,
+        Recorded::Fenced,
+        "the same worker under its old token"
+    );
     kit.succeed(worker, &again).await;
 }
 

@@ -136,12 +136,13 @@ pub async fn a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece(h: 
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;
     let before = kit.rows_of(1).await;
-    for _ in 0..3 {
-        kit.advance(1);
-        kit.rows_of(1).await;
-    }
     let task = kit.claim_one(worker, op).await;
     assert_eq!(task.batch.id, before);
+    kit.submit(kit.new_batch(), &[1; 5]).await;
+    for _ in 0..3 {
+        let task = kit.claim_one(worker, op).await;
+        kit.succeed(worker, &task).await;
+    }
     kit.advance(1);
     let id = kit.submit(kit.held(), &[1; 10_002]).await;
     kit.release(id).await.unwrap();
@@ -151,8 +152,24 @@ pub async fn a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece(h: 
     assert_eq!(h.facts().rows_tasks(id).len(), 10_002);
     kit.store.keep(kit.now()).await.unwrap();
     assert_eq!(h.facts().rows_tasks(id).len(), 10_002);
+    let all = rowmill::store::Claim {
+        max_tasks: 20_000,
+        ..kit.ask(worker, op)
+    };
+    let claimed = kit.claim_as(all).await;
+    let lines: Vec<u32> = claimed
+        .iter()
+        .filter(|t| t.batch.id == id)
+        .map(|t| t.first_line)
+        .collect();
+    assert!(lines.into_iter().eq(1..=10_002), "in line order");
+    let (late, rest) = claimed.split_last().expect("tasks");
+    let back = rest.iter().map(|t| t.claim).collect();
+    kit.store.give_back(worker, back, kit.now()).await.unwrap();
     kit.abort(id).await;
-    assert_eq!(kit.batch(id).await.counts.aborted, 10_002);
+    kit.succeed(worker, late).await;
+    let counts = kit.batch(id).await.counts;
+    assert_eq!((counts.success, counts.aborted), (1, 10_001));
     kit.succeed(worker, &task).await;
 }
 

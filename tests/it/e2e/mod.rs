@@ -1,8 +1,11 @@
 //! The engine from the outside: a manager, processors, a clock that stands still.
 
+mod build;
 mod chunk;
 mod ends;
 mod files;
 mod init;
+mod limits;
+mod stop;
 mod work;
 mod world;

@@ -37,6 +37,10 @@ impl World {
         self.h.kit()
     }
 
+    pub async fn again(&self) -> rowmill::Store {
+        self.h.again().await
+    }
+
     pub fn facts(&self) -> Facts {
         self.h.facts()
     }
@@ -170,8 +174,15 @@ impl Gate {
 
     /// A row is here, and waits.
     pub async fn pass(&self) {
+        let mut turn = std::pin::pin!(self.go.acquire());
+        // It stands in line before it is counted, so that nobody who comes later overtakes it.
+        let at_once = futures_util::poll!(&mut turn);
         self.entered.add_permits(1);
-        self.go.acquire().await.expect("open").forget();
+        let turn = match at_once {
+            std::task::Poll::Ready(turn) => turn,
+            std::task::Poll::Pending => turn.await,
+        };
+        turn.expect("open").forget();
     }
 
     /// So many rows are here.
