@@ -13,10 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Lines, Shared};
 use super::desk::Work;
-use super::{
-    BatchProcessor, BoxError, ChunkCx, ChunkOut, ChunkProcessor, DoneCx, InitBlock, Initializer,
-    InputRow, QueryCx, RowCx, RowFailure, SlowQueryProcessor,
-};
+use super::{BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, RowCx, RowFailure};
 use crate::model::{AppName, Batch, Message, OutcomeStatus, RowOutcome, codes};
 
 /// An init block whose type is known to its processors alone.
@@ -73,7 +70,7 @@ impl<I: Initializer> ErasedInitializer for InitializerOf<I> {
     }
 }
 
-fn type_of<T: 'static>() -> (std::any::TypeId, &'static str) {
+pub(super) fn type_of<T: 'static>() -> (std::any::TypeId, &'static str) {
     (std::any::TypeId::of::<T>(), std::any::type_name::<T>())
 }
 
@@ -109,7 +106,7 @@ pub(super) fn failure(failure: RowFailure) -> RowOutcome {
     }
 }
 
-fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
+pub(super) fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
     // serde's text names fields and types of the input, which is its owner's.
     RowOutcome::of(
         OutcomeStatus::Failed,
@@ -138,7 +135,7 @@ pub(super) fn timed_out() -> RowOutcome {
 }
 
 /// Runs the application's code: a panic and a time-out become outcomes.
-async fn guarded<T>(
+pub(super) async fn guarded<T>(
     work: &Work,
     run: impl Future<Output = Result<T, RowFailure>>,
 ) -> Result<T, RowOutcome> {
@@ -158,7 +155,7 @@ async fn guarded<T>(
 }
 
 /// Block and context of a task, or the outcome that all of its rows share.
-fn shared<'a, B: 'static, C: DeserializeOwned>(
+pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
     work: &'a Work,
     context: &'a mut Option<C>,
 ) -> Result<Shared<'a, B, C>, RowOutcome> {
@@ -178,7 +175,7 @@ fn shared<'a, B: 'static, C: DeserializeOwned>(
 }
 
 /// Gives every row of a task the same outcome.
-async fn all_rows(work: &mut Work, outcome: &RowOutcome) {
+pub(super) async fn all_rows(work: &mut Work, outcome: &RowOutcome) {
     while let Some(place) = work.next().await {
         work.desk.put(place, outcome);
     }
@@ -268,7 +265,7 @@ impl<P: BatchProcessor> PerRow<P> {
     }
 }
 
-fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
+pub(super) fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
     work.block.downcast_ref::<B>().ok_or_else(|| {
         failure(RowFailure::Error(
             "the init block is of another type".into(),
@@ -299,163 +296,13 @@ macro_rules! ends {
         }
     };
 }
+pub(super) use ends;
 
 impl<P: BatchProcessor> ErasedProcessor for PerRow<P> {
     fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
         async move {
             if let Err(outcome) = self.rows(&mut work).await {
                 all_rows(&mut work, &outcome).await;
-            }
-        }
-        .boxed()
-    }
-
-    ends!();
-}
-
-pub(crate) struct PerChunk<P>(pub(crate) P);
-
-impl<P: ChunkProcessor> PerChunk<P> {
-    async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
-        let mut context = None;
-        shared::<P::Block, P::Context>(work, &mut context)?;
-        let Some(context) = context else {
-            return Ok(());
-        };
-        let most = if work.task.suspect { 1 } else { usize::MAX };
-        loop {
-            let mut places = Vec::new();
-            while places.len() < most
-                && let Some(place) = work.next().await
-            {
-                places.push(place);
-            }
-            if places.is_empty() {
-                return Ok(());
-            }
-            let block = block_of::<P::Block>(work)?;
-            let shared = Shared {
-                work: &*work,
-                block,
-                context: &context,
-            };
-            self.chunk(shared, &places).await;
-        }
-    }
-
-    /// Runs a chunk; if it fails as a whole, its rows without an outcome run again one by one.
-    async fn chunk(&self, shared: Shared<'_, P::Block, P::Context>, places: &[usize]) {
-        let left = self.once(shared, places).await;
-        if let [place] = left.0.as_slice() {
-            shared.work.desk.put(*place, &left.1);
-            return;
-        }
-        for place in left.0 {
-            let alone = self.once(shared, &[place]).await;
-            for place in alone.0 {
-                shared.work.desk.put(place, &alone.1);
-            }
-        }
-    }
-
-    /// Runs rows together; returns those that have no outcome because the call failed, and why.
-    async fn once(
-        &self,
-        shared: Shared<'_, P::Block, P::Context>,
-        places: &[usize],
-    ) -> (Vec<usize>, RowOutcome) {
-        let work = shared.work;
-        let none = RowOutcome::of(
-            OutcomeStatus::Retry(None),
-            Message::own(codes::NO_OUTCOME, "its processor gave no outcome for it"),
-        );
-        let mut fit = Vec::with_capacity(places.len());
-        let mut rows = Vec::with_capacity(places.len());
-        for place in places {
-            match serde_json::from_str(work.input(*place)) {
-                Ok(input) => {
-                    let line = work.line(*place);
-                    rows.push(InputRow { line, input });
-                    fit.push(*place);
-                }
-                Err(error) => work.desk.put(*place, &bad_input("the input", &error)),
-            }
-        }
-        if fit.is_empty() {
-            return (Vec::new(), none);
-        }
-        let cx = ChunkCx {
-            shared,
-            places: &fit,
-        };
-        let mut out = ChunkOut::new(fit.len());
-        let ended = guarded(work, self.0.process(&cx, rows, &mut out)).await;
-        let mut left = Vec::new();
-        for ((place, outcome), lines) in fit.iter().zip(out.outcomes).zip(out.lines) {
-            match (outcome, &ended) {
-                (Some(outcome), _) => work.desk.put(*place, &lines.into_outcome(outcome)),
-                (None, Ok(())) => work.desk.put(*place, &none),
-                (None, Err(_)) => left.push(*place),
-            }
-        }
-        (left, ended.err().unwrap_or(none))
-    }
-}
-
-impl<P: ChunkProcessor> ErasedProcessor for PerChunk<P> {
-    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
-        async move {
-            if let Err(outcome) = self.rows(&mut work).await {
-                all_rows(&mut work, &outcome).await;
-            }
-        }
-        .boxed()
-    }
-
-    ends!();
-}
-
-pub(crate) struct PerQuery<P>(pub(crate) P);
-
-impl<P: SlowQueryProcessor> PerQuery<P> {
-    async fn query(&self, work: &Work, place: usize) -> RowOutcome {
-        let mut context = None;
-        let shared = match shared::<P::Block, P::Context>(work, &mut context) {
-            Ok(shared) => shared,
-            Err(outcome) => return outcome,
-        };
-        let input = match serde_json::from_str(work.input(place)) {
-            Ok(input) => input,
-            Err(error) => return bad_input("the input", &error),
-        };
-        let mut cx = QueryCx {
-            shared,
-            lines: Lines::default(),
-            staged: Vec::new(),
-        };
-        let ended = guarded(work, self.0.query(&mut cx, input)).await;
-        let (lines, staged) = (cx.lines, cx.staged);
-        match ended {
-            Ok(output) => {
-                let mut outcome = lines.into_outcome(success(&output));
-                if outcome.status == OutcomeStatus::Success {
-                    outcome.staged = staged;
-                }
-                outcome
-            }
-            Err(outcome) => lines.into_outcome(outcome),
-        }
-    }
-}
-
-impl<P: SlowQueryProcessor> ErasedProcessor for PerQuery<P> {
-    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
-        async move {
-            while let Some(place) = work.next().await {
-                crate::probe::at("row_started");
-                let outcome = self.query(&work, place).await;
-                work.desk.put(place, &outcome);
-                crate::probe::at("row_done");
             }
         }
         .boxed()

@@ -8,6 +8,8 @@ mod context;
 mod desk;
 mod erased;
 mod failure;
+mod per_chunk;
+mod per_query;
 mod registry;
 mod traits;
 

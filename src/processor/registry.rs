@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{CommandProcessor, CommandSpec};
-use super::erased::{InitializerOf, PerChunk, PerQuery, PerRow, is_unit};
+use super::erased::{InitializerOf, PerRow, is_unit};
+use super::per_chunk::PerChunk;
+use super::per_query::PerQuery;
 use super::{
     BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer,
     SlowQueryProcessor,

@@ -4,6 +4,8 @@
 //! nouns of [`crate::model`]; no driver's type does. Whoever implements [`Backend`] proves it by
 //! the conformance suite in `tests/it/conformance`.
 
+mod error;
+mod signal;
 pub mod sqlite;
 mod types;
 
@@ -15,11 +17,13 @@ use futures_util::future::BoxFuture;
 
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 
-pub(crate) use types::Eager;
+pub use error::StoreError;
+pub(crate) use signal::Eager;
+pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
     LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Recorded,
-    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then,
+    RowsPage, Running, Submitted, TakenOver, Then,
 };
 
 /// What a step returns.

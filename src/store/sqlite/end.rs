@@ -3,8 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::errors::corrupt;
+use super::guard::{guard, visible};
+use super::release::add_close;
 use super::sql::{change, key, one, sql, us};
-use super::submit::{add_close, guard, visible};
 use crate::model::{BatchId, BatchState, EndedAs, TaskState, Timestamp};
 use crate::store::StoreError;
 

@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::end;
+use super::release::give;
 use super::sql::{all, batch_id, change, one, sql, time, us};
-use super::submit::{SILENT, discard, give};
+use super::submit::{SILENT, discard};
 use crate::model::Timestamp;
 use crate::store::{Kept, StoreError};
 

@@ -11,9 +11,9 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::end;
+use super::guard::guard;
 use super::record::{Task, requeue, stop_if_stopped};
 use super::sql::{all, batch_id, change, key, list, one, sql, unlist, us};
-use super::submit::guard;
 use crate::model::{
     EndedAs, Message, OutcomeStatus, RowOutcome, TaskId, Timestamp, Token, WorkerNo, codes,
     encode_outcome,

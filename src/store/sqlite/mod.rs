@@ -5,12 +5,14 @@ mod claim;
 mod close;
 mod end;
 mod errors;
+mod guard;
 mod keep;
 mod liveness;
 mod open;
 mod read;
 mod readers;
 mod record;
+mod release;
 mod single;
 mod sql;
 mod submit;
@@ -151,7 +153,7 @@ impl Backend for SqliteStore {
     }
 
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
-        self.write(move |c| submit::register_ops(c, &ops, now))
+        self.write(move |c| guard::register_ops(c, &ops, now))
     }
 
     fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
@@ -209,7 +211,7 @@ impl Backend for SqliteStore {
     }
 
     fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
-        self.write(move |c| submit::release(c, id, &by, now))
+        self.write(move |c| release::release(c, id, &by, now))
     }
 
     fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {

@@ -6,9 +6,9 @@ use rusqlite::{Connection, params};
 
 use super::end;
 use super::errors::corrupt;
+use super::guard::guard;
 use super::single;
 use super::sql::{change, key, list, list_opt, one, sql, unlist, us, us_opt};
-use super::submit::guard;
 use crate::model::{BatchId, EndedAs, TaskId, TaskState, Timestamp, WorkerNo};
 use crate::store::{Again, ClaimRef, Part, Recorded, StoreError, Then};
 

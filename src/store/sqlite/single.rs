@@ -5,8 +5,10 @@
 
 use rusqlite::{Connection, params};
 
+use super::guard::op_id;
+use super::release::queued_or_later;
 use super::sql::{change, key, list_opt, one, sql, us, us_opt};
-use super::submit::{columns, op_id, queued_or_later};
+use super::submit::columns;
 use crate::model::{BatchState, Block, JobKey, NewBatch, Timestamp};
 use crate::store::{Part, StoreError};
 

@@ -168,7 +168,10 @@ pub async fn a_poison_row_costs_itself_alone(h: &impl Harness) {
     let mut deaths = 0;
     while die_of(h, op, 7).await {
         deaths += 1;
-        assert!(deaths <= 4, "a row that was to blame three times has failed");
+        assert!(
+            deaths <= 4,
+            "a row that was to blame three times has failed"
+        );
     }
     // Once with its block, then three times when it was known to be running.
     assert_eq!(deaths, 4);

@@ -1,0 +1,158 @@
+//! Between turns: waiting for the first thing that happens, until a stop.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{App, BEAT, Engine, KEEP, Tick, lost, work};
+use crate::processor::CancelCause;
+use crate::store::StoreError;
+
+impl Engine {
+    /// When a turn can act on time alone. What is under way, or what a stop has ended, is not waited
+    /// for here: its moment may lie in the past, and waiting for the past would spin.
+    fn next_moment(&self) -> Instant {
+        let now = Instant::now();
+        let mut until = now + KEEP;
+        if !self.stopping && !self.keeping {
+            until = until.min(self.keep_at);
+            if let Some(due) = self.next_due {
+                let wait = due.duration_since(self.parts.clock.now());
+                until = until.min(now + Duration::try_from(wait).unwrap_or_default());
+            }
+        }
+        if !self.stopping && !self.beating && !self.running.is_empty() {
+            until = until.min(self.beat_at.max(now + BEAT));
+        }
+        if let Some(since) = self.accused_since.filter(|_| !self.stopping) {
+            let overdue = since + work::SPREAD;
+            until = if overdue > now {
+                until.min(overdue)
+            } else {
+                until
+            };
+        }
+        if let Some(at) = self.record_after.filter(|_| !self.recording) {
+            until = until.min(at);
+        }
+        until
+    }
+
+    /// Waits until anything happens that a turn can act on.
+    async fn rest(&mut self) {
+        let until = self.next_moment();
+        let has_steps = !self.steps.is_empty();
+        tokio::select! {
+            ended = self.steps.join_next(), if has_steps => match ended {
+                Some(Ok(step)) => self.ended.push(step),
+                Some(Err(error)) => lost(&error),
+                None => {}
+            },
+            Some(outgoing) = self.inbox.recv() => self.waiting.push(outgoing),
+            () = self.signal.changed_keep(), if !self.stopping => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+    }
+
+    /// Nothing is under way and nothing waits to be taken in.
+    fn is_quiet(&self) -> bool {
+        self.steps.is_empty()
+            && self.ended.is_empty()
+            && self.waiting.is_empty()
+            && self.inbox.is_empty()
+    }
+
+    /// One turn by hand: claims once for each op, and returns when all that it began has been recorded.
+    pub(crate) async fn tick(&mut self) -> Tick {
+        self.by_hand = true;
+        self.keep_at = Instant::now();
+        self.look = true;
+        self.close = true;
+        self.tell = true;
+        for op in &mut self.ops {
+            op.asked = false;
+        }
+        let mut tick = Tick::default();
+        // What time has changed is there before the claim looks.
+        self.keep();
+        while self.keeping {
+            match self.steps.join_next().await {
+                Some(Ok(step)) => self.take(step, &mut tick),
+                _ => break,
+            }
+        }
+        loop {
+            let turned = self.turn();
+            tick.add(turned);
+            if self.is_quiet() {
+                break;
+            }
+            self.rest().await;
+        }
+        self.by_hand = false;
+        tick
+    }
+
+    /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.
+    pub(crate) async fn run(&mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() && !self.stopping {
+            self.turn();
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.rest() => {}
+            }
+        }
+    }
+
+    /// Stops: gives back what has not begun, lets running rows finish for a while, records, leaves.
+    pub(crate) async fn stop(mut self) -> Result<(), StoreError> {
+        self.stopping = true;
+        self.give_back_waiting(|_| true);
+        for running in self.running.values() {
+            running.cancel.cancel(CancelCause::Shutdown);
+        }
+        for (_, app) in self.apps.values() {
+            if let App::Opening(opening) = app {
+                opening.abort();
+            }
+        }
+        tracing::info!(
+            worker = self.worker.0,
+            tasks = self.running.len(),
+            "worker stopping"
+        );
+        let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
+        self.settle(last).await;
+        // A batch may have ended a moment before the stop: its end is told by who worked it off.
+        self.tell = true;
+        self.tell();
+        self.settle(last).await;
+        for (name, (entry, app)) in self.apps.drain() {
+            if let (Some(initializer), App::Open(block)) = (entry.1, app)
+                && let Err(error) = initializer.close(block).await
+            {
+                tracing::warn!(app = %name, error = %error, "the app's init block could not be closed");
+            }
+        }
+        let now = self.parts.clock.now();
+        self.parts.store.leave(self.worker, now).await
+    }
+
+    /// Waits until nothing is under way, until `last` at most.
+    async fn settle(&mut self, last: Instant) {
+        while !self.is_quiet() {
+            if Instant::now() > last {
+                tracing::error!("stopping took too long; a later worker takes over what is left");
+                break;
+            }
+            self.turn();
+            // A claim that was under way when the stop came.
+            if self.ops.iter().any(|op| !op.queue.is_empty()) {
+                self.give_back_waiting(|_| true);
+            }
+            if !self.is_quiet() {
+                self.rest().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What a step came to, and what follows from it.
+
+use std::time::Instant;
+
+use super::parts;
+use super::steps::Step;
+use super::work::Outgoing;
+use super::{App, Engine, RETRY, Tick};
+use crate::model::{AppName, Backoff};
+use crate::processor::{AnyBlock, BoxError, CancelCause};
+use crate::store::{ClaimedTask, Recorded, Running, StoreError};
+
+impl Engine {
+    /// Takes in what a step came to.
+    pub(super) fn take(&mut self, step: Step, tick: &mut Tick) {
+        match step {
+            Step::Kept(result) => {
+                self.keeping = false;
+                match result {
+                    Ok((kept, taken)) => {
+                        tick.taken_over += taken.tasks;
+                        self.next_due = kept.next_due;
+                    }
+                    Err(error) => tracing::warn!(%error, "keeping failed; trying again"),
+                }
+            }
+            Step::Beaten(result) => {
+                self.beating = false;
+                match result {
+                    Ok(believed) => self.compare(&believed),
+                    Err(error) => tracing::warn!(%error, "the beat failed; trying again"),
+                }
+            }
+            Step::Looked(result) => {
+                self.looking = false;
+                match result {
+                    Ok(heads) => {
+                        for head in heads {
+                            if let Some(op) = self.ops.iter_mut().find(|op| op.id == head.op) {
+                                op.more = true;
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "looking for work failed; trying again");
+                        self.look_again_later();
+                    }
+                }
+            }
+            Step::Claimed { at, full, result } => self.take_claim(at, full, result, tick),
+            Step::Opened {
+                app,
+                failures,
+                result,
+            } => self.take_open(&app, failures, result),
+            Step::Worked {
+                at,
+                claim,
+                rows,
+                took,
+            } => {
+                self.running.remove(&claim);
+                if let Some(op) = self.ops.get_mut(at) {
+                    op.running -= 1;
+                    op.measure(rows, took);
+                    // A capped op's slot is free for whoever asks first.
+                    op.more |= op.settings().concurrency.is_some();
+                }
+            }
+            Step::Recorded { outgoing, result } => self.take_record(outgoing, result, tick),
+            Step::Closed { closed, again } => {
+                self.closing = false;
+                self.close |= again;
+                tick.closed += closed;
+            }
+            Step::Told { told, again } => {
+                self.telling = false;
+                self.tell |= again;
+                tick.told += told;
+            }
+            Step::Waited => self.look = true,
+        }
+    }
+
+    fn look_again_later(&mut self) {
+        self.steps.spawn(async {
+            tokio::time::sleep(RETRY).await;
+            Step::Waited
+        });
+    }
+
+    fn take_claim(
+        &mut self,
+        at: usize,
+        full: bool,
+        result: Result<Vec<ClaimedTask>, StoreError>,
+        tick: &mut Tick,
+    ) {
+        let Some(op) = self.ops.get_mut(at) else {
+            return;
+        };
+        op.claiming = false;
+        match result {
+            Ok(tasks) => {
+                op.more = full;
+                // What was left is looked at again; an empty claim waits for the next change.
+                self.look |= !tasks.is_empty();
+                tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+                op.claimed(tasks);
+            }
+            Err(StoreError::Fenced(worker)) => {
+                op.more = false;
+                tracing::error!(%worker, "this worker was declared dead; it claims nothing more");
+                self.stopping = true;
+            }
+            Err(error) => {
+                op.more = false;
+                tracing::warn!(%error, op = %op.registered.key, "a claim failed; trying again");
+                self.look_again_later();
+            }
+        }
+    }
+
+    fn take_open(&mut self, name: &AppName, failures: u32, result: Result<AnyBlock, BoxError>) {
+        let Some((_, app)) = self.apps.get_mut(name) else {
+            return;
+        };
+        *app = match result {
+            Ok(block) => {
+                self.tell = true;
+                App::Open(block)
+            }
+            Err(error) => {
+                let wait = parts::delay(&Backoff::default(), failures);
+                tracing::error!(app = %name, error = %error, again_in_ms = wait.as_millis(), "the app's initializer failed; nothing of it is claimed here");
+                self.keep_at = self.keep_at.min(Instant::now() + wait);
+                App::Suspended {
+                    until: self.parts.clock.now() + wait,
+                    failures: failures + 1,
+                }
+            }
+        };
+    }
+
+    fn take_record(
+        &mut self,
+        outgoing: Vec<Outgoing>,
+        result: Result<Vec<Recorded>, StoreError>,
+        tick: &mut Tick,
+    ) {
+        self.recording = false;
+        match result {
+            Ok(answers) => {
+                self.record_after = None;
+                for (out, answer) in outgoing.into_iter().zip(answers) {
+                    let ours = answer == Recorded::Done;
+                    if ours {
+                        tick.recorded += u64::from(out.part.success + out.part.failed);
+                    } else {
+                        tick.fenced += 1;
+                        let claim = out.part.claim;
+                        tracing::warn!(batch = %claim.batch, attempt = claim.attempt, "fenced: the task was somebody else's; its outcomes are dropped");
+                        out.cancel.cancel(CancelCause::Fenced);
+                    }
+                    if let Some(reply) = out.reply {
+                        let _ = reply.send(ours);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, parts = outgoing.len(), "outcomes could not be recorded; trying again");
+                let mut again = outgoing;
+                again.append(&mut self.waiting);
+                self.waiting = again;
+                self.record_after = Some(Instant::now() + RETRY);
+                self.look_again_later();
+            }
+        }
+    }
+
+    /// Compares what runs here with what the store believes.
+    fn compare(&mut self, believed: &[Running]) {
+        for running in believed.iter().filter(|r| r.aborting && !r.close) {
+            if let Some(here) = self.running.get(&running.claim) {
+                here.cancel.cancel(CancelCause::Aborted);
+            }
+            let waiting = |t: &ClaimedTask| t.claim == running.claim;
+            if self.ops.iter().any(|op| op.queue.iter().any(waiting)) {
+                self.give_back_waiting(|t| t.claim.batch == running.claim.batch);
+            }
+        }
+    }
+
+    /// Gives claimed tasks back that have not begun.
+    pub(super) fn give_back_waiting(&mut self, which: impl Fn(&ClaimedTask) -> bool) {
+        let mut given = Vec::new();
+        for op in &mut self.ops {
+            let (back, keep): (Vec<_>, Vec<_>) = op.drain().into_iter().partition(&which);
+            op.claimed(keep);
+            given.extend(back.into_iter().map(|t| t.claim));
+        }
+        if given.is_empty() {
+            return;
+        }
+        let (store, worker, now) = (
+            self.parts.store.clone(),
+            self.worker,
+            self.parts.clock.now(),
+        );
+        self.steps.spawn(async move {
+            if let Err(error) = store.give_back(worker, given, now).await {
+                tracing::error!(%error, "claimed tasks could not be given back; a later worker takes them over");
+            }
+            Step::Waited
+        });
+    }
+}

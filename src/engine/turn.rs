@@ -1,0 +1,263 @@
+//! One turn: what has ended is taken in, what can be started is started.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ops::{Op, Turns};
+use super::steps::{self, Step};
+use super::work::{self, Seat};
+use super::{App, BEAT, Engine, KEEP, Running, Tick, lost};
+use crate::model::{AppName, Delivery};
+use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
+
+impl Engine {
+    /// One turn: takes in what has ended, starts what can be started; waits for nothing.
+    pub(super) fn turn(&mut self) -> Tick {
+        let mut tick = Tick::default();
+        for step in std::mem::take(&mut self.ended) {
+            self.take(step, &mut tick);
+        }
+        while let Some(ended) = self.steps.try_join_next() {
+            match ended {
+                Ok(step) => self.take(step, &mut tick),
+                Err(error) => lost(&error),
+            }
+        }
+        while let Ok(outgoing) = self.inbox.try_recv() {
+            self.waiting.push(outgoing);
+        }
+        self.record();
+        self.notice_changes();
+        if !self.stopping {
+            self.keep();
+            self.beat();
+            self.claim();
+            self.work();
+            self.finalise();
+            self.tell();
+        }
+        tick.next_due = self.next_due;
+        tick
+    }
+
+    /// The store has changed: everything that depends on it is looked at again.
+    fn notice_changes(&mut self) {
+        if self.signal.take() {
+            self.look = true;
+            self.close = true;
+            self.tell = true;
+        }
+    }
+
+    pub(super) fn keep(&mut self) {
+        let now = self.parts.clock.now();
+        let due = self.next_due.is_some_and(|at| at <= now);
+        if self.keeping || !(due || Instant::now() >= self.keep_at) {
+            return;
+        }
+        self.keeping = true;
+        // It may be a notice that has become due.
+        self.tell |= due;
+        // A due time is acted on once; the next look says when the next one is.
+        self.next_due = None;
+        self.keep_at = Instant::now() + KEEP;
+        let store = self.parts.store.clone();
+        self.steps.spawn(steps::keep(store, now));
+    }
+
+    fn beat(&mut self) {
+        if self.beating || self.running.is_empty() || Instant::now() < self.beat_at {
+            return;
+        }
+        self.beating = true;
+        self.beat_at = Instant::now() + BEAT;
+        let (store, worker) = (self.parts.store.clone(), self.worker);
+        self.steps
+            .spawn(async move { Step::Beaten(store.beat(worker).await) });
+    }
+
+    fn claim(&mut self) {
+        if self.look && !self.looking {
+            self.look = false;
+            self.looking = true;
+            let ops = self
+                .ops
+                .iter()
+                .filter(|op| !op.more)
+                .map(|op| op.id)
+                .collect();
+            let store = self.parts.store.clone();
+            self.steps
+                .spawn(async move { Step::Looked(store.heads(ops).await) });
+        }
+        for at in 0..self.ops.len() {
+            let Some(op) = self.ops.get_mut(at) else {
+                break;
+            };
+            if !op.more || op.claiming || (self.by_hand && op.asked) {
+                continue;
+            }
+            let app = op.registered.key.app.clone();
+            if !self.open(&app) {
+                continue;
+            }
+            let Some(op) = self.ops.get_mut(at) else {
+                break;
+            };
+            match op.ask(self.worker) {
+                Ok(None) => {}
+                Ok(Some(ask)) => {
+                    let (store, now) = (self.parts.store.clone(), self.parts.clock.now());
+                    self.steps.spawn(steps::claim(store, at, ask, now));
+                }
+                Err(error) => tracing::error!(%error, "no token could be made"),
+            }
+        }
+    }
+
+    /// Whether the app's init block is open; where it is closed, its opening begins.
+    fn open(&mut self, name: &AppName) -> bool {
+        let now = self.parts.clock.now();
+        let Some((entry, app)) = self.apps.get_mut(name) else {
+            return false;
+        };
+        let failures = match app {
+            App::Open(_) => return true,
+            App::Opening(_) => return false,
+            App::Suspended { until, .. } if *until > now => return false,
+            App::Suspended { failures, .. } => *failures,
+            App::Closed => 0,
+        };
+        if let Some(initializer) = entry.1.clone() {
+            let opening = steps::open(name.clone(), initializer, failures);
+            *app = App::Opening(self.steps.spawn(opening));
+        }
+        false
+    }
+
+    fn block(&self, op: &Op) -> Option<AnyBlock> {
+        if is_unit(op.processor().block().0) {
+            return Some(unit_block());
+        }
+        match self.apps.get(&op.registered.key.app) {
+            Some((_, App::Open(block))) => Some(Arc::clone(block)),
+            _ => None,
+        }
+    }
+
+    /// Whose turn it is to start.
+    fn turns(&mut self) -> Turns {
+        let waits = self.ops.iter().any(Op::has_accused);
+        if !waits {
+            self.accused_since = None;
+        } else if self.accused_since.is_none() {
+            self.accused_since = Some(Instant::now());
+        }
+        Turns {
+            running: self.running.len(),
+            suspect: self.running.values().any(|r| r.suspect),
+            accused: self.running.values().any(|r| r.accused),
+            overdue: self
+                .accused_since
+                .is_some_and(|since| since.elapsed() > work::SPREAD),
+            waits,
+        }
+    }
+
+    fn work(&mut self) {
+        for at in 0..self.ops.len() {
+            let Some(block) = self.ops.get(at).and_then(|op| self.block(op)) else {
+                continue;
+            };
+            loop {
+                let turns = self.turns();
+                let Some(task) = self.ops.get_mut(at).and_then(|op| op.next(&turns)) else {
+                    break;
+                };
+                let Some(op) = self.ops.get(at) else { break };
+                let claim = task.claim;
+                let cancel = CancelHandle::new();
+                let once = op.settings().delivery == Delivery::AtMostOnce;
+                let mark = Running {
+                    cancel: cancel.clone(),
+                    suspect: task.suspect && !once,
+                    accused: task.accused,
+                };
+                if task.accused {
+                    self.accused_since = None;
+                }
+                self.running.insert(claim, mark);
+                let seat = Seat {
+                    processor: Arc::clone(op.processor()),
+                    task: Arc::new(task),
+                    block: Arc::clone(&block),
+                    settings: Arc::clone(op.settings()),
+                    cancel,
+                    objects: self.parts.objects.clone(),
+                    clock: Arc::clone(&self.parts.clock),
+                    outbox: self.outbox.clone(),
+                    grace: self.parts.grace,
+                };
+                self.steps.spawn(async move {
+                    let began = Instant::now();
+                    let rows = work::run(seat).await;
+                    let took = began.elapsed();
+                    Step::Worked {
+                        at,
+                        claim,
+                        rows,
+                        took,
+                    }
+                });
+            }
+        }
+    }
+
+    /// Commits whatever waits, together; one commit at a time, and the next collects meanwhile.
+    fn record(&mut self) {
+        if self.recording || self.waiting.is_empty() {
+            return;
+        }
+        if self.record_after.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.recording = true;
+        let outgoing = std::mem::take(&mut self.waiting);
+        let (store, worker, now) = (
+            self.parts.store.clone(),
+            self.worker,
+            self.parts.clock.now(),
+        );
+        self.steps
+            .spawn(steps::record(store, worker, outgoing, now));
+    }
+
+    fn finalise(&mut self) {
+        if self.closing || !self.close {
+            return;
+        }
+        self.close = false;
+        self.closing = true;
+        let (parts, worker) = (self.parts.clone(), self.worker);
+        self.steps.spawn(steps::close(parts, worker));
+    }
+
+    pub(super) fn tell(&mut self) {
+        if self.telling || !self.tell {
+            return;
+        }
+        self.tell = false;
+        let receivers: Vec<_> = self
+            .ops
+            .iter()
+            .filter(|op| op.processor().wants_ends())
+            .filter_map(|op| Some((op.id, Arc::clone(op.processor()), self.block(op)?)))
+            .collect();
+        if receivers.is_empty() {
+            return;
+        }
+        self.telling = true;
+        let (parts, worker) = (self.parts.clone(), self.worker);
+        self.steps.spawn(steps::tell(parts, worker, receivers));
+    }
+}

@@ -1,0 +1,61 @@
+//! Answers a slow query by its processor.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::context::Lines;
+use super::desk::Work;
+use super::erased::{
+    AnyBlock, ErasedProcessor, bad_input, ends, guarded, shared, success, type_of,
+};
+use super::{BoxError, DoneCx, QueryCx, SlowQueryProcessor};
+use crate::model::{Batch, OutcomeStatus, RowOutcome};
+
+pub(crate) struct PerQuery<P>(pub(crate) P);
+
+impl<P: SlowQueryProcessor> PerQuery<P> {
+    async fn query(&self, work: &Work, place: usize) -> RowOutcome {
+        let mut context = None;
+        let shared = match shared::<P::Block, P::Context>(work, &mut context) {
+            Ok(shared) => shared,
+            Err(outcome) => return outcome,
+        };
+        let input = match serde_json::from_str(work.input(place)) {
+            Ok(input) => input,
+            Err(error) => return bad_input("the input", &error),
+        };
+        let mut cx = QueryCx {
+            shared,
+            lines: Lines::default(),
+            staged: Vec::new(),
+        };
+        let ended = guarded(work, self.0.query(&mut cx, input)).await;
+        let (lines, staged) = (cx.lines, cx.staged);
+        match ended {
+            Ok(output) => {
+                let mut outcome = lines.into_outcome(success(&output));
+                if outcome.status == OutcomeStatus::Success {
+                    outcome.staged = staged;
+                }
+                outcome
+            }
+            Err(outcome) => lines.into_outcome(outcome),
+        }
+    }
+}
+
+impl<P: SlowQueryProcessor> ErasedProcessor for PerQuery<P> {
+    fn run<'a>(&'a self, mut work: Work) -> BoxFuture<'a, ()> {
+        async move {
+            while let Some(place) = work.next().await {
+                crate::probe::at("row_started");
+                let outcome = self.query(&work, place).await;
+                work.desk.put(place, &outcome);
+                crate::probe::at("row_done");
+            }
+        }
+        .boxed()
+    }
+
+    ends!();
+}
