@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Parts, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
-use crate::model::{Kind, OpSettings};
+use crate::model::{BatchId, Kind, OpSettings};
 use crate::processor::command::CommandSpec;
 use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
@@ -70,6 +70,16 @@ impl JobManager {
             Some(engine) => engine,
             None => Engine::start(self.parts.clone()).await?,
         };
+        engine.run(&shutdown).await;
+        Ok(engine.stop().await?)
+    }
+
+    /// As [`JobManager::run`], for one batch alone: other batches of its op wait for other workers.
+    ///
+    /// # Errors
+    /// As [`JobManager::run`].
+    pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
+        let mut engine = Engine::start(self.parts.clone()).await?.only(batch);
         engine.run(&shutdown).await;
         Ok(engine.stop().await?)
     }

@@ -175,7 +175,7 @@ create table files (
 ) strict, without rowid;
 
 create table notices (
-    id       integer primary key,
+    id       integer primary key autoincrement,       -- the event's id for its receiver: never used again
     batch    blob not null,
     op       integer not null,
     at       integer not null,

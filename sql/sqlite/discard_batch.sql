@@ -1,2 +1,2 @@
--- Removes a load's record. Params: 1 batch, 2 load token. Returns: nothing; no change = fenced. Locks: the file.
-delete from batches where id = ?1 and state = 0 and load_token = ?2
+-- Removes a load's record when no block of it is left. Params: 1 batch. Returns: nothing; no change = blocks are left. Locks: the file.
+delete from batches where id = ?1 and state = 0 and not exists (select 1 from blocks where batch = ?1)

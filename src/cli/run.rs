@@ -69,7 +69,7 @@ async fn work_off(
     let enough = CancellationToken::new();
     let mut working = tokio::spawn({
         let (manager, enough) = (manager.clone(), enough.clone());
-        async move { manager.run(enough).await }
+        async move { manager.run_batch(id, enough).await }
     });
     let mut ended = None;
     let waited = tokio::select! {

@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::files::ObjectStore;
-use crate::model::{AppName, Timestamp, WorkerNo};
+use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
 use crate::processor::{AnyBlock, AppEntry, CancelHandle, Registry, unit_block};
 use crate::store::{ClaimRef, NewWorker, OpRegistration, Signal, Store, StoreError};
 use ops::Op;
@@ -33,6 +33,8 @@ use work::Outgoing;
 const KEEP: Duration = Duration::from_millis(500);
 /// How often running tasks are compared with what the store believes, while it changes.
 const BEAT: Duration = Duration::from_millis(50);
+/// A task that the store believes to run here, and of which nothing here knows, is given back after this.
+const STRANGE: Duration = Duration::from_secs(5);
 /// A step that failed because of the store is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
 /// Parts that wait for a commit; a task that has more waits itself.
@@ -99,7 +101,8 @@ pub(crate) struct Parts {
 struct Running {
     cancel: CancelHandle,
     suspect: bool,
-    accused: bool,
+    /// Since when, if its one row was running when a worker died.
+    accused: Option<Instant>,
 }
 
 /// An app's init block in this process.
@@ -126,6 +129,8 @@ pub(crate) struct Engine {
     /// After a failed commit, not before this.
     record_after: Option<Instant>,
     running: HashMap<ClaimRef, Running>,
+    /// Tasks that the store believes to run here and of which nothing here knows, since when.
+    strangers: HashMap<ClaimRef, Instant>,
     /// Since when an accused row has waited for an empty process.
     accused_since: Option<Instant>,
     signal: Signal,
@@ -141,6 +146,9 @@ pub(crate) struct Engine {
     tell: bool,
     next_due: Option<Timestamp>,
     stopping: bool,
+    left: bool,
+    /// Works on this batch alone.
+    only: Option<BatchId>,
     /// One claim an op and turn, for a caller that turns by hand.
     by_hand: bool,
 }
@@ -203,6 +211,7 @@ impl Engine {
             recording: false,
             record_after: None,
             running: HashMap::new(),
+            strangers: HashMap::new(),
             accused_since: None,
             signal,
             looking: false,
@@ -217,6 +226,8 @@ impl Engine {
             tell: true,
             next_due: None,
             stopping: false,
+            left: false,
+            only: None,
             by_hand: false,
             parts,
         })
@@ -234,4 +245,13 @@ fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
         .unwrap_or_default()
+}
+
+impl Drop for Engine {
+    /// An engine that is dropped instead of stopped is dead: others take over what it held.
+    fn drop(&mut self) {
+        if !self.left {
+            self.parts.store.abandon(self.worker);
+        }
+    }
 }

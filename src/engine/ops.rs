@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Delivery, OpId, OpSettings, Token, WorkerNo};
+use crate::model::{BatchId, Delivery, OpId, OpSettings, Token, WorkerNo};
 use crate::processor::{ErasedProcessor, OpRegistered};
 use crate::store::{Claim, ClaimedTask};
 
@@ -26,7 +26,7 @@ pub(super) struct Turns {
     pub(super) running: usize,
     /// A suspect task runs.
     pub(super) suspect: bool,
-    /// An accused row runs.
+    /// An accused row runs, and not yet for long.
     pub(super) accused: bool,
     /// An accused row has waited for an empty process long enough.
     pub(super) overdue: bool,
@@ -35,16 +35,21 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    fn may_start(&self, task: &ClaimedTask) -> bool {
-        if self.accused && !self.overdue {
+    fn may_start(&self, task: &ClaimedTask, once: bool) -> bool {
+        if self.accused {
             false
         } else if task.accused {
             !self.suspect && (self.running == 0 || self.overdue)
-        } else if task.suspect {
+        } else if task.suspect && !once {
             !self.suspect && !self.waits
         } else {
             !self.waits || self.overdue
         }
+    }
+
+    /// Whether nothing starts here for a moment, so that nothing more is to be claimed.
+    pub(super) fn is_held(&self) -> bool {
+        self.accused || (self.waits && !self.overdue)
     }
 }
 
@@ -62,6 +67,8 @@ pub(super) struct Op {
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
     pub(super) claiming: bool,
+    /// A head was seen while a claim was under way.
+    pub(super) seen: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
     claims: u64,
@@ -88,6 +95,7 @@ impl Op {
             slots: (local / parallel).max(1),
             more: true,
             claiming: false,
+            seen: false,
             asked: false,
             claims: 0,
             row_time: None,
@@ -112,7 +120,11 @@ impl Op {
     }
 
     /// What to claim next, if anything.
-    pub(super) fn ask(&mut self, worker: WorkerNo) -> std::io::Result<Option<Claim>> {
+    pub(super) fn ask(
+        &mut self,
+        worker: WorkerNo,
+        only: Option<BatchId>,
+    ) -> std::io::Result<Option<Claim>> {
         if self.claiming || !self.more || self.settings().concurrency == Some(0) {
             return Ok(None);
         }
@@ -156,6 +168,7 @@ impl Op {
                 .settings()
                 .concurrency
                 .map(|cap| (cap, self.settings().parallel.min(cap))),
+            only,
             oldest: self.claims.is_multiple_of(4),
             once: self.settings().delivery == Delivery::AtMostOnce,
         }))
@@ -175,7 +188,9 @@ impl Op {
         if self.running >= self.slots {
             return None;
         }
-        let at = self.queue.iter().position(|task| turns.may_start(task))?;
+        let once = self.settings().delivery == Delivery::AtMostOnce;
+        let mut queue = self.queue.iter();
+        let at = queue.position(|task| turns.may_start(task, once))?;
         let task = self.queue.remove(at)?;
         self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
         self.queued_bytes = self.queued_bytes.saturating_sub(task.body.len());

@@ -67,7 +67,9 @@ fn again(
             ordinals.sort_unstable();
             Again {
                 ordinals,
-                due_at: Some(now + delay).filter(|_| !delay.is_zero()),
+                // Beyond the end of time is never.
+                due_at: Some(now.checked_add(delay).unwrap_or(Timestamp::MAX))
+                    .filter(|_| !delay.is_zero()),
                 failures: task.failures + u32::from(failure),
                 laters: task.laters + u32::from(!failure),
                 suspect: false,

@@ -1,12 +1,19 @@
 //! Between turns: waiting for the first thing that happens, until a stop.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{App, BEAT, Engine, KEEP, Tick, lost, work};
+use super::{App, Engine, KEEP, OUTBOX, Tick, lost, work};
+use crate::model::BatchId;
 use crate::processor::CancelCause;
 use crate::store::StoreError;
+
+/// A stop that is to wait without end waits so long.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Engine {
     /// When a turn can act on time alone. What is under way, or what a stop has ended, is not waited
@@ -21,16 +28,15 @@ impl Engine {
                 until = until.min(now + Duration::try_from(wait).unwrap_or_default());
             }
         }
-        if !self.stopping && !self.beating && !self.running.is_empty() {
-            until = until.min(self.beat_at.max(now + BEAT));
+        if !self.stopping && !self.beating {
+            until = until.min(self.beat_at);
         }
-        if let Some(since) = self.accused_since.filter(|_| !self.stopping) {
-            let overdue = since + work::SPREAD;
-            until = if overdue > now {
-                until.min(overdue)
-            } else {
-                until
-            };
+        let running = self.running.values().filter_map(|r| r.accused);
+        for since in running.chain(self.accused_since) {
+            let over = since + work::SPREAD;
+            if over > now && !self.stopping {
+                until = until.min(over);
+            }
         }
         if let Some(at) = self.record_after.filter(|_| !self.recording) {
             until = until.min(at);
@@ -48,7 +54,7 @@ impl Engine {
                 Some(Err(error)) => lost(&error),
                 None => {}
             },
-            Some(outgoing) = self.inbox.recv() => self.waiting.push(outgoing),
+            Some(outgoing) = self.inbox.recv(), if self.waiting.len() < OUTBOX => self.waiting.push(outgoing),
             () = self.signal.changed_keep(), if !self.stopping => {}
             () = tokio::time::sleep_until(until.into()) => {}
         }
@@ -93,6 +99,12 @@ impl Engine {
         tick
     }
 
+    /// Claims tasks of this batch alone from now on.
+    pub(crate) fn only(mut self, batch: BatchId) -> Self {
+        self.only = Some(batch);
+        self
+    }
+
     /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.
     pub(crate) async fn run(&mut self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() && !self.stopping {
@@ -121,20 +133,26 @@ impl Engine {
             tasks = self.running.len(),
             "worker stopping"
         );
-        let last = Instant::now() + self.parts.grace + Duration::from_secs(30);
+        let most = self.parts.grace.saturating_add(Duration::from_secs(30));
+        let now = Instant::now();
+        let last = now.checked_add(most).unwrap_or(now + CENTURY);
         self.settle(last).await;
         // A batch may have ended a moment before the stop: its end is told by who worked it off.
         self.tell = true;
         self.tell();
         self.settle(last).await;
         for (name, (entry, app)) in self.apps.drain() {
-            if let (Some(initializer), App::Open(block)) = (entry.1, app)
-                && let Err(error) = initializer.close(block).await
-            {
+            let (Some(initializer), App::Open(block)) = (entry.1, app) else {
+                continue;
+            };
+            let closing = AssertUnwindSafe(initializer.close(block)).catch_unwind();
+            let closed = closing.await.unwrap_or_else(|_| Err("it panicked".into()));
+            if let Err(error) = closed {
                 tracing::warn!(app = %name, error = %error, "the app's init block could not be closed");
             }
         }
         let now = self.parts.clock.now();
+        self.left = true;
         self.parts.store.leave(self.worker, now).await
     }
 

@@ -24,7 +24,11 @@ const TELLS: u32 = 1000;
 /// What a step came to.
 pub(super) enum Step {
     Kept(Result<(Kept, TakenOver), StoreError>),
-    Beaten(Result<Vec<Running>, StoreError>),
+    Beaten {
+        /// What ran when the store was asked.
+        asked: Vec<ClaimRef>,
+        result: Result<Vec<Running>, StoreError>,
+    },
     Looked(Result<Vec<Head>, StoreError>),
     Claimed {
         at: usize,
@@ -62,8 +66,18 @@ pub(super) enum Step {
 pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
     let kept = async {
         let mut taken = TakenOver::default();
-        for dead in store.dead_workers().await? {
-            let over = store.take_over(dead, now).await?;
+        let dead = store.dead_workers().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the dead could not be looked for; trying again");
+            Vec::new()
+        });
+        for dead in dead {
+            let over = match store.take_over(dead, now).await {
+                Ok(over) => over,
+                Err(error) => {
+                    tracing::error!(worker = dead.0, %error, "a dead worker's tasks could not be taken over; trying again");
+                    continue;
+                }
+            };
             tracing::warn!(
                 worker = dead.0,
                 tasks = over.tasks,
@@ -263,10 +277,12 @@ pub(super) async fn tell(
         told += u64::from(retry.is_none());
         settled.push((notice.claim, retry));
     }
-    if !settled.is_empty()
-        && let Err(error) = parts.store.settle_notices(worker, settled).await
+    // Unsettled they would belong to this worker for as long as it lives, and be told to nobody.
+    while !settled.is_empty()
+        && let Err(error) = parts.store.settle_notices(worker, settled.clone()).await
     {
-        tracing::warn!(%error, "told ends could not be settled; they are told again");
+        tracing::warn!(%error, "told ends could not be settled; trying again");
+        tokio::time::sleep(super::RETRY).await;
     }
     Step::Told { told, again }
 }

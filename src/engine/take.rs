@@ -1,14 +1,15 @@
 //! What a step came to, and what follows from it.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::parts;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, Engine, RETRY, Tick};
+use super::{App, Engine, RETRY, STRANGE, Tick};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
-use crate::store::{ClaimedTask, Recorded, Running, StoreError};
+use crate::store::{ClaimRef, ClaimedTask, Recorded, Running, StoreError};
 
 impl Engine {
     /// Takes in what a step came to.
@@ -23,11 +24,15 @@ impl Engine {
                     }
                     Err(error) => tracing::warn!(%error, "keeping failed; trying again"),
                 }
+                // The backstop of every wake-up: what was missed is found now.
+                self.look = true;
+                self.close = true;
+                self.tell = true;
             }
-            Step::Beaten(result) => {
+            Step::Beaten { asked, result } => {
                 self.beating = false;
                 match result {
-                    Ok(believed) => self.compare(&believed),
+                    Ok(believed) => self.compare(&asked, &believed),
                     Err(error) => tracing::warn!(%error, "the beat failed; trying again"),
                 }
             }
@@ -38,6 +43,7 @@ impl Engine {
                         for head in heads {
                             if let Some(op) = self.ops.iter_mut().find(|op| op.id == head.op) {
                                 op.more = true;
+                                op.seen = op.claiming;
                             }
                         }
                     }
@@ -102,7 +108,8 @@ impl Engine {
         op.claiming = false;
         match result {
             Ok(tasks) => {
-                op.more = full;
+                // A head that was seen while the claim was under way may have come after it.
+                op.more = full || std::mem::take(&mut op.seen);
                 // What was left is looked at again; an empty claim waits for the next change.
                 self.look |= !tasks.is_empty();
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
@@ -179,7 +186,10 @@ impl Engine {
     }
 
     /// Compares what runs here with what the store believes.
-    fn compare(&mut self, believed: &[Running]) {
+    ///
+    /// What was running when the store was asked, and is not listed, is somebody else's. What is
+    /// listed for long and is not known here was lost on its way, and is given back.
+    fn compare(&mut self, asked: &[ClaimRef], believed: &[Running]) {
         for running in believed.iter().filter(|r| r.aborting && !r.close) {
             if let Some(here) = self.running.get(&running.claim) {
                 here.cancel.cancel(CancelCause::Aborted);
@@ -189,6 +199,48 @@ impl Engine {
                 self.give_back_waiting(|t| t.claim.batch == running.claim.batch);
             }
         }
+        let listed: HashSet<ClaimRef> = believed.iter().map(|r| r.claim).collect();
+        for claim in asked.iter().filter(|claim| !listed.contains(claim)) {
+            if let Some(here) = self.running.get(claim) {
+                here.cancel.cancel(CancelCause::Fenced);
+            }
+        }
+        // A part on its way to the store still speaks for its task.
+        let busy = self.recording || !self.waiting.is_empty() || !self.inbox.is_empty();
+        let strangers = believed.iter().filter(|r| !(busy || self.knows(r)));
+        let strangers: HashSet<ClaimRef> = strangers.map(|r| r.claim).collect();
+        self.strangers.retain(|claim, _| strangers.contains(claim));
+        let now = Instant::now();
+        for claim in strangers {
+            self.strangers.entry(claim).or_insert(now);
+        }
+        let lost = |since: &Instant| now.duration_since(*since) > STRANGE;
+        let lost: Vec<ClaimRef> = self
+            .strangers
+            .iter()
+            .filter(|(_, since)| lost(since))
+            .map(|(claim, _)| *claim)
+            .collect();
+        if !lost.is_empty() {
+            tracing::warn!(
+                tasks = lost.len(),
+                "claimed tasks that nothing here knows of are given back"
+            );
+            self.strangers.retain(|claim, _| !lost.contains(claim));
+            self.give_back(lost);
+        }
+    }
+
+    /// Whether something here answers for a task that the store believes this worker runs.
+    fn knows(&self, task: &Running) -> bool {
+        if task.close {
+            return self.closing;
+        }
+        self.running.contains_key(&task.claim)
+            || self
+                .ops
+                .iter()
+                .any(|op| op.claiming || op.queue.iter().any(|waiting| waiting.claim == task.claim))
     }
 
     /// Gives claimed tasks back that have not begun.
@@ -199,9 +251,12 @@ impl Engine {
             op.claimed(keep);
             given.extend(back.into_iter().map(|t| t.claim));
         }
-        if given.is_empty() {
-            return;
+        if !given.is_empty() {
+            self.give_back(given);
         }
+    }
+
+    fn give_back(&mut self, given: Vec<ClaimRef>) {
         let (store, worker, now) = (
             self.parts.store.clone(),
             self.worker,
@@ -209,7 +264,7 @@ impl Engine {
         );
         self.steps.spawn(async move {
             if let Err(error) = store.give_back(worker, given, now).await {
-                tracing::error!(%error, "claimed tasks could not be given back; a later worker takes them over");
+                tracing::error!(%error, "claimed tasks could not be given back; trying again");
             }
             Step::Waited
         });

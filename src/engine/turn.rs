@@ -1,12 +1,15 @@
 //! One turn: what has ended is taken in, what can be started is started.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_util::FutureExt;
 
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Seat};
-use super::{App, BEAT, Engine, KEEP, Running, Tick, lost};
+use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, lost};
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
@@ -23,7 +26,9 @@ impl Engine {
                 Err(error) => lost(&error),
             }
         }
-        while let Ok(outgoing) = self.inbox.try_recv() {
+        while self.waiting.len() < OUTBOX
+            && let Ok(outgoing) = self.inbox.try_recv()
+        {
             self.waiting.push(outgoing);
         }
         self.record();
@@ -66,14 +71,18 @@ impl Engine {
     }
 
     fn beat(&mut self) {
-        if self.beating || self.running.is_empty() || Instant::now() < self.beat_at {
+        if self.beating || Instant::now() < self.beat_at {
             return;
         }
         self.beating = true;
-        self.beat_at = Instant::now() + BEAT;
+        let pause = if self.running.is_empty() { KEEP } else { BEAT };
+        self.beat_at = Instant::now() + pause;
         let (store, worker) = (self.parts.store.clone(), self.worker);
-        self.steps
-            .spawn(async move { Step::Beaten(store.beat(worker).await) });
+        let asked = self.running.keys().copied().collect();
+        self.steps.spawn(async move {
+            let result = store.beat(worker).await;
+            Step::Beaten { asked, result }
+        });
     }
 
     fn claim(&mut self) {
@@ -83,12 +92,15 @@ impl Engine {
             let ops = self
                 .ops
                 .iter()
-                .filter(|op| !op.more)
+                .filter(|op| !op.more || op.claiming)
                 .map(|op| op.id)
                 .collect();
-            let store = self.parts.store.clone();
+            let (store, only) = (self.parts.store.clone(), self.only);
             self.steps
-                .spawn(async move { Step::Looked(store.heads(ops).await) });
+                .spawn(async move { Step::Looked(store.heads(ops, only).await) });
+        }
+        if self.turns().is_held() {
+            return;
         }
         for at in 0..self.ops.len() {
             let Some(op) = self.ops.get_mut(at) else {
@@ -104,7 +116,7 @@ impl Engine {
             let Some(op) = self.ops.get_mut(at) else {
                 break;
             };
-            match op.ask(self.worker) {
+            match op.ask(self.worker, self.only) {
                 Ok(None) => {}
                 Ok(Some(ask)) => {
                     let (store, now) = (self.parts.store.clone(), self.parts.clock.now());
@@ -156,7 +168,11 @@ impl Engine {
         Turns {
             running: self.running.len(),
             suspect: self.running.values().any(|r| r.suspect),
-            accused: self.running.values().any(|r| r.accused),
+            accused: self
+                .running
+                .values()
+                .filter_map(|r| r.accused)
+                .any(|since| since.elapsed() < work::SPREAD),
             overdue: self
                 .accused_since
                 .is_some_and(|since| since.elapsed() > work::SPREAD),
@@ -181,7 +197,7 @@ impl Engine {
                 let mark = Running {
                     cancel: cancel.clone(),
                     suspect: task.suspect && !once,
-                    accused: task.accused,
+                    accused: task.accused.then(Instant::now),
                 };
                 if task.accused {
                     self.accused_since = None;
@@ -200,7 +216,9 @@ impl Engine {
                 };
                 self.steps.spawn(async move {
                     let began = Instant::now();
-                    let rows = work::run(seat).await;
+                    let run = AssertUnwindSafe(work::run(seat)).catch_unwind();
+                    // The panic's text has gone to the log; the store's task is found by the beat.
+                    let rows = run.await.unwrap_or(0);
                     let took = began.elapsed();
                     Step::Worked {
                         at,

@@ -1,4 +1,4 @@
-//! The rules of surface.md, "Input files", one test each.
+//! The rules of input files, "Input files", one test each.
 
 use super::{IngestError, Options, Records, RejectCode};
 

@@ -84,6 +84,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends a worker; one that still holds tasks or notices is dead from then on, and taken over.
     fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()>;
 
+    /// Lets go of a worker's life at once, without a word to the database: it is dead, and is taken over.
+    fn abandon(&self, worker: WorkerNo);
+
     /// Makes ops known; the numbers are in their order.
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>>;
 
@@ -132,8 +135,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks for an abort and ends every task that is not running.
     fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()>;
 
-    /// The best ready task of each op; takes no lock.
-    fn heads(&self, ops: Vec<OpId>) -> Fut<'_, Vec<Head>>;
+    /// The best ready task of each op, or of one batch alone; takes no lock.
+    fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>>;
 
     /// Claims tasks of one op under a token.
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>>;

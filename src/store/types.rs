@@ -104,6 +104,8 @@ pub struct Claim {
     pub split_over: Option<u32>,
     /// Rows in flight over all workers, and how many a running task takes.
     pub cap: Option<(u32, u32)>,
+    /// Takes this batch's tasks alone.
+    pub only: Option<BatchId>,
     /// Takes the oldest batch's tasks first, whatever their priority.
     pub oldest: bool,
     /// Each row may start at most once: the claim and every start must survive a power failure.

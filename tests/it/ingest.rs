@@ -1,4 +1,4 @@
-//! The reader of inputs against a slow one, which follows surface.md's words byte by byte.
+//! The reader of inputs against a slow one, which follows the input rules's words byte by byte.
 
 mod grammar;
 mod slow;

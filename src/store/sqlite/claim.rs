@@ -12,17 +12,24 @@ use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, time, unl
 use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
 
-pub(super) fn heads(c: &Connection, ops: &[OpId]) -> Result<Vec<Head>, StoreError> {
+pub(super) fn heads(
+    c: &Connection,
+    ops: &[OpId],
+    only: Option<BatchId>,
+) -> Result<Vec<Head>, StoreError> {
     let mut heads = Vec::new();
     for op in ops {
-        let head = one(c, sql!("heads"), [op.0], |r| {
+        let read = |r: &rusqlite::Row<'_>| {
             Ok(Head {
                 op: *op,
                 priority: r.get(0)?,
                 age: time(r.get(1)?),
             })
-        })?;
-        heads.extend(head);
+        };
+        heads.extend(match only {
+            None => one(c, sql!("heads"), [op.0], read)?,
+            Some(batch) => one(c, sql!("heads_of"), params![op.0, key(batch)], read)?,
+        });
     }
     Ok(heads)
 }
@@ -45,12 +52,7 @@ struct Ready {
 
 /// The tasks that the claim would take, without their rows.
 fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreError> {
-    let statement = if ask.oldest {
-        sql!("claim_oldest")
-    } else {
-        sql!("claim_ready")
-    };
-    let found = all(c, statement, params![ask.op.0, limit], |r| {
+    let read = |r: &rusqlite::Row<'_>| {
         Ok((
             Ready {
                 batch: batch_id(r.get(0)?),
@@ -69,7 +71,17 @@ fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreErr
             },
             r.get::<_, Option<String>>(4)?,
         ))
-    })?;
+    };
+    let found = match ask.only {
+        Some(batch) => all(
+            c,
+            sql!("claim_of"),
+            params![ask.op.0, limit, key(batch)],
+            read,
+        )?,
+        None if ask.oldest => all(c, sql!("claim_oldest"), params![ask.op.0, limit], read)?,
+        None => all(c, sql!("claim_ready"), params![ask.op.0, limit], read)?,
+    };
     found
         .into_iter()
         .map(|(task, pick)| {
@@ -202,7 +214,7 @@ fn take(
         failures: task.failures,
         laters: task.laters,
         suspect: task.suspect > 0 || ask.once,
-        accused: task.suspect == 1 && task.rows == 1 && !ask.once,
+        accused: task.suspect == 1 && task.losses > 0 && !ask.once,
         first_line,
         lines: unlist(lines)?,
         body,

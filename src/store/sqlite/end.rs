@@ -4,8 +4,8 @@ use rusqlite::{Connection, params};
 
 use super::errors::corrupt;
 use super::guard::{guard, visible};
-use super::release::add_close;
-use super::sql::{change, key, one, sql, us};
+use super::release::{add_close, partial};
+use super::sql::{change, key, list, one, sql, us};
 use crate::model::{BatchId, BatchState, EndedAs, TaskState, Timestamp};
 use crate::store::StoreError;
 
@@ -102,6 +102,19 @@ pub(super) fn stop(
 ) -> Result<(), StoreError> {
     let params = params![key(id), ended_as.code(), us(now)];
     change(c, sql!("stop_ungiven"), params)?;
+    if let Some(batch) = guard(c, id)? {
+        for (no, pick) in partial(c, id, batch.given, batch.blocks)? {
+            let params = params![
+                key(id),
+                no,
+                ended_as.code(),
+                us(now),
+                pick.len(),
+                list(&pick)
+            ];
+            change(c, sql!("stop_partial"), params)?;
+        }
+    }
     change(c, sql!("stop_all_given"), [key(id)])?;
     change(c, sql!("stop_tasks"), params)?;
     change(c, sql!("stop_tasks_end"), [key(id)])?;

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::end;
 use super::release::give;
 use super::sql::{all, batch_id, change, one, sql, time, us};
-use super::submit::{SILENT, discard};
+use super::submit::{DISCARD, SILENT, discard_piece};
 use crate::model::Timestamp;
 use crate::store::{Kept, StoreError};
 
@@ -56,11 +56,10 @@ pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
     for id in all(c, sql!("keep_giving"), [], |r| Ok(batch_id(r.get(0)?)))? {
         give(c, id, now)?;
     }
-    let loads = all(c, sql!("keep_loads"), [silent_before(now)], |r| {
-        Ok((batch_id(r.get(0)?), r.get::<_, Option<i64>>(1)?))
-    })?;
-    for (id, token) in loads {
-        kept.swept += u64::from(discard(c, id, token.unwrap_or(0))?);
+    for id in all(c, sql!("keep_loads"), [silent_before(now)], |r| {
+        Ok(batch_id(r.get(0)?))
+    })? {
+        kept.swept += u64::from(discard_piece(c, id, DISCARD)?);
     }
     let (next, notice) = next_due(c, now)?;
     kept.next_due = first(next, notice);

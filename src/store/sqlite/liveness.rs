@@ -80,7 +80,11 @@ fn is_dead(path: &Path) -> Result<bool, StoreError> {
     match File::open(path) {
         // The lock is taken before the record is made, and the file goes after the record has ended.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(e) => Err(failed(e)),
+        Err(error) => {
+            // Nothing is known of it, and nobody is declared dead for that.
+            tracing::warn!(path = %path.display(), %error, "a worker's lock cannot be looked at");
+            Ok(false)
+        }
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),

@@ -64,6 +64,10 @@ impl SqliteStore {
 
     fn open_now(options: &Options) -> Result<Self, StoreError> {
         let started = |e| StoreError::unavailable("starting a thread", e);
+        let options = &open::Options {
+            path: open::resolve(&options.path),
+            ..options.clone()
+        };
         let connection = open::prepare(options)?;
         let waker = Waker::new();
         watch::start(open::connect(&options.path, false)?, &waker).map_err(started)?;
@@ -118,6 +122,15 @@ impl SqliteStore {
         self.readers.read(step).boxed()
     }
 
+    /// Removes what is left of an abandoned load, a step a piece: others commit in between.
+    ///
+    /// What a crash leaves, the keeper removes.
+    async fn discard_rest(&self, id: BatchId) -> Result<(), StoreError> {
+        let piece = move |c: &Connection| submit::discard_piece(c, id, submit::DISCARD);
+        while !self.write_soft(piece).await? {}
+        Ok(())
+    }
+
     fn lives(&self) -> std::sync::MutexGuard<'_, HashMap<WorkerNo, Life>> {
         self.lives
             .lock()
@@ -141,15 +154,21 @@ impl Backend for SqliteStore {
 
     fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()> {
         async move {
-            self.write_soft(move |c| liveness::leave(c, worker, now))
-                .await?;
+            let left = self
+                .write_soft(move |c| liveness::leave(c, worker, now))
+                .await;
             let life = self.lives().remove(&worker);
-            if let Some(life) = life {
+            // A record that could not be ended is one without a lock: its worker is dead.
+            if let (Some(life), Ok(true)) = (life, &left) {
                 life.end(&self.workers_dir);
             }
-            Ok(())
+            left.map(|_| ())
         }
         .boxed()
+    }
+
+    fn abandon(&self, worker: WorkerNo) {
+        drop(self.lives().remove(&worker));
     }
 
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
@@ -203,11 +222,28 @@ impl Backend for SqliteStore {
         hash: [u8; 32],
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
-        self.write(move |c| submit::finish_load(c, &batch, token, hash, now))
+        async move {
+            let id = batch.id;
+            let finish = move |c: &Connection| submit::finish_load(c, &batch, token, hash, now);
+            let done = self.write(finish).await?;
+            if done != Submitted::New(id) {
+                // The same content was there: what was loaded goes.
+                self.discard_rest(id).await?;
+            }
+            Ok(done)
+        }
+        .boxed()
     }
 
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
-        self.write_soft(move |c| submit::discard(c, id, token.0).map(|_| ()))
+        async move {
+            let mark = move |c: &Connection| submit::discard(c, id, token.0);
+            if self.write_soft(mark).await? {
+                self.discard_rest(id).await?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
@@ -218,8 +254,8 @@ impl Backend for SqliteStore {
         self.write(move |c| end::abort(c, id, &by, now))
     }
 
-    fn heads(&self, ops: Vec<OpId>) -> Fut<'_, Vec<Head>> {
-        self.read(move |c| claim::heads(c, &ops))
+    fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
+        self.read(move |c| claim::heads(c, &ops, only))
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {

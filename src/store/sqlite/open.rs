@@ -84,6 +84,21 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     Ok(connection)
 }
 
+/// The file itself, whatever link was named: beside it lie its WAL and its workers' locks.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    if let Ok(resolved) = path.canonicalize() {
+        return resolved;
+    }
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    match (
+        parent.unwrap_or(Path::new(".")).canonicalize(),
+        path.file_name(),
+    ) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
+}
+
 /// Opens the writing connection and brings the schema up to date, alone among processes.
 pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
     let path = &options.path;
@@ -111,7 +126,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
         .map_err(|e| StoreError::unavailable("waiting for another process's migration", e))?;
 
     let mut connection = connect(path, true)?;
-    whose(&connection, path)?;
+    let marked = whose(&connection, path)?;
     let mode: String = connection
         .query_row("pragma journal_mode = wal", [], |r| r.get(0))
         .map_err(sqlite_error("switching to WAL"))?;
@@ -127,6 +142,12 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
              pragma foreign_keys = off;",
         )
         .map_err(sqlite_error("setting up the writer"))?;
+    if !marked {
+        // Marked before anything is made in it, so that what is half made is still known as ours.
+        connection
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(sqlite_error("marking the database"))?;
+    }
     let schema = schema(&mut connection, path)?;
     if !schema.pending.is_empty() {
         if !options.migrate && !schema.applied.is_empty() {
@@ -137,37 +158,34 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
         }
         migrations::migrations::runner()
             .run(&mut connection)
-            .map_err(|e| StoreError::unavailable("bringing the schema up to date", e))?;
+            .map_err(|e| {
+                // The migration's own text would bury what went wrong.
+                let text = e.to_string();
+                let first = text.lines().next().unwrap_or_default().to_owned();
+                StoreError::unavailable("bringing the schema up to date", first)
+            })?;
     }
-    connection
-        .pragma_update(None, "application_id", APPLICATION_ID)
-        .map_err(sqlite_error("marking the database"))?;
     Ok(connection)
 }
 
-/// Refuses a file that another program made.
-pub(super) fn whose(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let id: i64 = connection
-        .query_row("pragma application_id", [], |r| r.get(0))
-        .map_err(sqlite_error("reading the file's header"))?;
-    let tables: i64 = connection
-        .query_row("select count(*) from sqlite_schema", [], |r| r.get(0))
-        .map_err(sqlite_error("reading the schema"))?;
-    let ours: i64 = connection
-        .query_row(
-            "select count(*) from sqlite_schema where name in ('refinery_schema_history', 'batches')",
-            [],
-            |r| r.get(0),
-        )
-        .map_err(sqlite_error("reading the schema"))?;
-    if id == APPLICATION_ID || tables == 0 || ours > 0 && id == 0 {
-        Ok(())
-    } else {
-        Err(StoreError::Unusable(format!(
-            "{} is a database of another program; name another file with --database",
-            path.display()
-        )))
+/// Refuses a file that another program made; false for one in which nothing was made yet.
+pub(super) fn whose(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    let number = |sql: &str| {
+        connection
+            .query_row(sql, [], |r| r.get::<_, i64>(0))
+            .map_err(sqlite_error("reading the file's header"))
+    };
+    let id = number("pragma application_id")?;
+    if id == APPLICATION_ID {
+        return Ok(true);
     }
+    if id == 0 && number("select count(*) from sqlite_schema")? == 0 {
+        return Ok(false);
+    }
+    Err(StoreError::Unusable(format!(
+        "{} is a database of another program; name another file with --database",
+        path.display()
+    )))
 }
 
 /// What the file has, compared with what this program knows.

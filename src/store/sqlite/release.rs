@@ -83,24 +83,7 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
             due
         ],
     )?;
-    let partial = all(
-        c,
-        sql!("release_partial"),
-        params![key(id), from, to],
-        |r| {
-            Ok((
-                r.get::<_, i64>(0)?,
-                r.get::<_, u32>(1)?,
-                r.get::<_, Option<String>>(2)?,
-            ))
-        },
-    )?;
-    for (no, rows, refused) in partial {
-        let refused = unlist(refused)?.unwrap_or_default();
-        let mut refused = refused.iter().peekable();
-        let pick: Vec<u32> = (0..rows)
-            .filter(|o| refused.next_if_eq(&o).is_none())
-            .collect();
+    for (no, pick) in partial(c, id, from, to)? {
         change(
             c,
             sql!("queue_add"),
@@ -140,6 +123,36 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
         end::settle(c, id, now)?;
     }
     Ok(())
+}
+
+/// Blocks of which some rows were refused at intake, with the rows that are to run.
+pub(super) fn partial(
+    c: &Connection,
+    id: BatchId,
+    from: i64,
+    to: i64,
+) -> Result<Vec<(i64, Vec<u32>)>, StoreError> {
+    let blocks = all(
+        c,
+        sql!("release_partial"),
+        params![key(id), from, to],
+        |r| {
+            Ok((
+                r.get::<_, i64>(0)?,
+                r.get::<_, u32>(1)?,
+                r.get::<_, Option<String>>(2)?,
+            ))
+        },
+    )?;
+    blocks
+        .into_iter()
+        .map(|(no, rows, refused)| {
+            let refused = unlist(refused)?.unwrap_or_default();
+            let mut refused = refused.iter().peekable();
+            let runs = |o: &u32| refused.next_if_eq(&o).is_none();
+            Ok((no, (0..rows).filter(runs).collect()))
+        })
+        .collect()
 }
 
 /// Adds the task that ends a batch; until then it carries the progress.

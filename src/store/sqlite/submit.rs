@@ -14,6 +14,8 @@ use crate::store::{LoadPiece, StoreError, Submitted};
 
 /// A load whose loader has been silent for so long may be replaced and is swept.
 pub(super) const SILENT: Duration = Duration::from_secs(60);
+/// Blocks of an abandoned load that one step removes, so that others' commits wait for none longer.
+pub(super) const DISCARD: i64 = 64;
 
 /// A CSV's columns as they are stored.
 pub(super) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
@@ -103,7 +105,7 @@ fn insert_blocks(
 /// `loading → wait | queued`, with the tasks of the first blocks.
 fn finish(
     c: &Connection,
-    batch: &NewBatchName<'_>,
+    batch: &NewBatch,
     token: Token,
     hash: [u8; 32],
     now: Timestamp,
@@ -116,41 +118,35 @@ fn finish(
     let changed = change(
         c,
         sql!("submit_finish"),
-        params![key(batch.id), token.0, state.code(), hash, us(now)],
+        params![
+            key(batch.id),
+            token.0,
+            state.code(),
+            hash,
+            us(now),
+            columns(batch)?
+        ],
     )?;
     if changed != 1 {
         return Err(StoreError::NotFound(batch.id));
     }
-    if let Some(external) = batch.external_id {
+    if let Some(external) = &batch.external_id {
         change(
             c,
             sql!("submit_external"),
-            params![batch.app, external, key(batch.id), hash, us(now)],
+            params![
+                batch.key.app.as_str(),
+                external,
+                key(batch.id),
+                hash,
+                us(now)
+            ],
         )?;
     }
     if !batch.hold {
         give(c, batch.id, now)?;
     }
     Ok(())
-}
-
-/// What the end of a load must know of the batch that it began with.
-pub(super) struct NewBatchName<'a> {
-    pub(super) id: BatchId,
-    pub(super) app: &'a str,
-    pub(super) external_id: Option<&'a str>,
-    pub(super) hold: bool,
-}
-
-impl<'a> From<&'a NewBatch> for NewBatchName<'a> {
-    fn from(batch: &'a NewBatch) -> Self {
-        Self {
-            id: batch.id,
-            app: batch.key.app.as_str(),
-            external_id: batch.external_id.as_deref(),
-            hold: batch.hold,
-        }
-    }
 }
 
 /// Answers a repeat: the batch that is there has the same op, context and rows, or it is another.
@@ -216,7 +212,8 @@ fn existing(
         if us(now) - silent_since < i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX) {
             return Err(StoreError::SubmitInProgress(batch.id));
         }
-        discard(c, batch.id, found.load_token.unwrap_or(0))?;
+        // Whoever takes its id has to wait until the last block of it is gone.
+        discard_piece(c, batch.id, i64::MAX)?;
     }
     existing_external(c, batch, hash)
 }
@@ -241,7 +238,7 @@ pub(super) fn submit(
     let token = Token(0);
     insert(c, batch, token, now)?;
     insert_blocks(c, batch.id, token, 0, blocks, now)?;
-    finish(c, &batch.into(), token, hash, now)?;
+    finish(c, batch, token, hash, now)?;
     Ok(Submitted::New(batch.id))
 }
 
@@ -278,18 +275,26 @@ pub(super) fn finish_load(
             discard(c, batch.id, token.0)?;
             return Ok(there);
         }
-        finish(c, &batch.into(), token, hash, now)?;
+        finish(c, batch, token, hash, now)?;
         return Ok(Submitted::New(batch.id));
     }
     existing(c, batch, Some(hash), now)?.ok_or(StoreError::NotFound(batch.id))
 }
 
-/// Removes a load under its token.
+/// Takes a load from its loader, under its token; its blocks are removed in pieces. False = fenced.
 pub(super) fn discard(c: &Connection, id: BatchId, token: i64) -> Result<bool, StoreError> {
-    if change(c, sql!("discard_batch"), params![key(id), token])? == 0 {
-        return Ok(false);
+    // Under another token its loader can write no more.
+    let abandoned = Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
+    let params = params![key(id), token, abandoned.0];
+    Ok(change(c, sql!("discard_mark"), params)? == 1)
+}
+
+/// Removes some blocks of an abandoned load, and with the last of them its record; true if all is gone.
+pub(super) fn discard_piece(c: &Connection, id: BatchId, most: i64) -> Result<bool, StoreError> {
+    if guard(c, id)?.is_none_or(|g| g.state != BatchState::Loading) {
+        return Ok(true);
     }
-    change(c, sql!("discard_blocks"), [key(id)])?;
-    change(c, sql!("discard_attempts"), [key(id)])?;
-    Ok(true)
+    change(c, sql!("discard_attempts"), params![key(id), most])?;
+    change(c, sql!("discard_blocks"), params![key(id), most])?;
+    Ok(change(c, sql!("discard_batch"), [key(id)])? == 1)
 }

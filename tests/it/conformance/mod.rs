@@ -83,6 +83,7 @@ on_every_store! {
     claim:
         a_claimed_task_has_its_rows_and_its_batch
         a_claim_takes_tasks_of_its_op_alone
+        a_claim_for_one_batch_takes_no_other
         work_of_an_op_that_nobody_registered_stays_queued
         two_claimers_never_share_a_task
         a_claim_of_nothing_is_harmless

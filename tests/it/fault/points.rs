@@ -69,21 +69,22 @@ async fn survives_kill_at(point: &str, nth: u32) {
     let ended_well = task.start(&format!("{point}:{nth}=kill")).wait();
     assert!(!ended_well, "the child was not killed at {point}");
 
+    let store = Store::sqlite(task.database()).await.unwrap();
+    let acknowledged = !matches!(point, "load_begun" | "load_piece");
+    let seen = store.batch(task.id).await.unwrap().is_some();
+    assert_eq!(
+        seen, acknowledged,
+        "seen before it was acknowledged, or lost after"
+    );
     // What was recorded is not run again.
-    let recorded: BTreeSet<u32> = match Store::sqlite(task.database())
-        .await
-        .unwrap()
-        .batch(task.id)
-        .await
-        .unwrap()
-    {
-        None => BTreeSet::new(),
-        Some(_) => rows(&task)
+    let recorded: BTreeSet<u32> = if seen {
+        let ended = rows(&task)
             .await
             .into_iter()
-            .filter(|r| r.status.is_final())
-            .map(|r| r.line.0)
-            .collect(),
+            .filter(|r| r.status.is_final());
+        ended.map(|r| r.line.0).collect()
+    } else {
+        BTreeSet::new()
     };
     let before = task.starts();
     // A load that was cut off can be replaced when its loader has been silent for a minute.

@@ -1,5 +1,5 @@
 //! A reader that looks at one byte after the other and keeps the whole input: it shares no code
-//! and no method with the reader under test, only surface.md's words.
+//! and no method with the reader under test, only the input rules's words.
 
 use std::collections::HashSet;
 

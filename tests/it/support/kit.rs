@@ -166,6 +166,7 @@ impl Kit {
             max_bytes: usize::MAX,
             split_over: None,
             cap: None,
+            only: None,
             oldest: false,
             once: false,
         }
