@@ -73,7 +73,11 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
         // anew whenever the value is bound anew: at every use.
         .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
         .and_then(|_| {
-            connection.execute_batch("pragma cache_size = -16384; pragma temp_store = memory;")
+            // Readers look at little at a time, and there are several of them.
+            let kib = if write { 16_384 } else { 4_096 };
+            connection.execute_batch(&format!(
+                "pragma cache_size = -{kib}; pragma temp_store = memory;"
+            ))
         })
         .map_err(sqlite_error("setting up a connection"))?;
     if !write {
