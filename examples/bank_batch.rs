@@ -74,7 +74,7 @@ impl BatchProcessor for Post {
     }
 
     async fn mark_done(&self, _: &DoneCx<'_, Accounts>, batch: &Batch) -> Result<(), BoxError> {
-        println!("told: batch {} has ended: {}", batch.id, batch.status);
+        eprintln!("told: batch {} has ended: {}", batch.id, batch.status);
         Ok(())
     }
 }

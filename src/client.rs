@@ -45,6 +45,8 @@ pub struct Client {
     pub(crate) objects: ObjectStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Registry>,
+    /// Who makes the changes.
+    pub(crate) by: Arc<str>,
 }
 
 impl Client {
@@ -56,6 +58,16 @@ impl Client {
             objects: ObjectStore::folder("rowmill-files"),
             clock: Arc::new(crate::clock::SystemClock),
             registry: Arc::default(),
+            by: Arc::from(""),
+        }
+    }
+
+    /// The same client on behalf of somebody: who submits, releases and aborts is kept.
+    #[must_use]
+    pub fn acting_as(&self, by: &str) -> Self {
+        Self {
+            by: Arc::from(by),
+            ..self.clone()
         }
     }
 
@@ -72,6 +84,7 @@ impl Client {
         R: IntoIterator<Item = NewRow> + Send + 'static,
         R::IntoIter: Send,
     {
+        let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
         let builder = self.builder(&batch);
         let source = Source::rows(rows);
@@ -92,11 +105,20 @@ impl Client {
         reader: impl std::io::Read + Send + 'static,
         options: crate::ingest::Options,
     ) -> Result<(Batch, Intake)> {
+        let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
         let builder = self.builder(&batch);
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
         Ok((self.batch_status(id).await?, intake))
+    }
+
+    /// The batch with who submits it, where it does not say so itself.
+    fn signed(&self, mut batch: NewBatch) -> NewBatch {
+        if batch.by.is_empty() {
+            batch.by = self.by.to_string();
+        }
+        batch
     }
 
     fn builder(&self, batch: &NewBatch) -> BlockBuilder {
@@ -131,6 +153,7 @@ impl Client {
     ) -> Result<Vec<BatchId>> {
         let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
         for (query, input) in queries {
+            let query = self.signed(query);
             check(&query, Kind::Query)?;
             let mut builder = BlockBuilder::new(1, usize::MAX);
             builder.push(1, input.get());
@@ -221,7 +244,7 @@ impl Client {
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended.
     pub async fn wait_off(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
-        self.store.release(id, actor(), now).await?;
+        self.store.release(id, self.by.to_string(), now).await?;
         self.batch_status(id).await
     }
 
@@ -231,7 +254,7 @@ impl Client {
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
     pub async fn batch_abort(&self, id: BatchId, wait: Duration) -> Result<Batch> {
         let now = self.clock.now();
-        self.store.abort(id, actor(), now).await?;
+        self.store.abort(id, self.by.to_string(), now).await?;
         self.wait_done(id, Some(wait)).await
     }
 
@@ -321,11 +344,6 @@ impl Client {
             .find_external(app.to_owned(), external_id.to_owned())
             .await?)
     }
-}
-
-/// Who makes a change: the user of this process.
-fn actor() -> String {
-    std::env::var("USER").unwrap_or_default()
 }
 
 fn check(batch: &NewBatch, kind: Kind) -> Result<()> {

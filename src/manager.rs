@@ -282,6 +282,7 @@ impl Builder {
                 objects: objects.clone(),
                 clock: Arc::clone(&self.clock),
                 registry: Arc::clone(&registry),
+                by: Arc::from(""),
             },
             parts: Parts {
                 store,

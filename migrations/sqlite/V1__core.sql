@@ -22,6 +22,15 @@ create table ops (
     constraint ops_key unique (app, op, kind)
 ) strict;
 
+-- What an app has queued and may queue; where there is no record there is no limit.
+create table apps (
+    app          text primary key,
+    queued_rows  integer not null default 0,
+    queued_bytes integer not null default 0,
+    max_rows     integer,
+    max_bytes    integer
+) strict, without rowid;
+
 create table workers (
     no         integer primary key autoincrement,     -- never used again
     lock       text not null,                         -- the file whose lock is this worker's life
@@ -207,7 +216,10 @@ create table audit (
 ) strict;
 
 create trigger audit_is_append_only before update on audit begin select raise(abort, 'audit is append-only'); end;
-create trigger blocks_are_written_once before update on blocks begin select raise(abort, 'blocks are written once'); end;
+create trigger audit_keeps_everything before delete on audit begin select raise(abort, 'audit is append-only'); end;
+-- A body alone may be rewritten, by the one statement that redacts a row.
+create trigger blocks_are_written_once before update of batch, no, first_line, rows, rejected, lines on blocks
+begin select raise(abort, 'blocks are written once'); end;
 
 -- For a person: every row with what became of it. No code of ours reads it; it unfolds whole batches.
 create view batchrows (batch, line, status, input, result, messages, attempt, done_at) as

@@ -43,13 +43,13 @@ pub(super) struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Global")]
 pub(super) struct Global {
-    /// The configuration file [default: rowmill.toml where it exists]
+    /// The configuration file [default: rowmill.toml where it exists] [env: ROWMILL_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The database [default: sqlite:rowmill.db]
+    /// The database [default: sqlite:rowmill.db] [env: ROWMILL_DATABASE]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) database: Option<String>,
-    /// The output files' place [default: file:rowmill-files]
+    /// The output files' place [default: file:rowmill-files] [env: ROWMILL_OBJECTS]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) objects: Option<String>,
     /// Not in this version yet
@@ -61,13 +61,13 @@ pub(super) struct Global {
     /// Not in this version yet
     #[arg(long, global = true, value_name = "TOKEN", hide = true)]
     pub(super) token: Option<String>,
-    /// One JSON document on stdout (JSON Lines for rows), and nothing else
+    /// One JSON document on stdout (JSON Lines for rows), and nothing else [env: ROWMILL_JSON]
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// More in the log; twice: even more
+    /// More in the log; twice: even more [env: ROWMILL_VERBOSE]
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
-    /// The form of the log, which goes to stderr [default: text]
+    /// The form of the log, which goes to stderr [default: text] [env: ROWMILL_LOG]
     #[arg(long, global = true, value_name = "FORM")]
     pub(super) log: Option<LogForm>,
 }
@@ -181,7 +181,7 @@ pub(super) struct Run {
 
 #[derive(Args)]
 pub(super) struct Submit {
-    /// Keep it in status wait until it is released
+    /// Keep it in status wait until the application releases it (`wait_off`)
     #[arg(long)]
     pub(super) hold: bool,
     /// -100 to 100, higher first [default: 0]

@@ -9,7 +9,7 @@ use crate::model::{AppName, BatchId};
 /// The batch that the user names.
 pub(super) async fn find(client: &Client, named: &Named) -> Result<BatchId, Failure> {
     let Some(external) = named.batch.strip_prefix("ext:") else {
-        return Ok(named.batch.parse()?);
+        return bare(client, named).await;
     };
     let (app, name) = match (&named.app, external.split_once('/')) {
         (Some(app), _) => (app.as_str(), external),
@@ -28,4 +28,15 @@ pub(super) async fn find(client: &Client, named: &Named) -> Result<BatchId, Fail
         let text = format!("there is no batch with external id {name:?} in app {app}");
         Error::new(ErrorKind::NotFound, "not_found", text).into()
     })
+}
+
+/// An id, or an external id that has the form of one, in the app that was named.
+async fn bare(client: &Client, named: &Named) -> Result<BatchId, Failure> {
+    let id: BatchId = named.batch.parse()?;
+    if let Some(app) = &named.app
+        && let Some(found) = client.find_external(app, &named.batch).await?
+    {
+        return Ok(found);
+    }
+    Ok(id)
 }

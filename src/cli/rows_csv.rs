@@ -15,6 +15,15 @@ use crate::model::{RawJson, RowView};
 /// The one column of a batch whose input was no CSV: the input as JSON.
 const INPUT: &str = "input";
 
+/// Records that were refused when they were read: what can be written of them is not what they were.
+const REFUSED: [&str; 5] = [
+    "field_count",
+    "bad_encoding",
+    "unclosed_quote",
+    "bad_json",
+    "row_too_large",
+];
+
 /// Writes rows of one batch.
 pub(super) struct CsvRows<W: Write> {
     out: csv::Writer<W>,
@@ -39,14 +48,23 @@ impl<W: Write> CsvRows<W> {
 
     /// Writes a row.
     ///
-    /// Fields beyond the header's stand at the record's end: the record still does not fit the
-    /// header, and fails again until it is corrected.
+    /// Fields beyond the header's stand at the record's end; a record that was refused for another
+    /// reason gets an empty one there. So it does not fit the header, and fails again until whoever
+    /// corrects it takes that field away.
     pub(super) fn row(&mut self, row: &RowView) -> Result<(), Failure> {
         let (own, surplus) = match &self.columns {
             None => (vec![row.input.get().to_owned()], Vec::new()),
             Some(columns) => spread(columns, &row.input),
         };
         let told = row.messages.as_deref().map(Told::of);
+        let mut surplus = surplus;
+        if surplus.is_empty()
+            && told
+                .as_ref()
+                .is_some_and(|t| REFUSED.contains(&t.codes.as_str()))
+        {
+            surplus.push(String::new());
+        }
         let (codes, text) = told.map_or_else(Default::default, |t| (t.codes, t.text));
         let report = [
             row.line.to_string(),

@@ -116,7 +116,8 @@ impl Session {
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         let builder = self.builder(None)?;
         let manager = builder.store(self.store().await?).build()?;
-        Ok(manager.client())
+        let user = std::env::var("USER").unwrap_or_default();
+        Ok(manager.client().acting_as(&user))
     }
 
     /// A client for what is there: a database that is not is not made for a question.

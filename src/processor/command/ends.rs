@@ -38,10 +38,15 @@ impl Run {
             self.work.desk.put(row.place, &outcome);
             probe::at("row_done");
         }
+        self.take_back(child);
+        child.end(Duration::ZERO).await;
+    }
+
+    /// Takes the rows back that a child has not answered; nobody is to blame.
+    pub(super) fn take_back(&mut self, child: &mut Child) {
         while let Some(row) = child.unanswered.pop_back() {
             self.again.push_front((row.place, row.alone));
         }
-        child.end(Duration::ZERO).await;
     }
 
     /// Finds who may have ended a child; rows that it had not answered run again one at a time.

@@ -1,19 +1,26 @@
 //! Children that are kept between tasks.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::child::{Child, GRACE};
 use super::spec::CommandSpec;
+
+/// A command that ends without a word is given so long, once, to show that it stays without a row.
+const STAYS: Duration = Duration::from_secs(2);
 
 /// The children of one op: at most so many as its spec says, started when they are needed.
 pub(super) struct Pool {
     spec: Arc<CommandSpec>,
     slots: Semaphore,
+    /// A child has written something: the command is one that works.
+    spoke: AtomicBool,
     idle: Mutex<Vec<Child>>,
 }
 
@@ -35,6 +42,7 @@ impl Pool {
         Self {
             slots: Semaphore::new(spec.children.clamp(1, Semaphore::MAX_PERMITS)),
             spec: Arc::new(spec),
+            spoke: AtomicBool::new(false),
             idle: Mutex::default(),
         }
     }
@@ -83,6 +91,32 @@ impl<'a> Slot<'a> {
                 pool,
                 child: Some(child),
             });
+        }
+    }
+}
+
+impl Slot<'_> {
+    /// Whether the command, given no row, stays to wait for one.
+    ///
+    /// Asked when a child ended without a word and none has ever written one: a script that is not
+    /// there, or that misses a library, ends by itself, and that is no row's fault.
+    pub(super) async fn stays(&self) -> bool {
+        if self.pool.spoke.load(Ordering::Relaxed) {
+            return true;
+        }
+        match self.child().await {
+            Ok(mut leased) => match leased.get() {
+                Some(child) => timeout(STAYS, child.process.ended()).await.is_err(),
+                None => true,
+            },
+            Err(_) => false,
+        }
+    }
+
+    /// Notes whether a child has written something.
+    pub(super) fn heard(&self, child: &Child) {
+        if child.output.spoke() {
+            self.pool.spoke.store(true, Ordering::Relaxed);
         }
     }
 }

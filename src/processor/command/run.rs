@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -96,12 +97,21 @@ impl Run {
             };
             let Some(child) = leased.get() else { return };
             child.works_on(&self.work.task.batch);
-            match self.with(child).await {
+            let end = self.with(child).await;
+            slot.heard(child);
+            match end {
                 End::Done => return,
                 End::Late => self.late(child).await,
                 End::Gone => {
                     let how = child.end(EXIT).await;
                     self.log_end(child, how.as_deref());
+                    if !child.output.spoke() && !slot.stays().await {
+                        self.take_back(child);
+                        let how = how.as_deref().unwrap_or("killed");
+                        let error =
+                            io::Error::other(format!("it ends before it reads a row: {how}"));
+                        return self.put_off(slot, &error).await;
+                    }
                     self.lost(child);
                 }
                 End::Broken(fault) => {

@@ -10,9 +10,13 @@ pub(super) fn sqlite_error(what: &'static str) -> impl FnOnce(rusqlite::Error) -
             Some(NotADatabase) => StoreError::Unusable(
                 "the file is not a SQLite database; name another one with --database".to_owned(),
             ),
-            Some(DatabaseCorrupt | ConstraintViolation) => {
-                StoreError::Corrupt(format!("{what}: {error}"))
-            }
+            Some(DatabaseCorrupt) => StoreError::unavailable(
+                format!(
+                    "{what}: the file is damaged; restore it from a copy with its -wal beside it"
+                ),
+                error,
+            ),
+            Some(ConstraintViolation) => StoreError::Corrupt(format!("{what}: {error}")),
             Some(DiskFull) => StoreError::unavailable(format!("{what}: the disk is full"), error),
             _ => StoreError::unavailable(what, error),
         }

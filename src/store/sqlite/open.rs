@@ -16,6 +16,8 @@ mod migrations {
 
 /// "rowm": says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x726F_776D;
+/// The rules of writing that this program keeps; a file may ask for newer ones.
+const WRITER: i64 = 1;
 /// Waiting for a lock; beyond it the file is reported as unavailable.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -168,6 +170,19 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
                 let first = text.lines().next().unwrap_or_default().to_owned();
                 StoreError::unavailable("bringing the schema up to date", first)
             })?;
+    }
+    let min_writer: i64 = connection
+        .query_row(
+            "select cast(value as integer) from meta where key = 'min_writer'",
+            [],
+            |r| r.get(0),
+        )
+        .map_err(sqlite_error("reading who may write"))?;
+    if min_writer > WRITER {
+        return Err(StoreError::Unusable(format!(
+            "{} is written by newer programs than this one; use a newer rowmill",
+            path.display()
+        )));
     }
     Ok(connection)
 }
