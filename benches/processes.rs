@@ -128,6 +128,11 @@ fn child(args: &[&str]) -> Result<(Child, BufReader<std::process::ChildStdout>),
     Ok((child, BufReader::new(stdout)))
 }
 
+/// A submit of one process is picked up by another within this.
+const PICKUP_MS: f64 = 200.0;
+/// An outcome is seen by another process within this, whatever is being loaded.
+const OUTCOME_MS: f64 = 100.0;
+
 struct Delays {
     /// From the acknowledgement of the submit to the claim.
     pickup: Vec<f64>,
@@ -136,7 +141,8 @@ struct Delays {
 }
 
 impl Delays {
-    fn print(&mut self, what: &str) {
+    /// Prints them; an error where the slowest is over its limit.
+    fn print(&mut self, what: &str) -> Result<(), Failed> {
         for (name, all) in [("pickup", &mut self.pickup), ("outcome", &mut self.outcome)] {
             all.sort_by(f64::total_cmp);
             let at = |p: f64| {
@@ -156,6 +162,12 @@ impl Delays {
                 all.len()
             );
         }
+        let most = |all: &[f64]| all.iter().copied().fold(0.0, f64::max);
+        let (pickup, outcome) = (most(&self.pickup), most(&self.outcome));
+        if pickup > PICKUP_MS || outcome > OUTCOME_MS {
+            return Err(format!("{what}: over {PICKUP_MS} ms or {OUTCOME_MS} ms").into());
+        }
+        Ok(())
     }
 }
 
@@ -202,7 +214,7 @@ async fn measure(megabytes: u64) -> Result<(), Failed> {
         lines.read_line(&mut String::new())?;
         workers.push(worker);
     }
-    queries(&client, |n| n < 100).await?.print("alone");
+    queries(&client, |n| n < 100).await?.print("alone")?;
 
     let id = BatchId::new();
     let (mut loader, mut lines) = child(&["load", &path, &id.to_string(), &megabytes.to_string()])?;
@@ -214,7 +226,7 @@ async fn measure(megabytes: u64) -> Result<(), Failed> {
         last
     });
     let mut delays = queries(&client, |_| !told.is_finished()).await?;
-    delays.print(&format!("beside a load of {megabytes} MB"));
+    let within = delays.print(&format!("beside a load of {megabytes} MB"));
     loader.wait()?;
     println!("the loader said: {}", told.join().unwrap_or_default());
     let batch = client.batch_status(id).await?;
@@ -237,11 +249,11 @@ async fn measure(megabytes: u64) -> Result<(), Failed> {
     loader.wait()?;
     match client.batch_status(id).await {
         Err(error) => println!("killed half-way: {error}"),
-        Ok(batch) => println!("killed half-way, and SEEN: {batch:?}"),
+        Ok(batch) => return Err(format!("killed half-way, and seen: {batch:?}").into()),
     }
     for mut worker in workers {
         worker.kill()?;
         worker.wait()?;
     }
-    Ok(())
+    within
 }

@@ -22,7 +22,6 @@ pub(super) const KEYS: &[&str] = &[
     "parallel",
     "timeout",
     "delivery",
-    "at_most_once_rows",
     "block_rows",
     "block_bytes",
     "abort_grace",
@@ -207,9 +206,6 @@ impl Op<'_, '_> {
                     reader.word(given, &Delivery::ALL.map(|word| (word.as_str(), word)))
                 })
                 .unwrap_or(default.delivery),
-            at_most_once_rows: self
-                .count(table, "at_most_once_rows")
-                .unwrap_or(default.at_most_once_rows),
             block_rows: self
                 .count(table, "block_rows")
                 .unwrap_or(default.block_rows),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 
 use super::finalise::finalise;
 use super::work::Outgoing;
@@ -18,8 +18,8 @@ use crate::store::{
 
 /// A receiver of an end may take so long.
 const TELL: Duration = Duration::from_secs(300);
-/// An end that could not be told so often stays untold; the log says so each time.
-const TELLS: u32 = 1000;
+/// Ends that are told at once.
+const TELLING: usize = 32;
 
 /// What a step came to.
 pub(super) enum Step {
@@ -270,21 +270,40 @@ pub(super) async fn tell(
         }
     };
     let again = !notices.is_empty();
-    let mut settled = Vec::with_capacity(notices.len());
     let mut told = 0;
-    for notice in notices {
-        let retry = tell_one(&parts, &receivers, &notice).await;
-        told += u64::from(retry.is_none());
-        settled.push((notice.claim, retry));
+    // Side by side, so that one receiver that hangs holds up few others.
+    let telling = futures_util::stream::iter(notices)
+        .map(|notice| {
+            let (parts, receivers) = (&parts, &receivers);
+            async move {
+                let retry = tell_one(parts, receivers, &notice).await;
+                (notice.claim, retry)
+            }
+        })
+        .buffer_unordered(TELLING)
+        .ready_chunks(TELLING);
+    let mut telling = std::pin::pin!(telling);
+    while let Some(settled) = telling.next().await {
+        told += settled
+            .iter()
+            .map(|(_, retry)| u64::from(retry.is_none()))
+            .sum::<u64>();
+        settle(&parts, worker, settled).await;
     }
-    // Unsettled they would belong to this worker for as long as it lives, and be told to nobody.
-    while !settled.is_empty()
-        && let Err(error) = parts.store.settle_notices(worker, settled.clone()).await
-    {
+    Step::Told { told, again }
+}
+
+/// Settles what was told. Unsettled it would belong to this worker for as long as it lives, and be
+/// told to nobody, so there is no end to trying.
+async fn settle(
+    parts: &Parts,
+    worker: WorkerNo,
+    settled: Vec<(crate::store::NoticeRef, Option<Timestamp>)>,
+) {
+    while let Err(error) = parts.store.settle_notices(worker, settled.clone()).await {
         tracing::warn!(%error, "told ends could not be settled; trying again");
         tokio::time::sleep(super::RETRY).await;
     }
-    Step::Told { told, again }
 }
 
 /// Tells one end; returns when to tell it again, if it was not told.
@@ -308,9 +327,5 @@ async fn tell_one(
     };
     let attempt = notice.attempts + 1;
     tracing::warn!(batch = %notice.batch.id, error = %error, attempt, "mark_done failed");
-    if attempt >= TELLS {
-        tracing::error!(batch = %notice.batch.id, "mark_done failed for the last time");
-        return None;
-    }
     Some(parts.clock.now() + parts::delay(&Backoff::default(), notice.attempts))
 }

@@ -27,8 +27,6 @@ pub struct OpSettings {
     pub timeout: Option<Duration>,
     /// What happens to a row that had started when its worker died.
     pub delivery: Delivery,
-    /// Rows of an `at_most_once` op that are started, and so put at risk, together.
-    pub at_most_once_rows: u32,
     /// Rows after which a block closes: what is stored together, not what runs together.
     pub block_rows: u32,
     /// Bytes after which a block closes; a larger row is a block of its own.
@@ -50,7 +48,6 @@ impl Default for OpSettings {
             parallel: 1,
             timeout: None,
             delivery: Delivery::AtLeastOnce,
-            at_most_once_rows: 1,
             block_rows: 1000,
             block_bytes: MIB,
             abort_grace: Duration::from_secs(30),
@@ -77,7 +74,6 @@ impl OpSettings {
             parallel,
             timeout,
             delivery: _,
-            at_most_once_rows,
             block_rows,
             block_bytes,
             abort_grace: _,
@@ -98,7 +94,6 @@ impl OpSettings {
             within("local_concurrency", *rows, 1, 10_000);
         }
         within("parallel", *parallel, 1, 10_000);
-        within("at_most_once_rows", *at_most_once_rows, 1, 100_000);
         within("block_rows", *block_rows, 1, 100_000);
         // Blocks are written in transactions of 8 MiB at most.
         within("block_bytes", *block_bytes, 1, 8 * MIB);
@@ -222,7 +217,6 @@ mod tests {
             parallel,
             timeout,
             delivery,
-            at_most_once_rows,
             block_rows,
             block_bytes,
             abort_grace,
@@ -236,7 +230,7 @@ mod tests {
             (concurrency, local_concurrency, timeout),
             (None, None, None)
         );
-        assert_eq!((delivery, at_most_once_rows), (Delivery::AtLeastOnce, 1));
+        assert_eq!(delivery, Delivery::AtLeastOnce);
         assert_eq!((block_rows, block_bytes), (1000, 1_048_576));
         assert_eq!(
             (format_duration(abort_grace), backoff.factor),
@@ -256,7 +250,6 @@ mod tests {
             ["local_concurrency"]
         );
         assert_eq!(wrong(|s| s.parallel = 0), ["parallel"]);
-        assert_eq!(wrong(|s| s.at_most_once_rows = 0), ["at_most_once_rows"]);
         assert_eq!(wrong(|s| s.max_later = 0), ["max_later"]);
         assert_eq!(wrong(|s| s.timeout = Some(Duration::ZERO)), ["timeout"]);
     }

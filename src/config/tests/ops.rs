@@ -78,7 +78,6 @@ fn every_setting_can_be_set() {
         parallel = 5
         timeout = "500ms"
         delivery = "at_most_once"
-        at_most_once_rows = 7
         block_rows = 8
         block_bytes = 9
         abort_grace = "0s"
@@ -104,7 +103,6 @@ fn every_setting_can_be_set() {
             parallel: 5,
             timeout: Some(Duration::from_millis(500)),
             delivery: Delivery::AtMostOnce,
-            at_most_once_rows: 7,
             block_rows: 8,
             block_bytes: 9,
             abort_grace: Duration::ZERO,

@@ -253,7 +253,6 @@ fn the_report_says_what_is_in_force_and_where_it_came_from() {
             format!("{op}.parallel = 1  (default)"),
             format!("{op}.timeout = none  (default)"),
             format!("{op}.delivery = at_least_once  (default)"),
-            format!("{op}.at_most_once_rows = 1  (default)"),
             format!("{op}.block_rows = 1000  (default)"),
             format!("{op}.block_bytes = 1048576  (default)"),
             format!("{op}.abort_grace = 30s  (default)"),
