@@ -214,6 +214,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Rows after a line, in line order, at most a block's worth.
     fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage>;
 
+    /// Takes a row's input, results, messages and texts away from an ended batch; false where it has no such line.
+    ///
+    /// The one step that may rewrite a body. Output files that were published are not touched.
+    fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool>;
+
     /// Wakes whoever waits for a change of the store.
     fn signal(&self) -> Signal;
 }

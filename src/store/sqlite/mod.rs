@@ -12,6 +12,7 @@ mod open;
 mod read;
 mod readers;
 mod record;
+mod redact;
 mod release;
 mod single;
 mod sql;
@@ -401,6 +402,10 @@ impl Backend for SqliteStore {
 
     fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage> {
         self.read(move |c| read::rows_after(c, id, after))
+    }
+
+    fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool> {
+        self.write(move |c| redact::redact(c, id, line, &by, now))
     }
 
     fn signal(&self) -> Signal {

@@ -13,6 +13,7 @@ mod keep;
 mod load;
 mod notices;
 mod record;
+mod redact;
 mod release;
 mod rows;
 mod submit;
@@ -79,6 +80,10 @@ on_every_store! {
         a_batch_with_a_later_start_is_not_claimed_before_it
         a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece
         an_abort_ends_rows_whose_tasks_were_not_made_yet
+    ;
+    redact:
+        a_redacted_row_keeps_its_place_and_its_status_alone
+        rows_of_a_batch_that_goes_on_are_not_redacted
     ;
     claim:
         a_claimed_task_has_its_rows_and_its_batch
