@@ -11,7 +11,10 @@ pub async fn a_redacted_row_keeps_its_place_and_its_status_alone(h: &impl Harnes
     let id = kit.rows_of(3).await;
     kit.work_off(worker, op).await;
     let before = kit.rows(id).await;
-    let redacted = kit.store.redact(id, 2, "auditor".to_owned(), kit.now()).await;
+    let redacted = kit
+        .store
+        .redact(id, 2, "auditor".to_owned(), kit.now())
+        .await;
     assert!(redacted.unwrap());
     let after = kit.rows(id).await;
     assert_eq!(after.len(), 3);
@@ -25,14 +28,20 @@ pub async fn a_redacted_row_keeps_its_place_and_its_status_alone(h: &impl Harnes
             before[at].result.as_ref().map(|r| r.get().to_owned())
         );
     }
-    let missing = kit.store.redact(id, 4, "auditor".to_owned(), kit.now()).await;
+    let missing = kit
+        .store
+        .redact(id, 4, "auditor".to_owned(), kit.now())
+        .await;
     assert!(!missing.unwrap());
 }
 
 pub async fn rows_of_a_batch_that_goes_on_are_not_redacted(h: &impl Harness) {
     let kit = h.kit();
     let id = kit.rows_of(2).await;
-    let refused = kit.store.redact(id, 1, "auditor".to_owned(), kit.now()).await;
+    let refused = kit
+        .store
+        .redact(id, 1, "auditor".to_owned(), kit.now())
+        .await;
     assert!(matches!(refused, Err(StoreError::WrongState { .. })));
     assert_eq!(kit.batch(id).await.status, Status::Queued);
     assert_eq!(kit.row(id, 1).await.input.get(), "1");
