@@ -15,7 +15,7 @@ use crate::probe;
 use crate::store::{LoadPiece, StoreError, Submitted};
 
 /// Bytes of one transaction; twice that is the bound of surface and design.
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 2 << 20;
 /// A submit of so many rows or bytes is one transaction.
 const SMALL_ROWS: u32 = 1000;
 const SMALL_BYTES: usize = 1 << 20;

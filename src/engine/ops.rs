@@ -13,7 +13,7 @@ use super::work::SPREAD;
 /// How much measured work one claim takes.
 const CLAIM: Duration = Duration::from_millis(250);
 /// Bytes of inputs that one claim takes, and that may wait while the next one is made.
-const CLAIM_BYTES: usize = 8 << 20;
+const CLAIM_BYTES: usize = 4 << 20;
 /// Tasks that one claim takes.
 const CLAIM_TASKS: u32 = 1024;
 
