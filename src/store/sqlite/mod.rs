@@ -212,8 +212,9 @@ impl Backend for SqliteStore {
     }
 
     fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()> {
-        // Nothing is acknowledged before `finish_load`, which brings all of it to the disk.
-        self.write_soft(move |c| submit::load(c, &piece, now))
+        // Nothing is acknowledged before `finish_load`; but what is not synced here is synced by the
+        // next commit of somebody else, who would wait for all of it.
+        self.write(move |c| submit::load(c, &piece, now))
     }
 
     fn finish_load(
