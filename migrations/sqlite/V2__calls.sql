@@ -1,0 +1,40 @@
+-- Appends, purge, retries, and which worker serves which op.
+
+-- Set when a batch's rows were purged; what is left is a tombstone: its names, counts and hash.
+alter table batches add column purged_at integer;
+
+-- Microseconds that an op's ended batches are kept; null = until somebody purges them.
+alter table ops add column keep_for integer;
+
+-- A tombstone is in no list, and is not looked at by the next purge.
+drop index batches_created;
+create index batches_created on batches (created_at) where purged_at is null;
+create index batches_purged on batches (purged_at) where purged_at is not null;
+create index batches_parent on batches (parent) where parent is not null;
+
+-- What was added to held batches. While it is being loaded its blocks lie beyond `batches.blocks` and do not count.
+create table appends (
+    batch      blob not null,
+    key        text not null,                         -- the caller's, or made of the content and its place
+    first_no   integer not null,                      -- its first block
+    after_line integer not null,                      -- the batch's last line before it
+    rows       integer not null default 0,
+    bytes      integer not null default 0,
+    blocks     integer not null default 0,
+    last_line  integer not null default 0,
+    hash       blob,                                  -- SHA-256 of its rows, once it counts
+    by         text not null,
+    at         integer not null,                      -- when it began, or its last piece came, or it was acknowledged
+    token      integer,                               -- its loader's, until it counts
+    constraint appends_hash_iff_counted check ((hash is null) = (token is not null)),
+    primary key (batch, key)
+) strict, without rowid;
+
+create unique index appends_open on appends (batch) where token is not null;
+
+-- The ops that a live worker works on.
+create table worker_ops (
+    worker integer not null,
+    op     integer not null,
+    primary key (worker, op)
+) strict, without rowid;
