@@ -64,18 +64,8 @@ impl Source {
         Self(Box::new(move |feeder| {
             let mut last = 0_u32;
             for row in rows {
-                let line = row.line.unwrap_or(last + 1);
-                if line <= last || line > Line::MAX.0 {
-                    return Err(Error::invalid(
-                        "bad_line",
-                        format!(
-                            "line {line} after line {last}: lines rise from 1 to {}",
-                            Line::MAX
-                        ),
-                    ));
-                }
-                last = line;
-                if !feeder.row(line, row.input.get()) {
+                last = next_line(last, row.line)?;
+                if !feeder.row(last, row.input.get()) {
                     break;
                 }
             }
@@ -119,6 +109,17 @@ impl Source {
         drop(drain.join());
         fed.map(|()| intake)
     }
+}
+
+/// The line of the row after line `last`: its own, or the next.
+pub(crate) fn next_line(last: u32, own: Option<u32>) -> Result<u32> {
+    let line = own.unwrap_or_else(|| last.saturating_add(1));
+    if line <= last || line > Line::MAX.0 {
+        let most = Line::MAX;
+        let text = format!("line {line} after line {last}: lines rise from 1 to {most}");
+        return Err(Error::invalid("bad_line", text));
+    }
+    Ok(line)
 }
 
 fn unusable(error: IngestError) -> Error {
@@ -231,7 +232,7 @@ fn size(blocks: &[Block]) -> usize {
     blocks.iter().map(|b| b.body.len()).sum()
 }
 
-fn no_rows() -> Error {
+pub(crate) fn no_rows() -> Error {
     Error::invalid("no_rows", "the input has no rows; nothing was stored")
 }
 

@@ -40,6 +40,14 @@ pub use processor::{
     SlowQueryProcessor,
 };
 pub use store::Store;
+
+/// What is particular to a store in a SQLite file.
+pub mod sqlite {
+    pub use crate::client::submit_in;
+    pub use crate::processor::TransactionalProcessor;
+    pub use crate::store::sqlite::{Joined, Tx};
+    pub use rusqlite;
+}
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's examples are tests.

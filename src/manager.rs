@@ -16,6 +16,7 @@ use crate::model::{BatchId, Kind, OpSettings};
 use crate::processor::command::CommandSpec;
 use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
+    TransactionalProcessor,
 };
 use crate::store::Store;
 
@@ -220,6 +221,18 @@ impl Builder {
     #[must_use]
     pub fn chunk(mut self, app: &str, op: &str, processor: impl ChunkProcessor) -> Self {
         self.registry = self.registry.chunk(app, op, processor);
+        self
+    }
+
+    /// Registers a processor whose writes commit with its rows' outcomes.
+    #[must_use]
+    pub fn transactional(
+        mut self,
+        app: &str,
+        op: &str,
+        processor: impl TransactionalProcessor,
+    ) -> Self {
+        self.registry = self.registry.transactional(app, op, processor);
         self
     }
 

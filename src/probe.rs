@@ -12,6 +12,8 @@ pub const POINTS: &[&str] = &[
     "claimed",
     "row_started",
     "row_done",
+    "piece_before_commit",
+    "piece_committed",
     "before_record",
     "recorded",
     "assembled",

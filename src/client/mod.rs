@@ -1,5 +1,7 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
+mod submit_in;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use crate::model::{
 };
 use crate::processor::Registry;
 use crate::store::{Store, Submitted};
+
+pub use submit_in::submit_in;
 
 /// A row to submit.
 #[derive(Debug, Clone)]

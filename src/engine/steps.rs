@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 
 use super::finalise::finalise;
-use super::work::Outgoing;
+use super::work::{Outgoing, Worked};
 use super::{Parts, parts};
 use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
@@ -44,7 +44,7 @@ pub(super) enum Step {
     Worked {
         at: usize,
         claim: ClaimRef,
-        rows: usize,
+        worked: Worked,
         took: Duration,
     },
     Recorded {

@@ -62,13 +62,14 @@ impl Engine {
             Step::Worked {
                 at,
                 claim,
-                rows,
+                worked,
                 took,
             } => {
+                tick.recorded += worked.recorded;
                 self.running.remove(&claim);
                 if let Some(op) = self.ops.get_mut(at) {
                     op.running -= 1;
-                    op.measure(rows, took);
+                    op.measure(worked.rows, took);
                     // A capped op's slot is free for whoever asks first.
                     op.more |= op.settings().concurrency.is_some();
                 }

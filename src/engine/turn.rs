@@ -212,18 +212,20 @@ impl Engine {
                     objects: self.parts.objects.clone(),
                     clock: Arc::clone(&self.parts.clock),
                     outbox: self.outbox.clone(),
+                    store: self.parts.store.clone(),
+                    worker: self.worker,
                     grace: self.parts.grace,
                 };
                 self.steps.spawn(async move {
                     let began = Instant::now();
                     let run = AssertUnwindSafe(work::run(seat)).catch_unwind();
                     // The panic's text has gone to the log; the store's task is found by the beat.
-                    let rows = run.await.unwrap_or(0);
+                    let worked = run.await.unwrap_or_default();
                     let took = began.elapsed();
                     Step::Worked {
                         at,
                         claim,
-                        rows,
+                        worked,
                         took,
                     }
                 });

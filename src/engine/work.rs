@@ -1,7 +1,7 @@
 //! work: one claimed task from its first row to its last outcome.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -10,11 +10,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::parts::part_of;
 use crate::clock::Clock;
 use crate::files::ObjectStore;
-use crate::model::{Delivery, EndedAs, Message, OpSettings, OutcomeStatus, RowOutcome, codes};
-use crate::processor::{
-    AnyBlock, CancelCause, CancelHandle, Desk, ErasedProcessor, FLUSH, Request, Work,
+use crate::model::{
+    Delivery, EndedAs, Message, OpSettings, OutcomeStatus, RowOutcome, WorkerNo, codes,
 };
-use crate::store::{Again, ClaimedTask, Part, Then};
+use crate::processor::{
+    AnyBlock, CancelCause, CancelHandle, Desk, ErasedProcessor, FLUSH, Request, TxRows, Work,
+};
+use crate::probe;
+use crate::store::{
+    Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted,
+};
 
 /// A task that would take longer than this gives its end back, so that a slow op spreads.
 pub(super) const SPREAD: Duration = Duration::from_secs(5);
@@ -37,8 +42,19 @@ pub(super) struct Seat {
     pub(super) objects: ObjectStore,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) outbox: mpsc::Sender<Outgoing>,
+    pub(super) store: Store,
+    pub(super) worker: WorkerNo,
     /// How long rows may go on after a stop.
     pub(super) grace: Duration,
+}
+
+/// How an attempt ended whose rows all have an outcome or go again.
+fn ended_as(all_final: bool) -> EndedAs {
+    if all_final {
+        EndedAs::Finished
+    } else {
+        EndedAs::Released
+    }
 }
 
 struct Table {
@@ -46,11 +62,25 @@ struct Table {
     seat: Seat,
     /// The number of the next part.
     parts: u32,
+    /// A part was sent by the outbox: whatever ends the task has to follow it there.
+    sent: bool,
+    /// A transaction has ended the task.
+    ended: bool,
+    recorded: u64,
     began: Instant,
 }
 
-/// Runs the task; returns how many rows got an outcome.
-pub(super) async fn run(seat: Seat) -> usize {
+/// What a task came to.
+#[derive(Default)]
+pub(super) struct Worked {
+    /// Rows that got an outcome.
+    pub(super) rows: usize,
+    /// Those that were recorded with what they wrote.
+    pub(super) recorded: u64,
+}
+
+/// Runs the task.
+pub(super) async fn run(seat: Seat) -> Worked {
     let desk = Desk::new(&seat.task, Arc::clone(&seat.settings));
     let (work, mut requests) = Work::new(
         Arc::clone(&seat.task),
@@ -66,6 +96,9 @@ pub(super) async fn run(seat: Seat) -> usize {
         desk,
         seat,
         parts: 0,
+        sent: false,
+        ended: false,
+        recorded: 0,
         began: Instant::now(),
     };
     let panicked = {
@@ -112,10 +145,20 @@ impl Table {
     }
 
     async fn answer(&mut self, request: Request) {
-        let row_now = request.row_now;
+        match request {
+            Request::Empty { row_now, reply } => self.empty(row_now, reply).await,
+            // Waited for here, and not beside the grace period: what commits is known to have.
+            Request::Transact { rows, reply } => {
+                let answer = self.transact(rows).await;
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    async fn empty(&mut self, row_now: Option<u32>, reply: oneshot::Sender<bool>) {
         let draft = self.desk.take();
         if row_now.is_none() && draft.is_empty() {
-            let _ = request.reply.send(true);
+            let _ = reply.send(true);
             return;
         }
         let soft = self.is_soft();
@@ -123,10 +166,66 @@ impl Table {
         if row_now.is_none() {
             // Only the desk's room is waited for, not the disk.
             self.send(part, None).await;
-            let _ = request.reply.send(true);
+            let _ = reply.send(true);
         } else {
-            self.send(part, Some(request.reply)).await;
+            self.send(part, Some(reply)).await;
         }
+    }
+
+    /// Runs rows in the transaction that records what they came to.
+    async fn transact(&mut self, rows: TxRows) -> Result<Transacted, StoreError> {
+        let places = Arc::new(Mutex::new((Vec::new(), false)));
+        let number = self.parts;
+        self.parts += 1;
+        let may_end = !self.sent && self.desk.is_empty();
+        let piece = {
+            let (desk, seat, places) = (Arc::clone(&self.desk), &self.seat, Arc::clone(&places));
+            let (task, settings, clock) = (
+                Arc::clone(&seat.task),
+                Arc::clone(&seat.settings),
+                Arc::clone(&seat.clock),
+            );
+            Piece::Sqlite(Box::new(move |tx| {
+                let ran = rows(tx)?;
+                let (_, left) = desk.progress();
+                let ends = may_end && left == ran.places.len();
+                let then = if ends {
+                    Then::Ends {
+                        ended_as: ended_as(ran.draft.again.is_empty()),
+                        rest: Vec::new(),
+                        interrupted: 0,
+                    }
+                } else {
+                    Then::GoesOn {
+                        row_now: None,
+                        soft: false,
+                    }
+                };
+                let mut part = part_of(ran.draft, &task, &settings, clock.now(), then);
+                part.part = number;
+                *places.lock().unwrap_or_else(PoisonError::into_inner) = (ran.places, ends);
+                Some(part)
+            }))
+        };
+        let (store, claim) = (&self.seat.store, self.seat.task.claim);
+        let now = self.seat.clock.now();
+        let answer = store.transact(self.seat.worker, claim, piece, now).await;
+        match &answer {
+            Ok(Transacted::Done) => {
+                probe::at("piece_committed");
+                let (places, ends) =
+                    std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
+                self.desk.recorded(&places);
+                self.recorded += u64::try_from(places.len()).unwrap_or(u64::MAX);
+                self.ended = ends;
+            }
+            Ok(Transacted::Fenced) => {
+                tracing::warn!(batch = %claim.batch, "fenced: the task belongs to another worker");
+                self.seat.cancel.cancel(CancelCause::Fenced);
+            }
+            Ok(Transacted::Undone) | Err(_) => {}
+        }
+        answer
     }
 
     /// Sends what lies on the desk, and gives back what would take too long.
@@ -191,7 +290,8 @@ impl Table {
         part
     }
 
-    async fn send(&self, part: Part, reply: Option<oneshot::Sender<bool>>) {
+    async fn send(&mut self, part: Part, reply: Option<oneshot::Sender<bool>>) {
+        self.sent = true;
         let outgoing = Outgoing {
             part,
             cancel: self.seat.cancel.clone(),
@@ -215,10 +315,18 @@ impl Table {
     }
 
     /// Sends the last part: every row has an outcome, goes again, or ends with its batch.
-    async fn end(mut self, panicked: bool) -> usize {
+    async fn end(mut self, panicked: bool) -> Worked {
         let cause = self.seat.cancel.signal().cause();
+        if self.ended {
+            let (rows, _) = self.desk.progress();
+            let recorded = self.recorded;
+            return Worked { rows, recorded };
+        }
         if cause == Some(CancelCause::Fenced) {
-            return 0;
+            return Worked {
+                rows: 0,
+                recorded: self.recorded,
+            };
         }
         if self.is_soft() {
             self.clear_last_row().await;
@@ -250,13 +358,8 @@ impl Table {
             }
         } else {
             again = self.leftovers(started, upcoming, cause, panicked);
-            let ended_as = if again.is_empty() {
-                EndedAs::Finished
-            } else {
-                EndedAs::Released
-            };
             Then::Ends {
-                ended_as,
+                ended_as: ended_as(again.is_empty()),
                 rest: Vec::new(),
                 interrupted: 0,
             }
@@ -265,7 +368,10 @@ impl Table {
         let (done, _) = self.desk.progress();
         let part = self.part(draft, again, then);
         self.send(part, None).await;
-        done
+        Worked {
+            rows: done,
+            recorded: self.recorded,
+        }
     }
 
     /// What becomes of rows without an outcome when the batch goes on.

@@ -2,6 +2,8 @@
 //!
 //! The engine empties the desk every 200 ms or so, so that a crash re-runs only what was not recorded.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,8 @@ use crate::files::ObjectStore;
 use crate::model::{
     Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, encode_outcome, line_of,
 };
-use crate::store::ClaimedTask;
+use crate::store::sqlite::Tx;
+use crate::store::{ClaimedTask, StoreError, Transacted};
 
 /// Outcomes wait on the desk for so long at most while rows go on.
 pub(crate) const FLUSH: Duration = Duration::from_millis(200);
@@ -37,6 +40,24 @@ impl Draft {
         self.ordinals.is_empty()
     }
 
+    /// Adds a row's outcome, as the desk has judged it.
+    pub(crate) fn add(&mut self, ordinal: u32, outcome: &RowOutcome) {
+        self.ordinals.push(ordinal);
+        match outcome.status {
+            OutcomeStatus::Success => self.success += 1,
+            OutcomeStatus::Failed => self.failed += 1,
+            OutcomeStatus::Retry(delay) => self.again.push((ordinal, delay, true)),
+            OutcomeStatus::Later(delay) => self.again.push((ordinal, Some(delay), false)),
+            OutcomeStatus::Aborted => {}
+        }
+        self.files |= write(&mut self.body, outcome);
+    }
+
+    /// Whether it has so much that it is to be recorded before the next row.
+    pub(crate) fn is_full(&self) -> bool {
+        self.body.len() > FULL
+    }
+
     /// Whether its lines are those of rows 0, 1, 2, … of a block with `rows` rows, all of them.
     pub(crate) fn is_whole(&self, rows: usize) -> bool {
         self.ordinals.len() == rows
@@ -48,12 +69,30 @@ impl Draft {
     }
 }
 
-/// Asks the engine to empty the desk and commit before anything goes on.
-pub(crate) struct Request {
-    /// The row that is to start.
-    pub(crate) row_now: Option<u32>,
-    /// Whether the task is still ours.
-    pub(crate) reply: oneshot::Sender<bool>,
+/// What a processor asks of the engine.
+pub(crate) enum Request {
+    /// To empty the desk and commit before anything goes on.
+    Empty {
+        /// The row that is to start.
+        row_now: Option<u32>,
+        /// Whether the task is still ours.
+        reply: oneshot::Sender<bool>,
+    },
+    /// To run rows in the transaction that records what they came to.
+    Transact {
+        rows: TxRows,
+        reply: oneshot::Sender<Result<Transacted, StoreError>>,
+    },
+}
+
+/// Rows that run within a transaction; none if what they wrote is to be undone.
+pub(crate) type TxRows = Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>;
+
+/// What rows came to that ran within a transaction.
+#[derive(Default)]
+pub(crate) struct Ran {
+    pub(crate) draft: Draft,
+    pub(crate) places: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +108,16 @@ struct State {
     /// Rows from here on were given back.
     end: usize,
     done: usize,
+    /// Rows that started and were undone; they come before `next`.
+    undone: VecDeque<usize>,
     draft: Draft,
+}
+
+impl State {
+    fn upcoming(&self) -> Option<usize> {
+        let front = self.undone.front().copied();
+        front.or((self.next < self.end).then_some(self.next))
+    }
 }
 
 /// The desk of one claimed task; shared by its processor and the engine.
@@ -95,6 +143,7 @@ impl Desk {
                 next: 0,
                 end: rows,
                 done: 0,
+                undone: VecDeque::new(),
                 draft: Draft::default(),
             }),
         })
@@ -126,10 +175,41 @@ impl Desk {
     /// Gives back every row that has not started but the next `keep`; returns their ordinals.
     pub(crate) fn give_back(&self, keep: usize) -> Vec<u32> {
         let mut state = self.state();
-        let from = state.next.saturating_add(keep).min(state.end);
-        let given = (from..state.end).map(|place| self.ordinal(place)).collect();
+        let undone = state.undone.len();
+        let from = state.next.saturating_add(keep.saturating_sub(undone));
+        let from = from.min(state.end);
+        let mut given: Vec<usize> = state.undone.drain(keep.min(undone)..).collect();
+        given.extend(from..state.end);
         state.end = from;
-        given
+        given.into_iter().map(|place| self.ordinal(place)).collect()
+    }
+
+    /// Rows that started have been undone: they are as if they had not.
+    pub(crate) fn put_back(&self, places: &[usize]) {
+        let mut state = self.state();
+        for place in places {
+            if let Some(p) = state.places.get_mut(*place) {
+                *p = Place::Upcoming;
+            }
+        }
+        state.undone.extend(places);
+        state.undone.make_contiguous().sort_unstable();
+    }
+
+    /// Rows whose outcomes were recorded with what they wrote.
+    pub(crate) fn recorded(&self, places: &[usize]) {
+        let mut state = self.state();
+        for place in places {
+            if let Some(p) = state.places.get_mut(*place) {
+                *p = Place::Done;
+            }
+        }
+        state.done += places.len();
+    }
+
+    /// Whether nothing lies on the desk.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().draft.is_empty()
     }
 
     /// Rows that started and have no outcome.
@@ -143,20 +223,19 @@ impl Desk {
     }
 
     /// The next row that has not started becomes started.
-    fn start(&self) -> Option<usize> {
+    pub(crate) fn start(&self) -> Option<usize> {
         let mut state = self.state();
-        if state.next >= state.end {
-            return None;
+        let place = state.upcoming()?;
+        if state.undone.pop_front().is_none() {
+            state.next += 1;
         }
-        let place = state.next;
-        state.next += 1;
         *state.places.get_mut(place)? = Place::Started;
         Some(place)
     }
 
     /// Puts an outcome down; a second one for the same row is dropped.
     pub(crate) fn put(&self, place: usize, outcome: &RowOutcome) {
-        let (status, extra) = self.verdict(outcome.status);
+        let outcome = self.judged(outcome);
         let ordinal = self.ordinal(place);
         let mut state = self.state();
         match state.places.get_mut(place) {
@@ -164,23 +243,19 @@ impl Desk {
             _ => return,
         }
         state.done += 1;
-        let draft = &mut state.draft;
-        draft.ordinals.push(ordinal);
-        match status {
-            OutcomeStatus::Success => draft.success += 1,
-            OutcomeStatus::Failed => draft.failed += 1,
-            OutcomeStatus::Retry(delay) => draft.again.push((ordinal, delay, true)),
-            OutcomeStatus::Later(delay) => draft.again.push((ordinal, Some(delay), false)),
-            OutcomeStatus::Aborted => {}
-        }
+        state.draft.add(ordinal, &outcome);
+    }
+
+    /// The outcome that counts: a row that has had all its goes has failed.
+    pub(crate) fn judged<'o>(&self, outcome: &'o RowOutcome) -> Cow<'o, RowOutcome> {
+        let (status, extra) = self.verdict(outcome.status);
         if status == outcome.status && extra.is_none() {
-            draft.files |= write(&mut draft.body, outcome);
-        } else {
-            let mut outcome = outcome.clone();
-            outcome.status = status;
-            outcome.messages.extend(extra);
-            draft.files |= write(&mut draft.body, &outcome);
+            return Cow::Borrowed(outcome);
         }
+        let mut judged = outcome.clone();
+        judged.status = status;
+        judged.messages.extend(extra);
+        Cow::Owned(judged)
     }
 
     /// A row that asked for another go and has had all of them has failed.
@@ -292,8 +367,8 @@ impl Work {
         }
         if self.task.suspect {
             let row = {
-                let state = self.desk.state();
-                (state.next < state.end).then(|| self.desk.ordinal(state.next))?
+                let place = self.desk.state().upcoming()?;
+                self.desk.ordinal(place)
             };
             if !self.ask(Some(row)).await {
                 return None;
@@ -311,7 +386,7 @@ impl Work {
     async fn breathe(&mut self) {
         // The clock is read now and then only: a trivial row is faster than a look at it.
         self.starts = self.starts.wrapping_add(1);
-        let full = self.starts.is_multiple_of(16) && self.desk.state().draft.body.len() > FULL;
+        let full = self.starts.is_multiple_of(16) && self.desk.state().draft.is_full();
         if full || (self.starts.is_multiple_of(16) && self.emptied.elapsed() > FLUSH) {
             self.ask(None).await;
             self.emptied = Instant::now();
@@ -320,15 +395,19 @@ impl Work {
 
     async fn ask(&self, row_now: Option<u32>) -> bool {
         let (reply, answer) = oneshot::channel();
-        if self
-            .requests
-            .send(Request { row_now, reply })
-            .await
-            .is_err()
-        {
+        let asked = self.requests.send(Request::Empty { row_now, reply });
+        if asked.await.is_err() {
             return false;
         }
         answer.await.unwrap_or(false)
+    }
+
+    /// Runs rows in the transaction that records what they came to. None: nobody is there to do it.
+    pub(crate) async fn transact(&self, rows: TxRows) -> Option<Result<Transacted, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::Transact { rows, reply });
+        asked.await.ok()?;
+        answer.await.ok()
     }
 
     /// Rows at once: one where each is committed before it starts.

@@ -39,6 +39,11 @@ pub(crate) trait ErasedProcessor: Send + Sync {
     fn wants_ends(&self) -> bool {
         true
     }
+
+    /// Its rows' writes commit with their outcomes.
+    fn is_transactional(&self) -> bool {
+        false
+    }
 }
 
 /// What the engine knows of an initializer.
@@ -114,7 +119,7 @@ pub(super) fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
     )
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> RowOutcome {
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> RowOutcome {
     let text = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())

@@ -10,8 +10,10 @@ mod erased;
 mod failure;
 mod per_chunk;
 mod per_query;
+mod per_tx;
 mod registry;
 mod traits;
+mod transactional;
 
 pub use context::{
     CancelCause, CancelSignal, ChunkCx, ChunkOut, DoneCx, FileWriter, QueryCx, RowCx,
@@ -22,8 +24,10 @@ pub use traits::{
     BatchProcessor, ChunkProcessor, InitBlock, Initializer, InputRow, SlowQueryProcessor,
 };
 
+pub use transactional::TransactionalProcessor;
+
 pub(crate) use context::CancelHandle;
-pub(crate) use desk::{Desk, Draft, FLUSH, Request, Work};
+pub(crate) use desk::{Desk, Draft, FLUSH, Request, TxRows, Work};
 pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor, is_unit, unit_block};
 pub(crate) use registry::{AppEntry, OpRegistered};
 

@@ -7,11 +7,12 @@ use super::command::{CommandProcessor, CommandSpec};
 use super::erased::{InitializerOf, PerRow, is_unit};
 use super::per_chunk::PerChunk;
 use super::per_query::PerQuery;
+use super::per_tx::PerTx;
 use super::{
     BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer,
-    SlowQueryProcessor,
+    SlowQueryProcessor, TransactionalProcessor,
 };
-use crate::model::{AppName, JobKey, Kind, OpSettings};
+use crate::model::{AppName, Delivery, JobKey, Kind, OpSettings};
 
 /// A mistake in what was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,18 @@ impl Registry {
         self.op(app, op, Kind::Batch, Arc::new(PerChunk(processor)))
     }
 
+    /// Registers a processor whose writes commit with its rows' outcomes.
+    #[must_use]
+    pub fn transactional(
+        self,
+        app: &str,
+        op: &str,
+        processor: impl TransactionalProcessor,
+    ) -> Self {
+        let processor = PerTx(Arc::new(processor));
+        self.op(app, op, Kind::Batch, Arc::new(processor))
+    }
+
     /// Registers a processor of slow queries.
     #[must_use]
     pub fn slow_query(self, app: &str, op: &str, processor: impl SlowQueryProcessor) -> Self {
@@ -164,6 +177,11 @@ impl Registry {
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.clone();
         for (key, op) in &self.ops {
+            if op.processor.is_transactional() && op.settings.delivery == Delivery::AtMostOnce {
+                mistakes.push(Mistake(format!(
+                    "{key} is transactional: its effects are there exactly once; leave out delivery"
+                )));
+            }
             let (wants, name) = op.processor.block();
             match self.initializers.get(&key.app) {
                 None if is_unit(wants) => {}

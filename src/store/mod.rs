@@ -22,8 +22,8 @@ pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Recorded,
-    RowsPage, Running, Submitted, TakenOver, Then,
+    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Piece,
+    Recorded, RowsPage, Running, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -143,6 +143,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Records parts of attempts, each under its own token; the answers are in their order.
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>>;
+
+    /// Runs the application's work and records what it came to, in one transaction under the claim's token.
+    ///
+    /// An error means that nothing of it is there: a commit whose answer was lost is looked up here.
+    fn transact(
+        &self,
+        worker: WorkerNo,
+        claim: ClaimRef,
+        piece: Piece,
+        now: Timestamp,
+    ) -> Fut<'_, Transacted>;
 
     /// Gives tasks back that were claimed and not begun; their attempt is not counted as a failure.
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()>;

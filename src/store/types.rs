@@ -230,6 +230,25 @@ pub struct Again {
     pub suspect: bool,
 }
 
+/// The application's work within the transaction that records what it came to.
+///
+/// It says what is to be recorded with its writes; `None` undoes them.
+pub enum Piece {
+    /// On SQLite.
+    Sqlite(Box<dyn for<'t> FnOnce(&mut super::sqlite::Tx<'t>) -> Option<Part> + Send>),
+}
+
+/// What became of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transacted {
+    /// Its writes and its part are committed.
+    Done,
+    /// Somebody else has the task, or it has ended: it was not begun.
+    Fenced,
+    /// It gave up, or its transaction was lost: nothing of it is there.
+    Undone,
+}
+
 /// Whether a guarded write found the state it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {

@@ -6,6 +6,7 @@ mod close;
 mod end;
 mod errors;
 mod guard;
+mod join;
 mod keep;
 mod liveness;
 mod open;
@@ -17,6 +18,8 @@ mod release;
 mod single;
 mod sql;
 mod submit;
+mod transact;
+mod tx;
 mod watch;
 mod writer;
 
@@ -29,8 +32,8 @@ use rusqlite::Connection;
 
 use super::{
     Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Recorded, RowsPage,
-    Running, Signal, StoreError, Submitted, TakenOver, Then,
+    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded,
+    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use liveness::Life;
@@ -39,7 +42,10 @@ use single::Known;
 use watch::Waker;
 use writer::{Durability, Turnstile, Writer};
 
+pub use join::Joined;
+pub(crate) use join::submit_within;
 pub use open::{Options, Schema};
+pub use tx::Tx;
 
 /// The store in one SQLite file.
 pub struct SqliteStore {
@@ -47,6 +53,8 @@ pub struct SqliteStore {
     readers: Readers,
     waker: Arc<Waker>,
     workers_dir: PathBuf,
+    /// What an application may do on the writer's connection.
+    guest: Arc<tx::Guest>,
     /// The locks of the workers of this process.
     lives: Arc<Mutex<HashMap<WorkerNo, Life>>>,
 }
@@ -69,7 +77,8 @@ impl SqliteStore {
             path: open::resolve(&options.path),
             ..options.clone()
         };
-        let connection = open::prepare(options)?;
+        let mut connection = open::prepare(options)?;
+        let guest = tx::Guest::watch(&mut connection)?;
         let waker = Waker::new();
         watch::start(open::connect(&options.path, false)?, &waker).map_err(started)?;
         checkpoint::start(open::connect(&options.path, true)?, &options.path, &waker)
@@ -82,6 +91,7 @@ impl SqliteStore {
             readers: Readers::new(options.path.clone()),
             waker,
             workers_dir,
+            guest,
             lives: Arc::default(),
         })
     }
@@ -277,6 +287,19 @@ impl Backend for SqliteStore {
         } else {
             self.write(move |c| record::record(c, worker, &parts, now))
         }
+    }
+
+    fn transact(
+        &self,
+        worker: WorkerNo,
+        claim: ClaimRef,
+        piece: Piece,
+        now: Timestamp,
+    ) -> Fut<'_, Transacted> {
+        let guest = Arc::clone(&self.guest);
+        self.writer
+            .alone(move |c| transact::transact(c, &guest, worker, &claim, piece, now))
+            .boxed()
     }
 
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()> {

@@ -68,7 +68,7 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     }
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|e| StoreError::unavailable(format!("opening {}", path.display()), e))?;
-    connection.set_prepared_statement_cache_capacity(128);
+    connection.set_prepared_statement_cache_capacity(256);
     connection
         .busy_timeout(BUSY)
         // Without it a statement whose value is compared with a partial index's condition is planned
@@ -145,7 +145,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
     connection
         .execute_batch(
             "pragma synchronous = full; pragma wal_autocheckpoint = 0; pragma journal_size_limit = 67108864;
-             pragma foreign_keys = off;",
+             pragma foreign_keys = on;",
         )
         .map_err(sqlite_error("setting up the writer"))?;
     if !marked {
@@ -203,6 +203,29 @@ pub(super) fn whose(connection: &Connection, path: &Path) -> Result<bool, StoreE
     }
     Err(StoreError::Unusable(format!(
         "{} is a database of another program; name another file with --database",
+        path.display()
+    )))
+}
+
+/// Refuses a connection of somebody else's to a file that is not as this program writes it.
+pub(super) fn is_current(connection: &Connection) -> Result<(), StoreError> {
+    let path = Path::new(connection.path().unwrap_or_default());
+    let known = migrations::migrations::runner();
+    let known = known.get_migrations().iter().map(|m| m.version()).max();
+    let schema = || {
+        connection.query_row(
+            "select max(version) from refinery_schema_history",
+            [],
+            |r| r.get::<_, Option<i64>>(0),
+        )
+    };
+    if whose(connection, path)?
+        && schema().map_err(sqlite_error("reading the schema"))? == known
+    {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "{} is no rowmill database of this program's schema",
         path.display()
     )))
 }

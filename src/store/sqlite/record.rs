@@ -34,7 +34,11 @@ impl Task {
     }
 }
 
-fn held(c: &Connection, worker: WorkerNo, claim: &ClaimRef) -> Result<Option<Task>, StoreError> {
+pub(super) fn held(
+    c: &Connection,
+    worker: WorkerNo,
+    claim: &ClaimRef,
+) -> Result<Option<Task>, StoreError> {
     one(
         c,
         sql!("record_task"),

@@ -40,6 +40,16 @@ struct Ran {
 struct Job {
     step: Step,
     durability: Durability,
+    /// It has a transaction of its own, which it may lose.
+    alone: bool,
+}
+
+/// What a step that is alone came to.
+pub(super) enum Kept<T> {
+    /// What it wrote is to be committed.
+    Keep(T),
+    /// What it wrote must go; the transaction may be gone already.
+    Undo(T),
 }
 
 /// Sends steps to the writer's thread.
@@ -64,13 +74,20 @@ impl Writer {
         std::thread::Builder::new()
             .name("rowmill-writer".to_owned())
             .spawn(move || {
-                let mut group = Vec::new();
+                let mut group: Vec<Job> = Vec::new();
                 let mut synchronous = Durability::Disk;
-                while let Some(first) = inbox.blocking_recv() {
+                let mut put_off = None;
+                while let Some(first) = put_off.take().or_else(|| inbox.blocking_recv()) {
+                    let joins = !first.alone;
                     group.push(first);
-                    while group.len() < GROUP
+                    while joins
+                        && group.len() < GROUP
                         && let Ok(next) = inbox.try_recv()
                     {
+                        if next.alone {
+                            put_off = Some(next);
+                            break;
+                        }
                         group.push(next);
                     }
                     let before = connection.total_changes();
@@ -90,11 +107,33 @@ impl Writer {
         durability: Durability,
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let kept = move |connection: &Connection| step(connection).map(Kept::Keep);
+        self.send(durability, false, kept).await
+    }
+
+    /// Makes a step in a transaction of its own, which it may lose or give up.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection) -> Result<Kept<T>, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.send(Durability::Disk, true, step).await
+    }
+
+    async fn send<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        alone: bool,
+        step: impl FnOnce(&Connection) -> Result<Kept<T>, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let step: Step = Box::new(move |connection| {
-            let outcome = step(connection);
+            let (undo, outcome) = match step(connection) {
+                Ok(Kept::Keep(done)) => (false, Ok(done)),
+                Ok(Kept::Undo(done)) => (true, Ok(done)),
+                Err(error) => (true, Err(error)),
+            };
             Ran {
-                undo: outcome.is_err(),
+                undo,
                 ending: Box::new(move |failure| {
                     let outcome = match failure {
                         Some(failure) => Err(failure),
@@ -106,10 +145,12 @@ impl Writer {
             }
         });
         let closed = || StoreError::unavailable("the writer has ended", "no thread");
-        self.jobs
-            .send(Job { step, durability })
-            .await
-            .map_err(|_| closed())?;
+        let job = Job {
+            step,
+            durability,
+            alone,
+        };
+        self.jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 }
@@ -151,6 +192,10 @@ fn commit(
             let ran = run(&transaction, job.step);
             endings.push(ran.ending);
             if alone && ran.undo {
+                // SQLite has undone it by itself where its disk is full or a statement was interrupted.
+                if transaction.is_autocommit() {
+                    return Ok(());
+                }
                 return transaction
                     .rollback()
                     .map_err(sqlite_error("undoing a step"));

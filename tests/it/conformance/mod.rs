@@ -18,6 +18,7 @@ mod release;
 mod rows;
 mod submit;
 mod take_over;
+mod transact;
 
 macro_rules! on_store {
     ($store:ident, $harness:ty, $($group:ident: $($case:ident)+;)+) => {
@@ -148,6 +149,17 @@ on_every_store! {
         a_lost_task_of_an_expired_batch_expires
         a_task_whose_rows_had_all_ended_ends_when_its_worker_dies
         the_beat_tells_what_a_worker_runs_and_what_is_aborting
+    ;
+    transact:
+        a_piece_commits_its_writes_with_its_part
+        a_piece_that_gives_up_leaves_nothing
+        a_piece_under_an_old_token_is_not_begun
+        a_piece_of_a_task_that_was_taken_over_is_not_begun
+        a_part_that_cannot_be_recorded_takes_the_writes_with_it
+        a_piece_that_panics_changes_nothing_and_holds_up_nobody
+        pieces_and_parts_of_one_attempt_follow_each_other
+        a_piece_that_says_all_ends_its_batch
+        rows_of_a_piece_that_go_again_are_queued_with_its_commit
     ;
     abort:
         an_abort_ends_queued_rows_and_leaves_running_ones

@@ -7,5 +7,7 @@ mod files;
 mod init;
 mod limits;
 mod stop;
+mod submit_in;
+mod transactional;
 mod work;
 mod world;

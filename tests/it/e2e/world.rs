@@ -41,6 +41,13 @@ impl World {
         self.h.again().await
     }
 
+    /// The application's own connection to the file.
+    pub fn db(&self) -> rusqlite::Connection {
+        let db = rusqlite::Connection::open(self.h.path()).expect("the file");
+        db.busy_timeout(LONG).expect("set");
+        db
+    }
+
     pub fn facts(&self) -> Facts {
         self.h.facts()
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rowmill::clock::Clock;
 use rowmill::ingest::Options;
 use rowmill::model::{Backoff, Line, Timestamp};
+use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
     Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, JobKey, JobManager,
     Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
@@ -31,6 +32,8 @@ pub(super) struct Task {
     /// Seconds that the child's clock is ahead.
     pub(super) ahead: u64,
     pub(super) block_rows: u32,
+    /// Each row that succeeds moves money in the transaction of its outcome.
+    pub(super) transactional: bool,
 }
 
 const VARIABLE: &str = "ROWMILL_TEST_CHILD";
@@ -46,6 +49,7 @@ impl Task {
             fails: 100,
             ahead: 0,
             block_rows: 1000,
+            transactional: false,
         }
     }
 
@@ -185,6 +189,17 @@ impl BatchProcessor for Work {
     type Output = u64;
 
     async fn process(&self, cx: &mut RowCx<'_, Effects, ()>, row: Row) -> Result<u64, RowFailure> {
+        Self::row(cx, &row)
+    }
+
+    async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
+        Self::done(cx, batch)
+    }
+}
+
+impl Work {
+    /// What every row does, in a transaction or outside of one.
+    fn row(cx: &mut RowCx<'_, Effects, ()>, row: &Row) -> Result<u64, RowFailure> {
         let Line(line) = cx.line();
         let effects = cx.block();
         // One write, so that a kill leaves whole lines.
@@ -203,11 +218,46 @@ impl BatchProcessor for Work {
         Ok(u64::from(line))
     }
 
-    async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
+    fn done(cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
         let mut options = OpenOptions::new();
         let path = cx.block().task.dir.join("told");
         let mut file = options.create(true).append(true).open(path)?;
         Ok(file.write_all(format!("{}\n", batch.status).as_bytes())?)
+    }
+}
+
+/// Moves a row's number of cents from one account to the other, and notes that it did.
+struct Transfer;
+
+/// What [`Transfer`] writes to.
+pub(super) const ACCOUNTS: &str = "
+    create table if not exists accounts (name text primary key, cents integer not null);
+    create table if not exists moves (line integer not null, cents integer not null);
+    insert or ignore into accounts values ('a', 1000000000), ('b', 0);";
+
+impl TransactionalProcessor for Transfer {
+    type Block = Effects;
+    type Context = ();
+    type Input = Row;
+    type Output = u64;
+
+    fn process(
+        &self,
+        tx: &mut Tx<'_>,
+        cx: &mut RowCx<'_, Effects, ()>,
+        row: Row,
+    ) -> Result<u64, RowFailure> {
+        let (Line(line), cents) = (cx.line(), row.n.parse::<i64>()?);
+        let moves = "update accounts set cents = cents + ?2 where name = ?1";
+        tx.execute(moves, ("a", -cents))?;
+        tx.execute("insert into moves values (?1, ?2)", (line, cents))?;
+        let done = Work::row(cx, &row)?;
+        tx.execute(moves, ("b", cents))?;
+        Ok(done)
+    }
+
+    async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
+        Work::done(cx, batch)
     }
 }
 
@@ -239,8 +289,16 @@ async fn work(task: Task) {
     let manager = JobManager::builder(store)
         .objects(ObjectStore::folder(task.dir.join("files")))
         .clock(Ahead(task.ahead))
-        .initializer("fault", Open(task.clone()))
-        .batch("fault", "work", Work)
+        .initializer("fault", Open(task.clone()));
+    let manager = if task.transactional {
+        let accounts = rusqlite::Connection::open(task.database()).unwrap();
+        accounts.busy_timeout(Duration::from_secs(60)).unwrap();
+        accounts.execute_batch(ACCOUNTS).unwrap();
+        manager.transactional("fault", "work", Transfer)
+    } else {
+        manager.batch("fault", "work", Work)
+    };
+    let manager = manager
         .settings("fault", "work", Kind::Batch, settings)
         .build()
         .unwrap();

@@ -6,3 +6,5 @@ mod child;
 #[cfg(feature = "probe")]
 mod points;
 mod random;
+#[cfg(feature = "probe")]
+mod transfer;

@@ -63,7 +63,10 @@ pub(super) async fn assert_whole(task: &Task, lost: &[u32]) {
 /// Kills a child at a point, lets another go on, and looks at everything.
 async fn survives_kill_at(point: &str, nth: u32) {
     let dir = tempfile::tempdir().unwrap();
-    let mut task = Task::new(dir.path(), 6000);
+    goes_on_after_kill_at(Task::new(dir.path(), 6000), point, nth).await;
+}
+
+pub(super) async fn goes_on_after_kill_at(mut task: Task, point: &str, nth: u32) {
     // Enough for several pieces of a load.
     task.padding = 1500;
     let ended_well = task.start(&format!("{point}:{nth}=kill")).wait();
@@ -110,7 +113,8 @@ macro_rules! each_point {
 
         #[test]
         fn every_fault_point_has_its_test() {
-            let tested: BTreeSet<&str> = [$($point),+].into();
+            let tested = [$($point),+].into_iter().chain(super::transfer::PIECES);
+            let tested: BTreeSet<&str> = tested.collect();
             let all: BTreeSet<&str> = POINTS.iter().copied().collect();
             assert_eq!(tested, all);
         }

@@ -61,7 +61,7 @@ async fn lines_of(task: &Task, status: Status) -> Vec<(u32, String)> {
 }
 
 /// Kills `kills` children, each after a number of rows that varies, then lets one end.
-async fn survives_kills(mut task: Task, kills: u32, step: u32) {
+pub(super) async fn survives_kills(mut task: Task, kills: u32, step: u32) {
     task.fails = 1_000_000;
     // A fixed series, so that a failure can be seen again; its moments are as good as any.
     let mut dice = 0x2545_F491_u32;

@@ -23,6 +23,15 @@ pub trait Harness: Send + Sync + Sized + 'static {
     /// Opens the same store again, as another process would; dropping it is that process's death.
     fn again(&self) -> impl Future<Output = Store> + Send;
 
+    /// A table of the application's in the same database: `effects (n)`.
+    fn make_effects(&self);
+
+    /// A piece that notes `n` in that table and then comes to this part.
+    fn piece(&self, n: i64, part: Option<rowmill::store::Part>) -> rowmill::store::Piece;
+
+    /// What is noted there.
+    fn effects(&self) -> Vec<i64>;
+
     /// Everything that is stored, read behind the store's back.
     fn facts(&self) -> Facts;
 }

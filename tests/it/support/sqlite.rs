@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rowmill::Store;
 use rowmill::model::{BatchId, BatchState, EndedAs, TaskState};
+use rowmill::store::{Part, Piece};
 use rusqlite::{Connection, Row};
 use tempfile::TempDir;
 
@@ -42,6 +43,25 @@ impl Harness for Sqlite {
 
     async fn again(&self) -> Store {
         Store::sqlite(self.path()).await.expect("the store again")
+    }
+
+    fn make_effects(&self) {
+        let c = Connection::open(self.path()).expect("the file");
+        c.execute_batch("create table effects (n integer not null)")
+            .expect("a table");
+    }
+
+    fn piece(&self, n: i64, part: Option<Part>) -> Piece {
+        Piece::Sqlite(Box::new(move |tx| {
+            tx.execute("insert into effects values (?1)", [n])
+                .expect("noted");
+            part
+        }))
+    }
+
+    fn effects(&self) -> Vec<i64> {
+        let c = Connection::open(self.path()).expect("the file");
+        all(&c, "select n from effects order by n", |r| r.get(0))
     }
 
     fn facts(&self) -> Facts {

@@ -19,7 +19,7 @@ use super::{CommandProcessor, CommandSpec};
 use crate::files::ObjectStore;
 use crate::model::{BatchId, JobKey, Kind, OpSettings, TaskId, Token};
 use crate::processor::desk::{Desk, Work};
-use crate::processor::{CancelHandle, ErasedProcessor};
+use crate::processor::{CancelHandle, ErasedProcessor, Request};
 use crate::store::{BatchHead, ClaimRef, ClaimedTask};
 
 /// Longer than anything takes; a test that hangs fails.
@@ -158,7 +158,9 @@ impl Bench {
         let run = tokio::spawn(async move {
             let engine = async {
                 while let Some(request) = requests.recv().await {
-                    let _ = request.reply.send(true);
+                    if let Request::Empty { reply, .. } = request {
+                        let _ = reply.send(true);
+                    }
                 }
             };
             tokio::join!(processor.run(work), engine);
