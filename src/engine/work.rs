@@ -13,13 +13,11 @@ use crate::files::ObjectStore;
 use crate::model::{
     Delivery, EndedAs, Message, OpSettings, OutcomeStatus, RowOutcome, WorkerNo, codes,
 };
+use crate::probe;
 use crate::processor::{
     AnyBlock, CancelCause, CancelHandle, Desk, ErasedProcessor, FLUSH, Request, TxRows, Work,
 };
-use crate::probe;
-use crate::store::{
-    Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted,
-};
+use crate::store::{Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted};
 
 /// A task that would take longer than this gives its end back, so that a slow op spreads.
 pub(super) const SPREAD: Duration = Duration::from_secs(5);

@@ -151,7 +151,10 @@ fn one<P: TransactionalProcessor>(
         (outcome.status == OutcomeStatus::Success, outcome)
     });
     if let Some(trouble) = tx.trouble() {
-        tracing::warn!(trouble, "the database cannot be written; the rows run again");
+        tracing::warn!(
+            trouble,
+            "the database cannot be written; the rows run again"
+        );
         return None;
     }
     let (kept, outcome) = match ran {

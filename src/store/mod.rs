@@ -23,7 +23,7 @@ pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
     LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Piece,
-    Recorded, RowsPage, Running, Submitted, TakenOver, Then, Transacted,
+    Recorded, RowsPage, Running, SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.

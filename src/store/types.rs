@@ -235,8 +235,11 @@ pub struct Again {
 /// It says what is to be recorded with its writes; `None` undoes them.
 pub enum Piece {
     /// On SQLite.
-    Sqlite(Box<dyn for<'t> FnOnce(&mut super::sqlite::Tx<'t>) -> Option<Part> + Send>),
+    Sqlite(SqlitePiece),
 }
+
+/// Runs on the thread that writes the file.
+pub type SqlitePiece = Box<dyn for<'t> FnOnce(&mut super::sqlite::Tx<'t>) -> Option<Part> + Send>;
 
 /// What became of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -219,9 +219,7 @@ pub(super) fn is_current(connection: &Connection) -> Result<(), StoreError> {
             |r| r.get::<_, Option<i64>>(0),
         )
     };
-    if whose(connection, path)?
-        && schema().map_err(sqlite_error("reading the schema"))? == known
-    {
+    if whose(connection, path)? && schema().map_err(sqlite_error("reading the schema"))? == known {
         return Ok(());
     }
     Err(StoreError::Unusable(format!(

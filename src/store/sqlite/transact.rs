@@ -32,6 +32,8 @@ pub(super) fn transact(
             probe::at("piece_before_commit");
             Ok(Kept::Keep(Transacted::Done))
         }
-        _ => Err(corrupt("a task was lost within the transaction that held it")),
+        _ => Err(corrupt(
+            "a task was lost within the transaction that held it",
+        )),
     }
 }

@@ -1,8 +1,8 @@
 //! transact: the application's writes and what they came to, in one transaction.
 
+use rowmill::model::WorkerNo;
 use rowmill::model::{Status, Token};
 use rowmill::store::{ClaimRef, ClaimedTask, Part, StoreError, Transacted};
-use rowmill::model::WorkerNo;
 
 use crate::support::{Harness, Outcomes};
 
@@ -113,7 +113,9 @@ pub async fn a_piece_that_panics_changes_nothing_and_holds_up_nobody(h: &impl Ha
 pub async fn pieces_and_parts_of_one_attempt_follow_each_other(h: &impl Harness) {
     let (worker, task) = claimed(h, 3).await;
     let first = Outcomes::of(&task).success(0).goes_on(None);
-    transact(h, worker, task.claim, 1, Some(first)).await.unwrap();
+    transact(h, worker, task.claim, 1, Some(first))
+        .await
+        .unwrap();
     let second = Outcomes::of(&task).part(1).failed(1).goes_on(Some(2));
     h.kit().record(worker, second).await;
     let third = Outcomes::of(&task).part(2).success(2).ends();

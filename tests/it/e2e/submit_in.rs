@@ -28,13 +28,23 @@ async fn it_is_there_with_the_callers_writes_after_the_commit_and_is_worked_off(
         ..NewBatch::new(key("post"))
     };
     let id = submit_in(&tx, new, numbers(3)).unwrap();
-    assert!(manager.batch_status(id).await.is_err(), "not before the commit");
+    assert!(
+        manager.batch_status(id).await.is_err(),
+        "not before the commit"
+    );
     tx.commit().unwrap();
     assert_eq!(manager.batch_status(id).await.unwrap().counts.pending, 3);
     world.work(&manager).await;
-    let lines: Vec<u32> = rows_of(&manager, id).await.iter().map(|r| r.line.0).collect();
+    let lines: Vec<u32> = rows_of(&manager, id)
+        .await
+        .iter()
+        .map(|r| r.line.0)
+        .collect();
     assert_eq!(lines, [1, 2, 3]);
-    assert_eq!(manager.batch_done(id).await.unwrap().status, Status::Success);
+    assert_eq!(
+        manager.batch_done(id).await.unwrap().status,
+        Status::Success
+    );
     world.end(&manager).await;
 }
 
@@ -68,7 +78,10 @@ async fn a_refused_submit_leaves_the_callers_transaction_as_it_was() {
     let again = submit_in(&tx, named("1"), numbers(2)).unwrap();
     assert_eq!(first, again, "the same content is the batch that is there");
     let other = submit_in(&tx, named("2"), numbers(2)).unwrap_err();
-    assert_eq!((other.kind(), other.code()), (ErrorKind::Conflict, "duplicate"));
+    assert_eq!(
+        (other.kind(), other.code()),
+        (ErrorKind::Conflict, "duplicate")
+    );
     let falling = inputs(&[1.into(), 2.into()]).into_iter().map(|row| NewRow {
         line: Some(5),
         ..row
@@ -104,7 +117,10 @@ async fn more_rows_than_a_transaction_should_hold_are_refused() {
     submit_in(&tx, NewBatch::new(key("post")), most).unwrap();
     let more = std::iter::repeat_with(row).take(100_001);
     let refused = submit_in(&tx, NewBatch::new(key("post")), more).unwrap_err();
-    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Invalid, "too_large"));
+    assert_eq!(
+        (refused.kind(), refused.code()),
+        (ErrorKind::Invalid, "too_large")
+    );
     tx.commit().unwrap();
     assert_eq!(world.facts().batches.len(), 1);
     world.end(&manager).await;

@@ -236,7 +236,12 @@ async fn a_statement_that_takes_too_long_is_interrupted_and_has_no_effect() {
     let manager = world
         .builder()
         .transactional("bank", "post", processor)
-        .settings("bank", "post", Kind::Batch, settings(|s| s.timeout = timeout))
+        .settings(
+            "bank",
+            "post",
+            Kind::Batch,
+            settings(|s| s.timeout = timeout),
+        )
         .build()
         .unwrap();
     let id = submit(&manager, "post", numbers(5)).await;
@@ -264,7 +269,12 @@ async fn a_row_that_goes_again_takes_effect_once() {
     let manager = world
         .builder()
         .transactional("bank", "post", processor)
-        .settings("bank", "post", Kind::Batch, settings(|s| s.max_attempts = 2))
+        .settings(
+            "bank",
+            "post",
+            Kind::Batch,
+            settings(|s| s.max_attempts = 2),
+        )
         .build()
         .unwrap();
     let id = submit(&manager, "post", numbers(4)).await;
@@ -398,7 +408,10 @@ async fn a_stop_in_the_middle_loses_nothing_and_does_nothing_twice() {
     running.await.unwrap().unwrap();
     let before = manager.batch_status(id).await.unwrap();
     assert!(!before.done, "the stop came before the end");
-    assert_eq!(noted(&world).len(), usize::try_from(before.counts.success).unwrap());
+    assert_eq!(
+        noted(&world).len(),
+        usize::try_from(before.counts.success).unwrap()
+    );
     world.work(&manager).await;
     assert_eq!(statuses(&manager, id).await, [Success; 500]);
     assert_eq!(noted(&world), (1..=500).collect::<Vec<i64>>());
@@ -441,7 +454,12 @@ async fn at_most_once_is_no_setting_of_a_transactional_op() {
     let built = world
         .builder()
         .transactional("bank", "post", effects(|_, _, n| Ok(json!(n))))
-        .settings("bank", "post", Kind::Batch, settings(|s| s.delivery = Delivery::AtMostOnce))
+        .settings(
+            "bank",
+            "post",
+            Kind::Batch,
+            settings(|s| s.delivery = Delivery::AtMostOnce),
+        )
         .build();
     let text = built.err().expect("refused").to_string();
     assert!(text.contains("bank/post is transactional"), "{text}");
