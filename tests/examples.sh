@@ -4,6 +4,8 @@
 # what is expected anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# What is printed must not depend on who runs it.
+unset USER
 
 home=$(pwd)
 mask() {
@@ -15,15 +17,38 @@ mask() {
         -e 's#[^ ]*/examples/([a-z_]+) --#\1 --#g'
 }
 
-cargo build --locked --quiet --examples
-programs=$(cargo metadata --locked --no-deps --format-version 1 |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/debug/examples
+cargo build --locked --quiet --bins --examples
+built=$(cargo metadata --locked --no-deps --format-version 1 |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/debug
+
+# An example is a program, or a script in a folder of its own.
+example() {
+    if [ -f "examples/$1/run.sh" ]; then
+        ROWMILL="$built/rowmill" bash "examples/$1/run.sh"
+    else
+        "$built/examples/$1"
+    fi
+}
 
 failed=0
+for source in examples/*.rs examples/*/run.sh; do
+    name=${source#examples/}
+    name=${name%.rs}
+    name=${name%/run.sh}
+    [ "${1:-}" = --write ] || [ -f "examples/expected/$name.txt" ] || {
+        echo "$name: examples/expected/$name.txt is missing"
+        failed=1
+    }
+    [ "$(wc -l <"$source")" -le 120 ] || {
+        echo "$name: an example has at most 120 lines"
+        failed=1
+    }
+    [ "${1:-}" != --write ] || : >>"examples/expected/$name.txt"
+done
 for expected in examples/expected/*.txt; do
     name=$(basename "$expected" .txt)
     for run in 1 2; do
-        found=$("$programs/$name" | mask) || {
+        found=$(example "$name" | mask) || {
             echo "$name: run $run failed"
             failed=1
             continue

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::BoxError;
+use super::RowFailure;
 use super::desk::Work;
 use crate::files::{StageError, Staging};
 use crate::model::{
@@ -185,16 +185,17 @@ impl Lines {
     /// Adds the text to an outcome; a bad name fails the row.
     pub(crate) fn into_outcome(self, mut outcome: RowOutcome) -> RowOutcome {
         match self.bad_name {
-            Some(error) => RowOutcome::of(
-                OutcomeStatus::Failed,
-                Message::own(codes::BAD_FILE_NAME, error.to_string()).val(error.text),
-            ),
+            Some(error) => RowOutcome::of(OutcomeStatus::Failed, bad_file_name(error)),
             None => {
                 outcome.files = self.files;
                 outcome
             }
         }
     }
+}
+
+fn bad_file_name(error: IdError) -> Message {
+    Message::own(codes::BAD_FILE_NAME, error.to_string()).val(error.text)
 }
 
 /// The row that is being worked on.
@@ -311,9 +312,9 @@ impl<B, C> QueryCx<'_, B, C> {
     /// Begins an output file that is streamed; give it to [`QueryCx::finish_file`] when it is whole.
     ///
     /// # Errors
-    /// The name cannot be, or the object store cannot be written.
-    pub async fn create_file(&self, name: &str) -> Result<FileWriter, BoxError> {
-        let name: FileName = name.parse()?;
+    /// `bad_file_name` where the name cannot be; an error where the object store cannot be written.
+    pub async fn create_file(&self, name: &str) -> Result<FileWriter, RowFailure> {
+        let name: FileName = name.parse().map_err(bad_file_name)?;
         let staging = self.shared.work.objects.stage(self.batch()).await?;
         Ok(FileWriter { name, staging })
     }
@@ -322,7 +323,7 @@ impl<B, C> QueryCx<'_, B, C> {
     ///
     /// # Errors
     /// The object store cannot be written.
-    pub async fn finish_file(&mut self, file: FileWriter) -> Result<(), BoxError> {
+    pub async fn finish_file(&mut self, file: FileWriter) -> Result<(), StageError> {
         let done = file.staging.finish().await?;
         self.staged.retain(|f| f.name != file.name.as_str());
         self.staged.push(StagedFile {

@@ -139,17 +139,11 @@ async fn a_streamed_file_is_published_only_if_its_query_succeeds() {
         async move {
             cx.write_line("lines.txt", "a line");
             for text in ["first", "second"] {
-                let mut file = cx
-                    .create_file("report.txt")
-                    .await
-                    .map_err(RowFailure::Error)?;
+                let mut file = cx.create_file("report.txt").await?;
                 file.write(text.as_bytes()).await?;
-                cx.finish_file(file).await.map_err(RowFailure::Error)?;
+                cx.finish_file(file).await?;
             }
-            let mut lost = cx
-                .create_file("lost.txt")
-                .await
-                .map_err(RowFailure::Error)?;
+            let mut lost = cx.create_file("lost.txt").await?;
             lost.write(b"never ended").await?;
             match input.as_str().unwrap() {
                 "good" => Ok(Value::Null),
@@ -189,15 +183,8 @@ async fn a_streamed_file_is_published_only_if_its_query_succeeds() {
             "nothing is left behind"
         );
     }
-    let bad = queries(|cx, _| {
-        async move {
-            cx.create_file("../x")
-                .await
-                .map(|_| Value::Null)
-                .map_err(RowFailure::Error)
-        }
-        .boxed()
-    });
+    let bad =
+        queries(|cx, _| async move { cx.create_file("../x").await.map(|_| Value::Null) }.boxed());
     let manager = world
         .builder()
         .slow_query("bank", "bad", bad)
@@ -205,10 +192,10 @@ async fn a_streamed_file_is_published_only_if_its_query_succeeds() {
         .unwrap();
     let id = ask(&manager, "bad", "1").await;
     world.work(&manager).await;
-    assert_eq!(
-        manager.slow_query_done(id).await.unwrap().status,
-        Status::Failed
-    );
+    let query = manager.slow_query_done(id).await.unwrap();
+    assert_eq!(query.status, Status::Failed);
+    let messages = query.messages.flatten().unwrap();
+    assert!(messages.get().contains("bad_file_name"), "{messages}");
     world.end(&manager).await;
 }
 
@@ -275,9 +262,9 @@ async fn an_object_store_that_is_down_delays_the_end_and_fails_nothing() {
         });
         let answers = queries(|cx, _| {
             async move {
-                let mut file = cx.create_file("a.csv").await.map_err(RowFailure::Error)?;
+                let mut file = cx.create_file("a.csv").await?;
                 file.write(b"1\n").await?;
-                cx.finish_file(file).await.map_err(RowFailure::Error)?;
+                cx.finish_file(file).await?;
                 Ok(Value::Null)
             }
             .boxed()
