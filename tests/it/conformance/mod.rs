@@ -65,6 +65,8 @@ on_every_store! {
         the_same_id_is_refused_while_its_loader_writes
         a_silent_load_is_replaced_and_its_loader_is_fenced
         an_abandoned_load_is_swept
+        a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first
+        whoever_takes_an_id_keeps_it_while_the_old_load_goes
         a_discarded_load_leaves_nothing
         a_load_that_was_finished_is_answered_when_it_is_finished_again
         a_load_of_a_batch_that_is_there_is_answered_by_its_content
