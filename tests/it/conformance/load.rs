@@ -152,7 +152,11 @@ pub async fn a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first(
     piece(kit, new.id, token, 0, &[1; 100]).await.unwrap();
     kit.advance(61);
     let swept = kit.store.keep(kit.now()).await.unwrap().swept;
-    assert_eq!((swept, h.facts().blocks.is_empty()), (0, false), "some of it");
+    assert_eq!(
+        (swept, h.facts().blocks.is_empty()),
+        (0, false),
+        "some of it"
+    );
     let late = piece(kit, new.id, token, 100, &[1]).await;
     assert!(late.is_err(), "blocks before it are gone");
     assert!(finish(kit, &new, token, &[1; 101]).await.is_err());
