@@ -75,11 +75,17 @@ async fn load(
             batch,
             token,
             wanted: begun == Begun::New,
+            keyed: append.key.is_some(),
+            refused: None,
         };
         let (hash, intake) = pour(first, &mut inbox, &mut load).await?;
         let content = content(hash, &intake);
         let now = client.clock.now();
-        let added = store.finish_append(append, token, content, now).await?;
+        let added = store.finish_append(append, token, content, now).await;
+        let added = match (added, load.refused) {
+            (Err(StoreError::AppendLost(_)), Some(refused)) => return Err(refused.into()),
+            (added, _) => added?,
+        };
         probe::at("append_finished");
         Ok((Some(added), intake))
     };
@@ -100,6 +106,9 @@ struct Load<'a> {
     token: Token,
     /// A repeat is read for its content alone.
     wanted: bool,
+    keyed: bool,
+    /// Why no more is stored.
+    refused: Option<StoreError>,
 }
 
 impl Sink for Load<'_> {
@@ -114,7 +123,16 @@ impl Sink for Load<'_> {
             blocks,
         };
         let now = self.client.clock.now();
-        self.client.store.append_piece(piece, now).await?;
+        let (store, token) = (&self.client.store, self.token);
+        match store.append_piece(piece, now).await {
+            // Given lines that are there already may be those of a repeat: the content tells.
+            Err(refused @ StoreError::BadLine { .. }) if !self.keyed => {
+                store.discard_append(self.batch, token).await?;
+                self.wanted = false;
+                self.refused = Some(refused);
+            }
+            stored => stored?,
+        }
         if stores {
             probe::at("append_piece");
         }
