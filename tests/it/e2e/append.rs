@@ -176,23 +176,23 @@ async fn a_large_append_counts_once_however_often_it_is_made() {
     let manager = manager(&world);
     let id = manager.batch_submit(held(), numbers(2)).await.unwrap().id;
     for repeated in [false, true] {
-        let appended = manager.batch_append(id, large(0, 6000), AppendOptions::default());
+        let appended = manager.batch_append(id, large(0, 3000), AppendOptions::default());
         let appended = appended.await.unwrap();
-        assert_eq!(span(&appended), (6000, Some(3), Some(6002), repeated));
-        assert_eq!(appended.batch.counts.rows, 6002);
+        assert_eq!(span(&appended), (3000, Some(3), Some(3002), repeated));
+        assert_eq!(appended.batch.counts.rows, 3002);
     }
     let other = manager
-        .batch_append(id, large(1, 6000), keyed("k"))
+        .batch_append(id, large(1, 3000), keyed("k"))
         .await
         .unwrap();
-    assert_eq!(span(&other), (6000, Some(6003), Some(12_002), false));
+    assert_eq!(span(&other), (3000, Some(3003), Some(6002), false));
     let again = manager
-        .batch_append(id, large(1, 6000), keyed("k"))
+        .batch_append(id, large(1, 3000), keyed("k"))
         .await
         .unwrap();
     assert!(again.repeated);
     let refused = manager
-        .batch_append(id, large(2, 6000), keyed("k"))
+        .batch_append(id, large(2, 3000), keyed("k"))
         .await
         .unwrap_err();
     assert_eq!(
@@ -203,19 +203,19 @@ async fn a_large_append_counts_once_however_often_it_is_made() {
     assert_eq!(facts.appends.len(), 2);
 
     manager.wait_off(id).await.unwrap();
-    let late = manager.batch_append(id, large(3, 6000), AppendOptions::default());
+    let late = manager.batch_append(id, large(3, 3000), AppendOptions::default());
     let late = late.await.unwrap_err();
     assert_eq!(
         (late.kind(), late.code()),
         (ErrorKind::Conflict, "wrong_state")
     );
-    let again = manager.batch_append(id, large(1, 6000), AppendOptions::default());
+    let again = manager.batch_append(id, large(1, 3000), AppendOptions::default());
     assert!(
         again.await.unwrap().repeated,
         "a repeat of the latest is answered still"
     );
     world.work(&manager).await;
-    assert_eq!(manager.batch_done(id).await.unwrap().counts.success, 12_002);
+    assert_eq!(manager.batch_done(id).await.unwrap().counts.success, 6002);
     world.end(&manager).await;
 }
 
