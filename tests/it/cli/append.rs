@@ -160,7 +160,7 @@ fn what_cannot_be_appended_is_refused_and_nothing_is_added() {
         (format!("append {id} - --release"), 2, "unknown_format"),
         (format!("append {id} more.csv --op rows"), 2, "usage"),
         (format!("append {id}"), 2, "usage"),
-        (format!("append nonsense more.csv"), 2, "bad_name"),
+        ("append nonsense more.csv".to_owned(), 2, "bad_name"),
         (format!("release {id} more.csv"), 2, "usage"),
     ] {
         let problem = rowmill.run(&format!("{args} --json")).code(code).problem();
