@@ -2,6 +2,9 @@
 //!
 //! The source is read on a thread of its own; no transaction lives as long as it does.
 
+mod append;
+
+use std::future::Future;
 use std::io::Read;
 use std::time::Duration;
 
@@ -12,7 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{IngestError, Options, Records};
 use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, Token};
 use crate::probe;
-use crate::store::{LoadPiece, StoreError, Submitted};
+use crate::store::{AppendBlocks, LoadPiece, StoreError, Submitted};
+
+pub(crate) use append::append;
 
 /// Bytes of one transaction; twice that is the bound of surface and design.
 const PIECE: usize = 2 << 20;
@@ -64,6 +69,13 @@ impl Source {
         Self(Box::new(move |feeder| {
             let mut last = 0_u32;
             for row in rows {
+                if row.line.is_some() && feeder.follows {
+                    // From here on lines are the batch's own; the store knows what is before them.
+                    last = 0;
+                    if !feeder.lines_are_given() {
+                        break;
+                    }
+                }
                 last = next_line(last, row.line)?;
                 if !feeder.row(last, row.input.get()) {
                     break;
@@ -102,7 +114,7 @@ impl Source {
     pub(crate) fn count(self) -> Result<Intake> {
         let (pieces, mut inbox) = mpsc::channel(AHEAD);
         let drain = std::thread::spawn(move || while inbox.blocking_recv().is_some() {});
-        let mut feeder = Feeder::new(BlockBuilder::new(1000, 1 << 20), &pieces);
+        let mut feeder = Feeder::new(BlockBuilder::new(1000, 1 << 20), false, &pieces);
         let fed = (self.0)(&mut feeder);
         let intake = feeder.intake;
         drop(pieces);
@@ -133,13 +145,26 @@ fn unusable(error: IngestError) -> Error {
 
 /// Blocks on their way to the store.
 struct Piece {
-    blocks: Vec<Block>,
+    blocks: AppendBlocks,
     last: Option<([u8; 32], Intake)>,
+}
+
+impl Piece {
+    /// What was read, where this is all of it and fits one transaction.
+    fn whole(&self) -> Option<([u8; 32], Intake)> {
+        let last = self.last.as_ref();
+        let small = |intake: &Intake| {
+            intake.rows <= u64::from(SMALL_ROWS) || size(&self.blocks) <= SMALL_BYTES
+        };
+        last.filter(|(_, intake)| small(intake)).cloned()
+    }
 }
 
 pub(crate) struct Feeder<'a> {
     builder: BlockBuilder,
-    blocks: Vec<Block>,
+    blocks: AppendBlocks,
+    /// Lines count from the batch's last one, which only the store knows.
+    follows: bool,
     bytes: usize,
     hash: ContentHash,
     intake: Intake,
@@ -147,10 +172,11 @@ pub(crate) struct Feeder<'a> {
 }
 
 impl<'a> Feeder<'a> {
-    fn new(builder: BlockBuilder, pieces: &'a mpsc::Sender<Result<Piece>>) -> Self {
+    fn new(builder: BlockBuilder, follows: bool, pieces: &'a mpsc::Sender<Result<Piece>>) -> Self {
         Self {
             builder,
-            blocks: Vec::new(),
+            blocks: AppendBlocks::default(),
+            follows,
             bytes: 0,
             hash: ContentHash::default(),
             intake: Intake::default(),
@@ -175,10 +201,23 @@ impl<'a> Feeder<'a> {
         full.is_none_or(|block| self.block(block))
     }
 
+    /// The rows to come have lines of the batch's own; false when nobody wants more.
+    fn lines_are_given(&mut self) -> bool {
+        let open = self.builder.finish();
+        let more = open.is_none_or(|block| self.block(block));
+        self.hash.lines_begin_anew();
+        self.follows = false;
+        more
+    }
+
     fn block(&mut self, block: Block) -> bool {
         self.hash.add(&block);
         self.bytes += block.body.len();
-        self.blocks.push(block);
+        if self.follows {
+            self.blocks.following.push(block);
+        } else {
+            self.blocks.given.push(block);
+        }
         self.bytes < PIECE || self.send(None)
     }
 
@@ -200,6 +239,19 @@ impl<'a> Feeder<'a> {
     }
 }
 
+/// Reads a source on a thread of its own, little ahead of whoever takes its pieces.
+fn read(source: Source, builder: BlockBuilder, follows: bool) -> mpsc::Receiver<Result<Piece>> {
+    let (pieces, inbox) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut feeder = Feeder::new(builder, follows, &pieces);
+        match (source.0)(&mut feeder) {
+            Ok(()) => feeder.end(),
+            Err(error) => drop(pieces.blocking_send(Err(error))),
+        }
+    });
+    inbox
+}
+
 /// Stores a source's rows as a batch; seen by nobody until all of them are there.
 pub(crate) async fn submit(
     client: &Client,
@@ -207,29 +259,22 @@ pub(crate) async fn submit(
     builder: BlockBuilder,
     source: Source,
 ) -> Result<(BatchId, Intake)> {
-    let (pieces, mut inbox) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut feeder = Feeder::new(builder, &pieces);
-        match (source.0)(&mut feeder) {
-            Ok(()) => feeder.end(),
-            Err(error) => drop(pieces.blocking_send(Err(error))),
-        }
-    });
+    let mut inbox = read(source, builder, false);
     let first = next(&mut inbox).await?;
-    if let Some((hash, intake)) = &first.last
-        && (intake.rows <= u64::from(SMALL_ROWS) || size(&first.blocks) <= SMALL_BYTES)
-    {
-        let intake = intake.clone().or_no_rows()?;
+    if let Some((hash, intake)) = first.whole() {
+        let intake = intake.or_no_rows()?;
         batch.columns.clone_from(&intake.columns);
         let now = client.clock.now();
-        let done = client.store.submit(batch, first.blocks, *hash, now).await?;
+        let blocks = first.blocks.given;
+        let done = client.store.submit(batch, blocks, hash, now).await?;
         return Ok((done.id(), intake));
     }
     load(client, batch, first, inbox).await
 }
 
-fn size(blocks: &[Block]) -> usize {
-    blocks.iter().map(|b| b.body.len()).sum()
+fn size(blocks: &AppendBlocks) -> usize {
+    let all = blocks.following.iter().chain(&blocks.given);
+    all.map(|b| b.body.len()).sum()
 }
 
 pub(crate) fn no_rows() -> Error {
@@ -247,9 +292,36 @@ async fn next(inbox: &mut mpsc::Receiver<Result<Piece>>) -> Result<Piece> {
     }
 }
 
+/// Takes what was read, a piece at a time; one without blocks says that the loader lives.
+trait Sink: Send {
+    fn put(&mut self, blocks: AppendBlocks) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Hands all pieces to a sink.
+async fn pour(
+    mut piece: Piece,
+    inbox: &mut mpsc::Receiver<Result<Piece>>,
+    sink: &mut impl Sink,
+) -> Result<([u8; 32], Intake)> {
+    loop {
+        if !piece.blocks.following.is_empty() || !piece.blocks.given.is_empty() {
+            sink.put(piece.blocks).await?;
+        }
+        if let Some(last) = piece.last {
+            return Ok(last);
+        }
+        piece = loop {
+            match tokio::time::timeout(TOUCH, next(inbox)).await {
+                Ok(piece) => break piece?,
+                Err(_) => sink.put(AppendBlocks::default()).await?,
+            }
+        };
+    }
+}
+
 async fn load(
     client: &Client,
-    batch: NewBatch,
+    mut batch: NewBatch,
     first: Piece,
     mut inbox: mpsc::Receiver<Result<Piece>>,
 ) -> Result<(BatchId, Intake)> {
@@ -265,54 +337,55 @@ async fn load(
         token,
         armed: matches!(begun, Submitted::New(_)),
     };
-    let loaded = pieces(client, batch, token, guard.armed, first, &mut inbox).await;
+    let mut load = Load {
+        client,
+        id: batch.id,
+        token,
+        wanted: guard.armed,
+        next_no: 0,
+    };
+    let loaded = async {
+        let (hash, intake) = pour(first, &mut inbox, &mut load).await?;
+        batch.columns.clone_from(&intake.columns);
+        let now = client.clock.now();
+        let done = store.finish_load(batch, token, hash, now).await?;
+        probe::at("load_finished");
+        Ok((done.id(), intake))
+    };
+    let loaded = loaded.await;
     guard.end(loaded).await
 }
 
-async fn pieces(
-    client: &Client,
-    mut batch: NewBatch,
+struct Load<'a> {
+    client: &'a Client,
+    id: BatchId,
     token: Token,
-    store_them: bool,
-    mut piece: Piece,
-    inbox: &mut mpsc::Receiver<Result<Piece>>,
-) -> Result<(BatchId, Intake)> {
-    let mut first_no = 0_i64;
-    loop {
-        let count = i64::try_from(piece.blocks.len()).unwrap_or(i64::MAX);
-        if store_them && count > 0 {
-            let load = LoadPiece {
-                id: batch.id,
-                token,
-                first_no,
-                blocks: piece.blocks,
-            };
-            client.store.load(load, client.clock.now()).await?;
+    /// A repeat is read for its content alone.
+    wanted: bool,
+    next_no: i64,
+}
+
+impl Sink for Load<'_> {
+    async fn put(&mut self, blocks: AppendBlocks) -> Result<()> {
+        if !self.wanted {
+            return Ok(());
+        }
+        let piece = LoadPiece {
+            id: self.id,
+            token: self.token,
+            first_no: self.next_no,
+            blocks: blocks.given,
+        };
+        self.next_no += i64::try_from(piece.blocks.len()).unwrap_or(i64::MAX);
+        let stores = !piece.blocks.is_empty();
+        self.client
+            .store
+            .load(piece, self.client.clock.now())
+            .await?;
+        if stores {
             probe::at("load_piece");
         }
-        first_no += count;
-        if let Some((hash, intake)) = piece.last {
-            batch.columns.clone_from(&intake.columns);
-            let now = client.clock.now();
-            let done = client.store.finish_load(batch, token, hash, now).await?;
-            probe::at("load_finished");
-            return Ok((done.id(), intake));
-        }
-        piece = loop {
-            match tokio::time::timeout(TOUCH, next(inbox)).await {
-                Ok(piece) => break piece?,
-                Err(_) if store_them => {
-                    let touch = LoadPiece {
-                        id: batch.id,
-                        token,
-                        first_no,
-                        blocks: Vec::new(),
-                    };
-                    client.store.load(touch, client.clock.now()).await?;
-                }
-                Err(_) => {}
-            }
-        };
+        Ok(())
     }
 }
 

@@ -15,21 +15,23 @@ create index batches_parent on batches (parent) where parent is not null;
 -- What was added to held batches. While it is being loaded its blocks lie beyond `batches.blocks` and do not count.
 create table appends (
     batch      blob not null,
-    key        text not null,                         -- the caller's, or made of the content and its place
     first_no   integer not null,                      -- its first block
+    key        text,                                  -- the caller's; null = its content and its place tell a repeat
     after_line integer not null,                      -- the batch's last line before it
+    first_line integer not null default 0,
+    last_line  integer not null,
     rows       integer not null default 0,
     bytes      integer not null default 0,
     blocks     integer not null default 0,
-    last_line  integer not null default 0,
-    hash       blob,                                  -- SHA-256 of its rows, once it counts
+    hash       blob,                                  -- SHA-256 of its rows as they were given, once it counts
     by         text not null,
     at         integer not null,                      -- when it began, or its last piece came, or it was acknowledged
     token      integer,                               -- its loader's, until it counts
     constraint appends_hash_iff_counted check ((hash is null) = (token is not null)),
-    primary key (batch, key)
+    primary key (batch, first_no)
 ) strict, without rowid;
 
+create unique index appends_key on appends (batch, key) where key is not null;
 create unique index appends_open on appends (batch) where token is not null;
 
 -- The ops that a live worker works on.

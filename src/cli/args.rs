@@ -98,6 +98,10 @@ pub(super) enum Command {
     Run(Run),
     /// Submit FILE for workers to work off
     Submit(Submit),
+    /// Add the rows of FILE to a held batch
+    Append(super::append::Append),
+    /// Release a held batch: workers may begin
+    Release(super::release::Release),
     /// Show a batch
     Status(StatusOf),
     /// Show the rows of a batch, in line order
@@ -181,7 +185,7 @@ pub(super) struct Run {
 
 #[derive(Args)]
 pub(super) struct Submit {
-    /// Keep it in status wait until the application releases it (`wait_off`)
+    /// Keep it in status wait until it is released; until then it takes appends
     #[arg(long)]
     pub(super) hold: bool,
     /// -100 to 100, higher first [default: 0]

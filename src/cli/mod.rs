@@ -5,6 +5,7 @@
 //! knows exit codes.
 
 mod abort;
+mod append;
 mod args;
 mod bench;
 mod config;
@@ -16,6 +17,7 @@ mod migrate;
 mod named;
 mod output;
 mod progress;
+mod release;
 mod rows;
 mod rows_csv;
 mod run;
@@ -136,6 +138,8 @@ async fn dispatch(
             Command::Run(args) => return run::run(&session, args, &stop).await,
             Command::Work(args) => return work::run(&session, &args, &stop).await,
             Command::Submit(args) => return submit::run(&session, args, &stop).await,
+            Command::Append(args) => return append::run(&session, args, &stop).await,
+            Command::Release(args) => release::run(&session, &args).await?,
             Command::Status(args) => return status::run(&session, &args, &stop).await,
             Command::Rows(args) => rows::run(&session, &args).await?,
             Command::Files(args) => files::run(&session, &args).await?,

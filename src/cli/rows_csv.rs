@@ -48,23 +48,20 @@ impl<W: Write> CsvRows<W> {
 
     /// Writes a row.
     ///
-    /// Fields beyond the header's stand at the record's end; a record that was refused for another
-    /// reason gets an empty one there. So it does not fit the header, and fails again until whoever
-    /// corrects it takes that field away.
+    /// What does not fit the header stands at the record's end: the surplus fields of a record that was
+    /// refused for them, an empty one where it was refused for another reason, and as JSON what a row
+    /// that was no CSV has beside the columns. So the record does not fit the header, and fails again
+    /// until whoever corrects it takes that field away.
     pub(super) fn row(&mut self, row: &RowView) -> Result<(), Failure> {
+        let told = row.messages.as_deref().map(Told::of);
+        let refused = told
+            .as_ref()
+            .is_some_and(|t| REFUSED.contains(&t.codes.as_str()));
         let (own, surplus) = match &self.columns {
             None => (vec![row.input.get().to_owned()], Vec::new()),
+            Some(columns) if refused => spread_refused(columns, &row.input),
             Some(columns) => spread(columns, &row.input),
         };
-        let told = row.messages.as_deref().map(Told::of);
-        let mut surplus = surplus;
-        if surplus.is_empty()
-            && told
-                .as_ref()
-                .is_some_and(|t| REFUSED.contains(&t.codes.as_str()))
-        {
-            surplus.push(String::new());
-        }
         let (codes, text) = told.map_or_else(Default::default, |t| (t.codes, t.text));
         let report = [
             row.line.to_string(),
@@ -91,25 +88,34 @@ fn written(result: csv::Result<()>) -> Result<(), Failure> {
     }))
 }
 
-/// An input's values in the order of the columns, and those of other names.
+/// An input's values in the order of the columns, and the rest of it as JSON.
 fn spread(columns: &[String], input: &RawJson) -> (Vec<String>, Vec<String>) {
+    let Ok(Input::Object(fields)) = serde_json::from_str(input.get()) else {
+        let own = vec![String::new(); columns.len()];
+        return (own, vec![input.get().to_owned()]);
+    };
+    let (own, rest) = place(columns, fields);
+    if rest.is_empty() {
+        return (own, Vec::new());
+    }
+    let rest: Vec<String> = rest
+        .into_iter()
+        .map(|(name, value)| format!("{}:{}", serde_json::Value::from(name), value.get()))
+        .collect();
+    (own, vec![format!("{{{}}}", rest.join(","))])
+}
+
+/// What is kept of a record that was no row, with the fields that it has beyond the columns.
+fn spread_refused(columns: &[String], input: &RawJson) -> (Vec<String>, Vec<String>) {
     let mut own = vec![String::new(); columns.len()];
     let mut surplus = Vec::new();
-    match serde_json::from_str::<Input>(input.get()) {
+    match serde_json::from_str(input.get()) {
         Ok(Input::Object(fields)) => {
-            for (at, (name, value)) in fields.into_iter().enumerate() {
-                // Nearly always the fields are in the columns' order.
-                let place = match columns.get(at) {
-                    Some(column) if *column == name => Some(at),
-                    _ => columns.iter().position(|column| *column == name),
-                };
-                match place.and_then(|place| own.get_mut(place)) {
-                    Some(slot) => *slot = value,
-                    None => surplus.push(value),
-                }
-            }
+            let rest;
+            (own, rest) = place(columns, fields);
+            surplus.extend(rest.into_iter().map(|(_, value)| text_of(value)));
         }
-        // A record that was no row: its text stands where the record began.
+        // Its text stands where the record began.
         Ok(Input::Text(text)) => {
             if let Some(slot) = own.first_mut() {
                 *slot = text;
@@ -121,37 +127,65 @@ fn spread(columns: &[String], input: &RawJson) -> (Vec<String>, Vec<String>) {
             }
         }
     }
+    if surplus.is_empty() {
+        surplus.push(String::new());
+    }
     (own, surplus)
 }
 
+type Field<'a> = (String, &'a RawJson);
+
+/// The columns' values, and the fields that have no column or stand there twice.
+fn place<'a>(columns: &[String], fields: Vec<Field<'a>>) -> (Vec<String>, Vec<Field<'a>>) {
+    let mut own: Vec<Option<String>> = vec![None; columns.len()];
+    let mut rest = Vec::new();
+    for (at, (name, value)) in fields.into_iter().enumerate() {
+        // Nearly always the fields are in the columns' order.
+        let place = match columns.get(at) {
+            Some(column) if *column == name => Some(at),
+            _ => columns.iter().position(|column| *column == name),
+        };
+        match place.and_then(|place| own.get_mut(place)) {
+            Some(slot @ None) => *slot = Some(text_of(value)),
+            _ => rest.push((name, value)),
+        }
+    }
+    (
+        own.into_iter().map(Option::unwrap_or_default).collect(),
+        rest,
+    )
+}
+
+/// A string's own text; anything else as JSON.
+fn text_of(value: &RawJson) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+}
+
 /// A row's input: an object in its order, or a text.
-enum Input {
-    Object(Vec<(String, String)>),
+enum Input<'a> {
+    Object(Vec<Field<'a>>),
     Text(String),
 }
 
-impl<'de> Deserialize<'de> for Input {
+impl<'de> Deserialize<'de> for Input<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reads;
 
         impl<'de> Visitor<'de> for Reads {
-            type Value = Input;
+            type Value = Input<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object or a string")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Input, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Input<'de>, E> {
                 Ok(Input::Text(text.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
                 let mut fields = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, &RawJson>()? {
-                    // A string's own text; anything else as JSON.
-                    let text = serde_json::from_str(value.get());
-                    let text = text.unwrap_or_else(|_| value.get().to_owned());
-                    fields.push((name, text));
+                while let Some(field) = map.next_entry::<String, &RawJson>()? {
+                    fields.push(field);
                 }
                 Ok(Input::Object(fields))
             }
@@ -211,13 +245,38 @@ mod tests {
         let text = csv(
             Some(&["a"]),
             &[
-                row(r#"{"a":"1","column_2":"2"}"#, None),
-                row(r#""1,\"2""#, None),
+                row(
+                    r#"{"a":"1","column_2":"2"}"#,
+                    Some(r#"[{"msgid":20,"errcode":"field_count"}]"#),
+                ),
+                row(
+                    r#""1,\"2""#,
+                    Some(r#"[{"msgid":24,"errcode":"unclosed_quote"}]"#),
+                ),
             ],
         );
         assert_eq!(
             text,
-            "a,_line,_status,_errcode,_message\n1,7,failed,,,2\n\"1,\"\"2\",7,failed,,\n"
+            "a,_line,_status,_errcode,_message\n1,7,failed,field_count,,2\n\"1,\"\"2\",7,failed,unclosed_quote,,\n"
+        );
+    }
+
+    #[test]
+    fn what_fits_no_column_stands_behind_them_as_json() {
+        let text = csv(
+            Some(&["a"]),
+            &[
+                row(r#"{"b\"":{"c":1.0},"a":2,"a":"3"}"#, None),
+                row("[1]", None),
+                row(r#""x""#, None),
+            ],
+        );
+        assert_eq!(
+            text,
+            "a,_line,_status,_errcode,_message\n\
+             2,7,failed,,,\"{\"\"b\\\"\"\"\":{\"\"c\"\":1.0},\"\"a\"\":\"\"3\"\"}\"\n\
+             ,7,failed,,,[1]\n\
+             ,7,failed,,,\"\"\"x\"\"\"\n"
         );
     }
 

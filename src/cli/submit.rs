@@ -202,7 +202,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-fn rejected(intake: &Intake) -> String {
+pub(super) fn rejected(intake: &Intake) -> String {
     let word = if intake.rejected == 1 {
         "record is no row and has"
     } else {

@@ -1,5 +1,6 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
+mod append;
 mod submit_in;
 
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
 use crate::intake::{self, Intake, Source};
 use crate::model::{
-    Batch, BatchId, Block, BlockBuilder, ContentHash, Kind, NewBatch, OutputFile, Progress,
+    Batch, BatchId, Block, BlockBuilder, ContentHash, JobKey, Kind, NewBatch, OutputFile, Progress,
     RawJson, RowView, Status,
 };
 use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
+pub use append::{AppendOptions, Appended};
 pub use submit_in::submit_in;
 
 /// A row to submit.
@@ -126,7 +128,11 @@ impl Client {
     }
 
     fn builder(&self, batch: &NewBatch) -> BlockBuilder {
-        let settings = self.registry.settings_of(&batch.key).unwrap_or_default();
+        self.builder_of(&batch.key)
+    }
+
+    fn builder_of(&self, key: &JobKey) -> BlockBuilder {
+        let settings = self.registry.settings_of(key).unwrap_or_default();
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
         BlockBuilder::new(settings.block_rows, bytes)
     }

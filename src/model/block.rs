@@ -196,6 +196,14 @@ impl ContentHash {
         }
     }
 
+    /// Says that the lines of the blocks that follow count from elsewhere than those before.
+    pub fn lines_begin_anew(&mut self) {
+        let before = self.run.take();
+        self.end_run(before);
+        // No run is empty.
+        self.lines.update([0; 8]);
+    }
+
     /// The hash of all that was added.
     #[must_use]
     pub fn finish(mut self) -> [u8; 32] {

@@ -215,7 +215,7 @@ pub const BATCH_TRANSITIONS: &[Transition<BatchState>] = {
         t(None, Loading, "begin_load"),
         t(Some(Loading), Wait, "finish_load, held"),
         t(Some(Loading), Queued, "finish_load"),
-        t(Some(Wait), Queued, "release"),
+        t(Some(Wait), Queued, "release, append, finish_append"),
         t(Some(Queued), Inprog, "claim"),
         t(
             Some(Queued),

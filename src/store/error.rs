@@ -1,6 +1,6 @@
 //! Why a step was not made.
 
-use crate::model::{BatchId, WorkerNo};
+use crate::model::{BatchId, Line, WorkerNo};
 
 /// Why a step was not made.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,32 @@ pub enum StoreError {
         "batch {0} is being submitted; try again when its loader has ended or been silent for 60 s"
     )]
     SubmitInProgress(BatchId),
+    /// Another append to the batch is being loaded.
+    #[error(
+        "another append to batch {0} is being loaded; try again when its loader has ended or been silent for 60 s"
+    )]
+    AppendInProgress(BatchId),
+    /// The append's loader was silent for so long that what it had loaded was removed.
+    #[error(
+        "the append to batch {0} was silent for 60 s and was removed; nothing of it was added, append again"
+    )]
+    AppendLost(BatchId),
+    /// The append's key was used before with other content.
+    #[error("append key {key:?} was used before in batch {id} with other content")]
+    AppendDuplicate {
+        /// To which batch.
+        id: BatchId,
+        /// The key.
+        key: String,
+    },
+    /// An append's line does not rise above the line before it, or is beyond the last that there is.
+    #[error("line {line} after line {last}: lines rise to at most {}", Line::MAX)]
+    BadLine {
+        /// The line.
+        line: i64,
+        /// The batch's last line until then.
+        last: i64,
+    },
     /// The worker was declared dead and its tasks were taken over.
     #[error("worker {0} was declared dead; its tasks were taken over")]
     Fenced(WorkerNo),

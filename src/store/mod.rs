@@ -4,6 +4,7 @@
 //! nouns of [`crate::model`]; no driver's type does. Whoever implements [`Backend`] proves it by
 //! the conformance suite in `tests/it/conformance`.
 
+mod appends;
 mod error;
 mod signal;
 pub mod sqlite;
@@ -17,6 +18,8 @@ use futures_util::future::BoxFuture;
 
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
 
+pub(crate) use appends::more_columns;
+pub use appends::{Added, AppendBlocks, AppendContent, AppendPiece, Begun, NewAppend};
 pub use error::StoreError;
 pub(crate) use signal::Eager;
 pub use signal::Signal;
@@ -129,6 +132,38 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes a load.
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()>;
 
+    /// Adds rows that fit one transaction to a held batch, and releases it where that is asked; acknowledged when it returns.
+    ///
+    /// A repeat is answered and adds nothing: the same key with the same content, or without a key
+    /// the content of the batch's latest append. It is answered whatever the batch's state is by then.
+    fn append(
+        &self,
+        append: NewAppend,
+        blocks: AppendBlocks,
+        content: AppendContent,
+        now: Timestamp,
+    ) -> Fut<'_, Added>;
+
+    /// Begins a larger append to a held batch; nobody sees its rows until [`Backend::finish_append`].
+    ///
+    /// One at a time for each batch. One whose loader was silent for 60 s makes place.
+    fn begin_append(&self, append: NewAppend, token: Token, now: Timestamp) -> Fut<'_, Begun>;
+
+    /// Stores blocks of an append whose batch is still held; ≤ 8 MiB a call keeps every other writer's wait short.
+    fn append_piece(&self, piece: AppendPiece, now: Timestamp) -> Fut<'_, ()>;
+
+    /// Makes all of an append count where its batch is still held, or answers a repeat as [`Backend::append`] does.
+    fn finish_append(
+        &self,
+        append: NewAppend,
+        token: Token,
+        content: AppendContent,
+        now: Timestamp,
+    ) -> Fut<'_, Added>;
+
+    /// Removes what was loaded of an append; one that counts, or another loader's, stays.
+    fn discard_append(&self, id: BatchId, token: Token) -> Fut<'_, ()>;
+
     /// Releases a held batch; a released one is no error.
     fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()>;
 
@@ -213,7 +248,7 @@ pub trait Backend: Send + Sync + 'static {
         settled: Vec<(NoticeRef, Option<Timestamp>)>,
     ) -> Fut<'_, ()>;
 
-    /// Moves due tasks, expires, sweeps abandoned loads.
+    /// Moves due tasks, expires, sweeps abandoned loads and appends.
     fn keep(&self, now: Timestamp) -> Fut<'_, Kept>;
 
     /// One batch as it is seen; `None` where there is none or it is still being loaded.

@@ -356,7 +356,7 @@ pub struct Kept {
     pub woken: u64,
     /// Batches that expired.
     pub expired: u64,
-    /// Loads that were removed.
+    /// Loads and appends that were removed.
     pub swept: u64,
     /// When the next task is due or a batch expires, or a notice becomes due.
     pub next_due: Option<Timestamp>,

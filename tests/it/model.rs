@@ -3,6 +3,8 @@
 //! The model knows rows and who has them; it knows no blocks' bodies, no parts and no counts. After
 //! every step the store's status and counts must be the model's, and at the end the invariants hold.
 
+mod append;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -36,6 +38,13 @@ enum Act {
         starts: bool,
     },
     Release(usize),
+    Append {
+        at: usize,
+        blocks: Vec<u32>,
+        release: bool,
+    },
+    /// An append whose loader dies after its first piece.
+    Strand(usize),
     Claim {
         worker: usize,
         most: u32,
@@ -73,12 +82,14 @@ fn word() -> impl Strategy<Value = Word> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let blocks = prop::collection::vec(1_u32..5, 1..4);
+    let blocks = || prop::collection::vec(1_u32..5, 1..4);
     let chance = || prop::bool::weighted(0.2);
     prop_oneof![
-        3 => (blocks, chance(), chance(), chance(), chance())
+        3 => (blocks(), chance(), chance(), chance(), chance())
             .prop_map(|(blocks, hold, rejected, expires, starts)| Act::Submit { blocks, hold, rejected, expires, starts }),
         1 => any::<usize>().prop_map(Act::Release),
+        3 => (any::<usize>(), blocks(), chance()).prop_map(|(at, blocks, release)| Act::Append { at, blocks, release }),
+        1 => any::<usize>().prop_map(Act::Strand),
         6 => (any::<usize>(), 1_u32..4, any::<bool>(), prop::option::of(1_u32..3))
             .prop_map(|(worker, most, oldest, split)| Act::Claim { worker, most, oldest, split }),
         9 => (any::<usize>(), prop::collection::vec(word(), 1..5)).prop_map(|(task, words)| Act::Record { task, words }),
@@ -107,7 +118,11 @@ enum Row {
 #[derive(Debug, Clone)]
 struct Batch {
     rows: BTreeMap<(i64, u32), Row>,
+    blocks: i64,
+    starts: Option<Timestamp>,
     held: bool,
+    /// When the loader of an append was heard last that has not ended.
+    appending: Option<Timestamp>,
     aborted: bool,
     expires: Option<Timestamp>,
     /// Its time has been acted on.
@@ -191,6 +206,7 @@ struct Run {
     batches: BTreeMap<rowmill::BatchId, Batch>,
     mine: Vec<Mine>,
     ghosts: Vec<Mine>,
+    appends: u32,
     /// Close tasks that were put off, and until when.
     put_off: BTreeMap<rowmill::BatchId, Timestamp>,
 }
@@ -209,6 +225,7 @@ impl Run {
             batches: BTreeMap::new(),
             mine: Vec::new(),
             ghosts: Vec::new(),
+            appends: 0,
             put_off: BTreeMap::new(),
         }
     }
@@ -251,6 +268,12 @@ impl Run {
                 oldest,
                 split,
             } => self.claim(*worker, *most, *oldest, *split).await,
+            Act::Append {
+                at,
+                blocks,
+                release,
+            } => self.append(*at, blocks, *release).await,
+            Act::Strand(at) => self.strand(*at).await,
             Act::Record { task, words } => self.record(*task, words).await,
             Act::GiveBack(at) => self.give_back(*at).await,
             Act::Lose { worker, at } => self.lose(*worker, *at).await,
@@ -311,12 +334,15 @@ impl Run {
                 rows.insert((0, row), Row::Ended(Status::Failed));
             }
         }
-        let (id, expires) = (new.id, new.expires_at);
+        let (id, expires, starts) = (new.id, new.expires_at, new.run_at);
         kit.try_submit(new, blocks).await.expect("submitted");
         self.ids.push(id);
         let batch = Batch {
             rows,
+            blocks: i64::try_from(sizes.len()).unwrap(),
+            starts,
             held: hold,
+            appending: None,
             aborted: false,
             expires,
             expired: false,
@@ -553,6 +579,7 @@ impl Run {
             assert_eq!(seen.done, batch.done(), "{batch:#?}\n{seen:#?}");
             assert_eq!(seen.status, batch.status(), "{batch:#?}\n{seen:#?}");
             let c = seen.counts;
+            assert_eq!(c.rows, u64::try_from(batch.rows.len()).unwrap());
             use Status::{Aborted, Expired, Failed, Success};
             let expected = [Success, Failed, Aborted, Expired].map(|s| batch.count(s));
             assert_eq!(
@@ -589,6 +616,10 @@ impl Run {
         assert!(self.batches.values().all(Batch::done));
         let facts = self.h.facts();
         assert!(facts.tasks.is_empty());
+        assert!(
+            facts.appends.iter().all(|a| !a.open),
+            "every stranded append was swept"
+        );
         assert_eq!(facts.notices.len(), self.ids.len(), "every end is told");
         let lost = |p: &&crate::support::facts::PartFact| {
             p.ended_as == Some(EndedAs::Lost) && p.failed > 0

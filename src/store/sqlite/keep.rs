@@ -2,10 +2,10 @@
 
 use rusqlite::Connection;
 
+use super::discard::{DISCARD, Leftover, silent_before, take_append, take_load};
 use super::end;
 use super::release::give;
 use super::sql::{all, batch_id, change, one, sql, time, us};
-use super::submit::{DISCARD, SILENT, discard_piece};
 use crate::model::Timestamp;
 use crate::store::{Kept, StoreError};
 
@@ -16,13 +16,11 @@ pub(super) fn is_due(
 ) -> Result<(bool, Option<Timestamp>), StoreError> {
     let (next, notice) = next_due(c, now)?;
     let giving = one(c, sql!("keep_giving"), [], |_| Ok(()))?.is_some();
-    let silent = one(c, sql!("keep_loads"), [silent_before(now)], |_| Ok(()))?.is_some();
+    let before = [silent_before(now)];
+    let silent = one(c, sql!("keep_loads"), before, |_| Ok(()))?.is_some()
+        || one(c, sql!("keep_appends"), before, |_| Ok(()))?.is_some();
     let due = giving || silent || next.is_some_and(|at| at <= now);
     Ok((due, first(next, notice)))
-}
-
-fn silent_before(now: Timestamp) -> i64 {
-    us(now) - i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn first(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -56,12 +54,24 @@ pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
     for id in all(c, sql!("keep_giving"), [], |r| Ok(batch_id(r.get(0)?)))? {
         give(c, id, now)?;
     }
-    for id in all(c, sql!("keep_loads"), [silent_before(now)], |r| {
-        Ok(batch_id(r.get(0)?))
-    })? {
-        kept.swept += u64::from(discard_piece(c, id, DISCARD)?);
+    for left in silent(c, now)? {
+        kept.swept += u64::from(left.remove(c, DISCARD)?);
     }
     let (next, notice) = next_due(c, now)?;
     kept.next_due = first(next, notice);
     Ok(kept)
+}
+
+/// Loads and appends whose loaders have been silent, taken from them: one that comes back is fenced.
+fn silent(c: &Connection, now: Timestamp) -> Result<Vec<Leftover>, StoreError> {
+    let before = [silent_before(now)];
+    let named = |r: &rusqlite::Row<'_>| Ok((batch_id(r.get(0)?), r.get::<_, i64>(1)?));
+    let mut left = Vec::new();
+    for (id, token) in all(c, sql!("keep_loads"), before, named)? {
+        left.extend(take_load(c, id, token)?);
+    }
+    for (id, token) in all(c, sql!("keep_appends"), before, named)? {
+        left.extend(take_append(c, id, token)?);
+    }
+    Ok(left)
 }

@@ -1,8 +1,10 @@
 //! The store in one SQLite file: WAL, `synchronous = FULL`, one writer with group commit, readers beside it.
 
+mod append;
 mod checkpoint;
 mod claim;
 mod close;
+mod discard;
 mod end;
 mod errors;
 mod guard;
@@ -31,11 +33,13 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use super::{
-    Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded,
-    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Claim,
+    ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept, LoadPiece, NewAppend, NewWorker,
+    Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running, Signal,
+    StoreError, Submitted, TakenOver, Then, Transacted,
 };
 use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
+use discard::Leftover;
 use liveness::Life;
 use readers::Readers;
 use single::Known;
@@ -136,8 +140,8 @@ impl SqliteStore {
     /// Removes what is left of an abandoned load, a step a piece: others commit in between.
     ///
     /// What a crash leaves, the keeper removes.
-    async fn discard_rest(&self, id: BatchId) -> Result<(), StoreError> {
-        let piece = move |c: &Connection| submit::discard_piece(c, id, submit::DISCARD);
+    async fn discard_rest(&self, left: Leftover) -> Result<(), StoreError> {
+        let piece = move |c: &Connection| left.remove(c, discard::DISCARD);
         while !self.write_soft(piece).await? {}
         Ok(())
     }
@@ -235,12 +239,11 @@ impl Backend for SqliteStore {
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
         async move {
-            let id = batch.id;
             let finish = move |c: &Connection| submit::finish_load(c, &batch, token, hash, now);
-            let done = self.write(finish).await?;
-            if done != Submitted::New(id) {
+            let (done, left) = self.write(finish).await?;
+            if let Some(left) = left {
                 // The same content was there: what was loaded goes.
-                self.discard_rest(id).await?;
+                self.discard_rest(left).await?;
             }
             Ok(done)
         }
@@ -249,13 +252,45 @@ impl Backend for SqliteStore {
 
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
         async move {
-            let mark = move |c: &Connection| submit::discard(c, id, token.0);
-            if self.write_soft(mark).await? {
-                self.discard_rest(id).await?;
+            let mark = move |c: &Connection| discard::take_load(c, id, token.0);
+            match self.write_soft(mark).await? {
+                Some(left) => self.discard_rest(left).await,
+                None => Ok(()),
             }
-            Ok(())
         }
         .boxed()
+    }
+
+    fn append(
+        &self,
+        append: NewAppend,
+        blocks: AppendBlocks,
+        content: AppendContent,
+        now: Timestamp,
+    ) -> Fut<'_, Added> {
+        self.append_whole(append, blocks, content, now).boxed()
+    }
+
+    fn begin_append(&self, append: NewAppend, token: Token, now: Timestamp) -> Fut<'_, Begun> {
+        self.append_begin(append, token, now).boxed()
+    }
+
+    fn append_piece(&self, piece: AppendPiece, now: Timestamp) -> Fut<'_, ()> {
+        self.append_next(piece, now).boxed()
+    }
+
+    fn finish_append(
+        &self,
+        append: NewAppend,
+        token: Token,
+        content: AppendContent,
+        now: Timestamp,
+    ) -> Fut<'_, Added> {
+        self.append_finish(append, token, content, now).boxed()
+    }
+
+    fn discard_append(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
+        self.append_discard(id, token).boxed()
     }
 
     fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {

@@ -1,21 +1,15 @@
 //! submit, load and release: how a batch comes to be and its tasks with it.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, params};
 
+use super::discard::{Leftover, silent_before, take_load};
 use super::errors::corrupt;
 use super::guard::{guard, op_id};
 use super::release::give;
 use super::single::{self, Known};
-use super::sql::{batch_id, change, key, list, list_opt, one, sql, us, us_opt};
+use super::sql::{batch_id, change, key, list, one, sql, us, us_opt};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
 use crate::store::{LoadPiece, StoreError, Submitted};
-
-/// A load whose loader has been silent for so long may be replaced and is swept.
-pub(super) const SILENT: Duration = Duration::from_secs(60);
-/// Blocks of an abandoned load that one step removes, so that others' commits wait for none longer.
-pub(super) const DISCARD: i64 = 64;
 
 /// A CSV's columns as they are stored.
 pub(super) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
@@ -53,6 +47,44 @@ fn insert(
     Ok(op)
 }
 
+/// Inserts a block whose lines count from the line `after` on, with the outcomes of its rejected rows.
+pub(super) fn insert_block(
+    c: &Connection,
+    id: BatchId,
+    no: i64,
+    block: &Block,
+    after: u32,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let lines = block.lines.as_deref().map(|lines| match after {
+        0 => list(lines),
+        _ => list(&lines.iter().map(|l| l + after).collect::<Vec<u32>>()),
+    });
+    change(
+        c,
+        sql!("submit_block"),
+        params![
+            key(id),
+            no,
+            block.first_line + after,
+            block.rows,
+            block.rejected.len(),
+            lines,
+            block.body,
+        ],
+    )?;
+    if !block.rejected.is_empty() {
+        let ordinals: Vec<u32> = block.rejected.iter().map(|r| r.ordinal).collect();
+        let body: String = block.rejected.iter().map(|r| r.outcome.as_str()).collect();
+        change(
+            c,
+            sql!("submit_rejected"),
+            params![key(id), no, us(now), ordinals.len(), list(&ordinals), body],
+        )?;
+    }
+    Ok(())
+}
+
 fn insert_blocks(
     c: &Connection,
     id: BatchId,
@@ -63,28 +95,7 @@ fn insert_blocks(
 ) -> Result<(), StoreError> {
     let (mut rows, mut bytes, mut last_line) = (0_i64, 0_i64, 0_i64);
     for (no, block) in (first_no..).zip(blocks) {
-        change(
-            c,
-            sql!("submit_block"),
-            params![
-                key(id),
-                no,
-                block.first_line,
-                block.rows,
-                block.rejected.len(),
-                list_opt(block.lines.as_deref()),
-                block.body,
-            ],
-        )?;
-        if !block.rejected.is_empty() {
-            let ordinals: Vec<u32> = block.rejected.iter().map(|r| r.ordinal).collect();
-            let body: String = block.rejected.iter().map(|r| r.outcome.as_str()).collect();
-            change(
-                c,
-                sql!("submit_rejected"),
-                params![key(id), no, us(now), ordinals.len(), list(&ordinals), body],
-            )?;
-        }
+        insert_block(c, id, no, block, 0, now)?;
         rows += i64::from(block.rows);
         bytes += i64::try_from(block.body.len()).unwrap_or(i64::MAX);
         last_line = last_line.max(i64::from(block.last_line()));
@@ -208,12 +219,13 @@ fn existing(
         if found.state != BatchState::Loading {
             return repeat(c, batch, hash, format!("id {}", batch.id), batch.id).map(Some);
         }
-        let silent_since = found.loaded_at.unwrap_or(0);
-        if us(now) - silent_since < i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX) {
+        if found.loaded_at.unwrap_or(0) > silent_before(now) {
             return Err(StoreError::SubmitInProgress(batch.id));
         }
         // Whoever takes its id has to wait until the last block of it is gone.
-        discard_piece(c, batch.id, i64::MAX)?;
+        if let Some(left) = take_load(c, batch.id, found.load_token.unwrap_or(0))? {
+            left.remove(c, i64::MAX)?;
+        }
     }
     existing_external(c, batch, hash)
 }
@@ -265,36 +277,18 @@ pub(super) fn finish_load(
     token: Token,
     hash: [u8; 32],
     now: Timestamp,
-) -> Result<Submitted, StoreError> {
+) -> Result<(Submitted, Option<Leftover>), StoreError> {
     let ours = guard(c, batch.id)?
         .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
     if ours {
         // The external id may have come in by another submit while this one was loading. Where it is
         // a duplicate, the load is removed by its loader, which hears of it.
         if let Some(there) = existing_external(c, batch, Some(hash))? {
-            discard(c, batch.id, token.0)?;
-            return Ok(there);
+            return Ok((there, take_load(c, batch.id, token.0)?));
         }
         finish(c, batch, token, hash, now)?;
-        return Ok(Submitted::New(batch.id));
+        return Ok((Submitted::New(batch.id), None));
     }
-    existing(c, batch, Some(hash), now)?.ok_or(StoreError::NotFound(batch.id))
-}
-
-/// Takes a load from its loader, under its token; its blocks are removed in pieces. False = fenced.
-pub(super) fn discard(c: &Connection, id: BatchId, token: i64) -> Result<bool, StoreError> {
-    // Under another token its loader can write no more.
-    let abandoned = Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
-    let params = params![key(id), token, abandoned.0];
-    Ok(change(c, sql!("discard_mark"), params)? == 1)
-}
-
-/// Removes some blocks of an abandoned load, and with the last of them its record; true if all is gone.
-pub(super) fn discard_piece(c: &Connection, id: BatchId, most: i64) -> Result<bool, StoreError> {
-    if guard(c, id)?.is_none_or(|g| g.state != BatchState::Loading) {
-        return Ok(true);
-    }
-    change(c, sql!("discard_attempts"), params![key(id), most])?;
-    change(c, sql!("discard_blocks"), params![key(id), most])?;
-    Ok(change(c, sql!("discard_batch"), [key(id)])? == 1)
+    let there = existing(c, batch, Some(hash), now)?;
+    Ok((there.ok_or(StoreError::NotFound(batch.id))?, None))
 }

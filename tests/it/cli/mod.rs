@@ -1,6 +1,7 @@
 //! The real binary: what it prints, where, and its exit codes.
 
 mod answers;
+mod append;
 mod bad;
 mod interrupted;
 mod rowmill;

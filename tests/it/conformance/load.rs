@@ -144,6 +144,42 @@ pub async fn an_abandoned_load_is_swept(h: &impl Harness) {
     assert!(finish(kit, &new, token, &[1, 1]).await.is_err());
 }
 
+pub async fn a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first(h: &impl Harness) {
+    let kit = h.kit();
+    let new = kit.new_batch();
+    let token = token();
+    begin(kit, &new, token).await.unwrap();
+    piece(kit, new.id, token, 0, &[1; 100]).await.unwrap();
+    kit.advance(61);
+    let swept = kit.store.keep(kit.now()).await.unwrap().swept;
+    assert_eq!(
+        (swept, h.facts().blocks.is_empty()),
+        (0, false),
+        "some of it"
+    );
+    let late = piece(kit, new.id, token, 100, &[1]).await;
+    assert!(late.is_err(), "blocks before it are gone");
+    assert!(finish(kit, &new, token, &[1; 101]).await.is_err());
+    assert_eq!(kit.store.keep(kit.now()).await.unwrap().swept, 1);
+    assert!(h.facts().blocks.is_empty());
+}
+
+pub async fn whoever_takes_an_id_keeps_it_while_the_old_load_goes(h: &impl Harness) {
+    let kit = h.kit();
+    let new = kit.new_batch();
+    let (first, second) = (token(), token());
+    begin(kit, &new, first).await.unwrap();
+    piece(kit, new.id, first, 0, &[1; 300]).await.unwrap();
+    // The discard goes on in pieces when the id has been taken.
+    let (discarded, ()) = tokio::join!(kit.store.discard_load(new.id, first), async {
+        while begin(kit, &new, second).await.is_err() {}
+        piece(kit, new.id, second, 0, &[1; 100]).await.unwrap();
+    });
+    discarded.unwrap();
+    finish(kit, &new, second, &[1; 100]).await.unwrap();
+    assert_eq!(kit.rows(new.id).await.len(), 100);
+}
+
 pub async fn a_discarded_load_leaves_nothing(h: &impl Harness) {
     let kit = h.kit();
     let new = kit.new_batch();

@@ -4,6 +4,7 @@
 //! checked. A store of another make adds one line to `on_every_store`.
 
 mod abort;
+mod append;
 mod batch;
 mod claim;
 mod close;
@@ -64,11 +65,49 @@ on_every_store! {
         the_same_id_is_refused_while_its_loader_writes
         a_silent_load_is_replaced_and_its_loader_is_fenced
         an_abandoned_load_is_swept
+        a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first
+        whoever_takes_an_id_keeps_it_while_the_old_load_goes
         a_discarded_load_leaves_nothing
         a_load_that_was_finished_is_answered_when_it_is_finished_again
         a_load_of_a_batch_that_is_there_is_answered_by_its_content
         a_load_under_a_known_external_id_is_answered_by_its_content
         of_two_loads_under_one_external_id_the_first_to_finish_wins
+    ;
+    append:
+        appended_rows_go_on_from_the_batchs_last_line
+        gaps_and_given_lines_are_kept
+        lines_that_do_not_rise_add_nothing
+        there_is_a_last_line
+        only_a_held_batch_takes_an_append
+        an_append_that_releases_does_both_or_neither
+        rejected_rows_of_an_append_have_failed
+        an_append_leaves_what_tells_a_repeated_submit
+        columns_that_are_new_are_added_to_the_batchs
+        a_later_start_is_that_of_appended_rows_too
+        ten_thousand_small_appends_and_more_are_worked_off_in_line_order
+        a_key_that_was_used_is_answered_or_refused_by_its_content
+        without_a_key_what_the_latest_append_had_is_a_repeat
+        given_lines_are_content
+        a_repeat_is_answered_when_the_batch_is_held_no_more
+        a_repeat_that_asks_for_a_release_releases
+        an_append_is_seen_when_it_is_finished
+        one_append_at_a_time_is_loaded
+        a_silent_append_makes_place_and_its_loader_is_fenced
+        an_abandoned_append_is_swept_piece_by_piece
+        a_discarded_append_leaves_nothing
+        an_append_that_was_finished_is_answered_when_it_is_made_again
+        a_repeat_of_a_released_append_is_read_and_not_stored
+        a_key_with_other_content_is_refused_at_the_end
+        an_append_to_a_batch_that_is_released_meanwhile_fails
+        an_append_to_a_batch_that_is_aborted_meanwhile_fails
+        an_append_to_a_batch_that_expires_meanwhile_fails
+        an_append_whose_loader_died_is_swept_from_a_batch_that_has_ended
+        of_an_append_and_a_release_at_the_same_moment_none_is_half_made
+        of_an_append_and_an_abort_at_the_same_moment_none_is_half_made
+        appends_at_the_same_moment_share_no_line
+        the_same_append_at_the_same_moment_is_made_once
+        of_two_loaders_that_begin_at_the_same_moment_one_is_refused
+        whoever_takes_a_place_keeps_it_while_the_old_blocks_go
     ;
     release:
         a_held_batch_is_not_worked_until_it_is_released

@@ -13,8 +13,8 @@ use rowmill::ingest::Options;
 use rowmill::model::{Backoff, Line, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
-    Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, JobKey, JobManager,
-    Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
+    AppendOptions, Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer,
+    JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
 };
 
 /// What the child is to do; it travels as JSON in one environment variable.
@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) block_rows: u32,
     /// Each row that succeeds moves money in the transaction of its outcome.
     pub(super) transactional: bool,
+    /// Rows that are submitted, held; the others are appended and release the batch.
+    pub(super) held: Option<u32>,
 }
 
 const VARIABLE: &str = "ROWMILL_TEST_CHILD";
@@ -50,6 +52,7 @@ impl Task {
             ahead: 0,
             block_rows: 1000,
             transactional: false,
+            held: None,
         }
     }
 
@@ -79,13 +82,9 @@ impl Task {
         text.lines().map(str::to_owned).collect()
     }
 
-    fn input(&self) -> String {
+    fn records(&self, rows: std::ops::Range<u32>) -> String {
         let padding = "x".repeat(self.padding);
-        let mut text = String::from("n,padding\n");
-        for n in 0..self.rows {
-            text.push_str(&format!("{n},{padding}\n"));
-        }
-        text
+        rows.map(|n| format!("{n},{padding}\n")).collect()
     }
 
     /// Starts a child; `probe` says where it is killed.
@@ -302,16 +301,33 @@ async fn work(task: Task) {
         .settings("fault", "work", Kind::Batch, settings)
         .build()
         .unwrap();
+    let first = task.held.unwrap_or(task.rows);
     let new = NewBatch {
         id: task.id,
+        hold: task.held.is_some(),
         ..NewBatch::new(JobKey::new("fault", "work", Kind::Batch).unwrap())
     };
-    let input = std::io::Cursor::new(task.input());
+    let input = format!("n,padding\n{}", task.records(0..first));
+    let input = std::io::Cursor::new(input);
     let (batch, _) = manager
         .batch_submit_reader(new, input, Options::csv())
         .await
         .unwrap();
     assert_eq!(batch.id, task.id);
+    if task.held.is_some() {
+        let rest = std::io::Cursor::new(task.records(first..task.rows));
+        let options = Options {
+            header: false,
+            ..Options::csv()
+        };
+        let release = AppendOptions {
+            release: true,
+            ..AppendOptions::default()
+        };
+        let appended = manager.batch_append_reader(task.id, rest, options, release);
+        let appended = appended.await.unwrap();
+        println!("appended {} repeated {}", appended.rows, appended.repeated);
+    }
     // Turned by hand until the end is there and has been told.
     loop {
         let tick = manager.tick().await.unwrap();

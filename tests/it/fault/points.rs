@@ -69,16 +69,23 @@ async fn survives_kill_at(point: &str, nth: u32) {
 pub(super) async fn goes_on_after_kill_at(mut task: Task, point: &str, nth: u32) {
     // Enough for several pieces of a load.
     task.padding = 1500;
+    task.held = point.starts_with("append_").then_some(1000);
     let ended_well = task.start(&format!("{point}:{nth}=kill")).wait();
     assert!(!ended_well, "the child was not killed at {point}");
 
     let store = Store::sqlite(task.database()).await.unwrap();
-    let acknowledged = !matches!(point, "load_begun" | "load_piece");
-    let seen = store.batch(task.id).await.unwrap().is_some();
+    let seen = store.batch(task.id).await.unwrap();
+    let rows_seen = seen.as_ref().map_or(0, |batch| batch.counts.rows);
+    let acknowledged = match point {
+        "load_begun" | "load_piece" => 0,
+        "append_begun" | "append_piece" => 1000,
+        _ => u64::from(task.rows),
+    };
     assert_eq!(
-        seen, acknowledged,
+        rows_seen, acknowledged,
         "seen before it was acknowledged, or lost after"
     );
+    let seen = seen.is_some();
     // What was recorded is not run again.
     let recorded: BTreeSet<u32> = if seen {
         let ended = rows(&task)
@@ -125,6 +132,9 @@ each_point! {
     killed_after_a_load_began: "load_begun", 1;
     killed_between_pieces_of_a_load: "load_piece", 2;
     killed_after_the_acknowledgement: "load_finished", 1;
+    killed_after_an_append_began: "append_begun", 1;
+    killed_between_pieces_of_an_append: "append_piece", 2;
+    killed_after_the_answer_to_an_append: "append_finished", 1;
     killed_after_a_claim: "claimed", 1;
     killed_after_a_later_claim: "claimed", 2;
     killed_when_a_row_started: "row_started", 1700;

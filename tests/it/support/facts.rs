@@ -35,6 +35,25 @@ pub struct BlockFact {
     pub rows: u32,
 }
 
+/// An append's record.
+#[derive(Debug, Clone)]
+pub struct AppendFact {
+    pub batch: BatchId,
+    pub first_no: i64,
+    pub blocks: i64,
+    pub rows: u64,
+    /// Being loaded: it does not count.
+    pub open: bool,
+    pub by: String,
+}
+
+impl AppendFact {
+    fn has(&self, block: &BlockFact) -> bool {
+        let blocks = self.first_no..self.first_no + self.blocks;
+        self.batch == block.batch && blocks.contains(&block.no)
+    }
+}
+
 /// A task that has not ended.
 #[derive(Debug, Clone)]
 pub struct TaskFact {
@@ -105,6 +124,7 @@ impl PartFact {
 pub struct Facts {
     pub batches: Vec<BatchFact>,
     pub blocks: Vec<BlockFact>,
+    pub appends: Vec<AppendFact>,
     pub tasks: Vec<TaskFact>,
     pub parts: Vec<PartFact>,
     /// Workers that have ended.
@@ -137,6 +157,10 @@ impl Facts {
         self.tasks.iter().find(|t| t.batch == id && t.close)
     }
 
+    pub fn appends_of(&self, id: BatchId) -> Vec<&AppendFact> {
+        self.appends.iter().filter(|a| a.batch == id).collect()
+    }
+
     fn rows_of(&self, batch: BatchId, no: i64) -> u32 {
         let found = self
             .blocks
@@ -160,7 +184,10 @@ impl Facts {
     /// How many rows of a batch ended as success, failed, aborted, expired.
     pub fn ended(&self, id: BatchId) -> [u64; 4] {
         let mut counts = [0; 4];
-        for ((_, _, _), statuses) in self.finals().iter().filter(|((b, _, _), _)| *b == id) {
+        let blocks = self.of(id).blocks;
+        let counts_for = |b: &BatchId, no: &i64| *b == id && *no < blocks;
+        let finals = self.finals();
+        for (_, statuses) in finals.iter().filter(|((b, no, _), _)| counts_for(b, no)) {
             let at = match statuses[0] {
                 Status::Success => 0,
                 Status::Failed => 1,
@@ -232,7 +259,12 @@ pub fn check(facts: &Facts) {
             let ends = finals.get(&key).map_or(0, Vec::len);
             let opens = open.get(&key).map_or(0, Vec::len);
             assert!(ends <= 1, "{key:?} is final twice: {:?}", finals[&key]);
-            if batch.loading() || (block.no >= batch.given && !batch.ended()) {
+            if block.no >= batch.blocks {
+                assert_eq!(opens, 0, "{key:?} does not count and runs");
+                let of_one = |a: &&AppendFact| a.open && a.has(block);
+                let appends = facts.appends.iter().filter(of_one).count();
+                assert_eq!(appends, 1, "{key:?} is of no append that is being loaded");
+            } else if batch.loading() || (block.no >= batch.given && !batch.ended()) {
                 assert_eq!(opens, 0, "{key:?} runs before its block was given");
             } else {
                 assert_eq!(ends + opens, 1, "{key:?} is in exactly one place");
@@ -265,10 +297,11 @@ fn check_batch(facts: &Facts, batch: &BatchFact) {
     let rows: u64 = facts
         .blocks
         .iter()
-        .filter(|b| b.batch == batch.id)
+        .filter(|b| b.batch == batch.id && b.no < batch.blocks)
         .map(|b| u64::from(b.rows))
         .sum();
     assert_eq!(rows, batch.rows, "rows are those of the blocks: {batch:?}");
+    check_appends(facts, batch);
     let ended = facts.ended(batch.id);
     let tasks = facts.rows_tasks(batch.id);
     let close = facts.close_task(batch.id);
@@ -298,6 +331,30 @@ fn check_batch(facts: &Facts, batch: &BatchFact) {
             waits,
             "{close:?} of {tasks:?}"
         );
+    }
+}
+
+/// Appends that count lie one behind the other and end where the batch does; one that does not is behind them.
+fn check_appends(facts: &Facts, batch: &BatchFact) {
+    let mut next = None;
+    for append in facts.appends_of(batch.id) {
+        assert!(!batch.loading() && append.first_no > 0, "{append:?}");
+        assert_eq!(
+            next.unwrap_or(append.first_no),
+            append.first_no,
+            "{append:?} has a gap before it"
+        );
+        next = Some(append.first_no + if append.open { 0 } else { append.blocks });
+        let there = facts.blocks.iter().filter(|b| append.has(b));
+        let rows: u64 = there.map(|b| u64::from(b.rows)).sum();
+        // Blocks of one that is taken away go before its record does.
+        assert!(
+            rows == append.rows || (append.open && rows < append.rows),
+            "{append:?}"
+        );
+    }
+    if let Some(next) = next {
+        assert_eq!(next, batch.blocks, "appends end where {batch:?} does");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests of stores and of the engine share: stores, a clock that stands still, builders, invariants.
 
+mod appends;
 pub mod facts;
 pub mod kit;
 pub mod sqlite;

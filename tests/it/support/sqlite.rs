@@ -9,7 +9,7 @@ use rowmill::store::{Part, Piece};
 use rusqlite::{Connection, Row};
 use tempfile::TempDir;
 
-use super::facts::{BatchFact, BlockFact, Facts, PartFact, TaskFact};
+use super::facts::{AppendFact, BatchFact, BlockFact, Facts, PartFact, TaskFact};
 use super::{Harness, Kit};
 
 pub struct Sqlite {
@@ -93,6 +93,20 @@ impl Harness for Sqlite {
                         batch: id(r, 0)?,
                         no: r.get(1)?,
                         rows: r.get(2)?,
+                    })
+                },
+            ),
+            appends: all(
+                &c,
+                "select batch, first_no, blocks, rows, token is not null, by from appends order by batch, first_no",
+                |r| {
+                    Ok(AppendFact {
+                        batch: id(r, 0)?,
+                        first_no: r.get(1)?,
+                        blocks: r.get(2)?,
+                        rows: r.get(3)?,
+                        open: r.get(4)?,
+                        by: r.get(5)?,
                     })
                 },
             ),

@@ -1,0 +1,106 @@
+//! discard: what an unfinished load or append left goes, a piece at a time.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::append;
+use super::guard::guard;
+use super::sql::{change, key, sql, us};
+use crate::model::{BatchId, BatchState, Timestamp, Token};
+use crate::store::StoreError;
+
+/// A load or append whose loader has been silent for so long may be replaced and is swept.
+const SILENT: Duration = Duration::from_secs(60);
+/// Blocks that one step removes, so that others' commits wait for none longer.
+pub(super) const DISCARD: i64 = 64;
+
+/// Whoever was heard last before this has been silent too long.
+pub(super) fn silent_before(now: Timestamp) -> i64 {
+    us(now) - i64::try_from(SILENT.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Blocks that never counted, under a token that no loader has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leftover {
+    id: BatchId,
+    token: i64,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Load,
+    Append,
+}
+
+/// Takes a load from its loader, under its token; `None` = fenced.
+pub(super) fn take_load(
+    c: &Connection,
+    id: BatchId,
+    token: i64,
+) -> Result<Option<Leftover>, StoreError> {
+    // Under another token its loader can write no more.
+    let abandoned = another_token()?;
+    let marked = change(c, sql!("discard_mark"), params![key(id), token, abandoned])? == 1;
+    Ok(marked.then_some(Leftover {
+        id,
+        token: abandoned,
+        what: What::Load,
+    }))
+}
+
+/// Takes an append from its loader, under its token; `None` = fenced.
+pub(super) fn take_append(
+    c: &Connection,
+    id: BatchId,
+    token: i64,
+) -> Result<Option<Leftover>, StoreError> {
+    let abandoned = another_token()?;
+    let params = params![key(id), token, abandoned];
+    let marked = change(c, sql!("discard_append_mark"), params)? == 1;
+    Ok(marked.then_some(Leftover {
+        id,
+        token: abandoned,
+        what: What::Append,
+    }))
+}
+
+fn another_token() -> Result<i64, StoreError> {
+    let token = Token::random().map_err(|e| StoreError::unavailable("making a token", e))?;
+    Ok(token.0)
+}
+
+impl Leftover {
+    /// Removes some blocks, and with the last of them the record; true if all is gone.
+    ///
+    /// Another who removes the same, or loads anew under the same name, has another token by then.
+    pub(super) fn remove(self, c: &Connection, most: i64) -> Result<bool, StoreError> {
+        let id = key(self.id);
+        let Some(first) = self.first_block(c)? else {
+            return Ok(true);
+        };
+        change(c, sql!("discard_attempts"), params![id, most, first])?;
+        change(c, sql!("discard_blocks"), params![id, most, first])?;
+        let gone = match self.what {
+            What::Load => change(c, sql!("discard_batch"), [id])?,
+            What::Append => change(c, sql!("discard_append"), params![id, self.token])?,
+        };
+        Ok(gone == 1)
+    }
+
+    /// The first block that may go; `None` where the token is nobody's any more.
+    fn first_block(&self, c: &Connection) -> Result<Option<i64>, StoreError> {
+        match self.what {
+            What::Load => {
+                let load = guard(c, self.id)?
+                    .filter(|g| g.state == BatchState::Loading && g.load_token == Some(self.token));
+                Ok(load.map(|_| 0))
+            }
+            What::Append => {
+                let open = append::open(c, self.id)?.filter(|open| open.token == self.token);
+                Ok(open.map(|open| open.first_no))
+            }
+        }
+    }
+}
