@@ -100,6 +100,7 @@ impl From<StoreError> for Error {
             StoreError::WrongState { .. } => (ErrorKind::Conflict, "wrong_state"),
             StoreError::Duplicate { .. } => (ErrorKind::Conflict, "duplicate"),
             StoreError::SubmitInProgress(_) => (ErrorKind::Conflict, "submit_in_progress"),
+            StoreError::Retried(_) => (ErrorKind::Conflict, "retried"),
             StoreError::Fenced(_) => (ErrorKind::Conflict, "fenced"),
             StoreError::Unusable(_) => (ErrorKind::Invalid, "unusable_database"),
             StoreError::Unavailable { .. } => (ErrorKind::Unavailable, "unavailable"),

@@ -1,6 +1,9 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
 mod submit_in;
+mod history;
+mod list;
+mod retry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,7 @@ use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
 pub use submit_in::submit_in;
+pub use retry::Retried;
 
 /// A row to submit.
 #[derive(Debug, Clone)]
@@ -270,7 +274,10 @@ impl Client {
         self.batch_abort(id, wait).await
     }
 
-    /// All rows in line order, read as a stream; with `status` those alone.
+    /// All rows in line order, read as a stream; with `status` those that are in it when they are read.
+    ///
+    /// Each row is as it was at one moment, and blocks are read one after the other: while the batch is
+    /// worked off, later rows may be seen further on than earlier ones. **Cancellation:** safe.
     pub fn rows(
         &self,
         id: BatchId,
@@ -281,7 +288,7 @@ impl Client {
             let store = store.clone();
             async move {
                 let Some(after) = after else { return Ok(None) };
-                let page = store.rows(id, after).await.map_err(Error::from)?;
+                let page = store.rows(id, after, status).await?;
                 let next = page.next;
                 Ok::<_, Error>(Some((page.rows, next)))
             }
@@ -289,10 +296,6 @@ impl Client {
         pages
             .map_ok(|rows| futures_util::stream::iter(rows).map(Ok))
             .try_flatten()
-            .try_filter(move |row| {
-                let wanted = status.is_none_or(|s| s == row.status);
-                std::future::ready(wanted)
-            })
     }
 
     /// The output files, once the batch has ended.

@@ -31,6 +31,9 @@ pub enum StoreError {
         "batch {0} is being submitted; try again when its loader has ended or been silent for 60 s"
     )]
     SubmitInProgress(BatchId),
+    /// The batch was retried, or purged, while the rows of another retry were chosen.
+    #[error("batch {0} was retried or purged meanwhile; ask again")]
+    Retried(BatchId),
     /// The worker was declared dead and its tasks were taken over.
     #[error("worker {0} was declared dead; its tasks were taken over")]
     Fenced(WorkerNo),

@@ -208,6 +208,7 @@ fn take_back(
             worker,
             lost,
             &left,
+            &left,
             Some(&outcome),
             EndedAs::Aborted,
             now,
@@ -220,7 +221,7 @@ fn take_back(
     // Only a row that is known to have been running is to blame; a block that was lost for the
     // first time only becomes suspect.
     let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
-        end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
+        end_part(c, worker, lost, &left, &[], None, EndedAs::Lost, now)?;
         put_back(c, worker, lost, &left, task.losses, true)?;
         end::settle(c, claim.batch, now)?;
         stop_if_stopped(c, claim.batch, now)?;
@@ -244,6 +245,7 @@ fn take_back(
         c,
         worker,
         lost,
+        &left,
         failed,
         outcome.as_ref(),
         EndedAs::Lost,
@@ -305,11 +307,13 @@ fn open_rows(c: &Connection, claim: &ClaimRef, task: &Task) -> Result<Vec<u32>, 
     Ok(left)
 }
 
-/// Writes the part that ends a lost attempt, with the same outcome for each of `rows`.
+/// Writes the part that ends a lost attempt, with the same outcome for each of `rows`; the others of `back` go back.
+#[allow(clippy::too_many_arguments)]
 fn end_part(
     c: &Connection,
     worker: WorkerNo,
     lost: &Lost,
+    back: &[u32],
     rows: &[u32],
     outcome: Option<&RowOutcome>,
     how: EndedAs,
@@ -329,6 +333,13 @@ fn end_part(
             encode_outcome(&mut body, outcome);
         }
     }
+    // Rows that go back have no line: the attempt's history names them.
+    let back: Vec<u32> = back.iter().filter(|o| !rows.contains(o)).copied().collect();
+    let rest = if how == EndedAs::Lost {
+        Some(list(&back))
+    } else {
+        (!rows.is_empty()).then(|| list(&[]))
+    };
     let failed = if how == EndedAs::Lost { rows.len() } else { 0 };
     let ended = if how == EndedAs::Aborted {
         rows.len()
@@ -354,7 +365,7 @@ fn end_part(
             ended,
             false,
             list(rows),
-            (ended > 0).then_some("[]"),
+            rest,
             body
         ],
     )?;

@@ -7,14 +7,18 @@ mod end;
 mod errors;
 mod guard;
 mod join;
+mod history;
 mod keep;
+mod list;
 mod liveness;
 mod open;
+mod pass;
 mod read;
 mod readers;
 mod record;
 mod redact;
 mod release;
+mod retry;
 mod single;
 mod sql;
 mod submit;
@@ -31,11 +35,9 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use super::{
-    Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded,
-    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    Backend, BlockOutcomes, Children, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
-use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
+use crate::model::{Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId, OutputFile, Status, Timestamp, Token, WorkerNo};
 use liveness::Life;
 use readers::Readers;
 use single::Known;
@@ -424,8 +426,29 @@ impl Backend for SqliteStore {
         })
     }
 
-    fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage> {
-        self.read(move |c| read::rows_after(c, id, after))
+    fn list(
+        &self,
+        filter: BatchFilter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Fut<'_, BatchesPage> {
+        self.read(move |c| list::list(c, &filter, after, limit))
+    }
+
+    fn children(&self, id: BatchId) -> Fut<'_, Children> {
+        self.read(move |c| retry::children(c, id))
+    }
+
+    fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage> {
+        self.read(move |c| read::rows_after(c, id, after, status))
+    }
+
+    fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage> {
+        self.read(move |c| history::history(c, id, from))
+    }
+
+    fn line_history(&self, id: BatchId, line: u32) -> Fut<'_, Option<Vec<HistoryEntry>>> {
+        self.read(move |c| history::line_history(c, id, line))
     }
 
     fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool> {

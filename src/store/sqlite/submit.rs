@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use super::errors::corrupt;
 use super::guard::{guard, op_id};
 use super::release::give;
+use super::retry;
 use super::single::{self, Known};
 use super::sql::{batch_id, change, key, list, list_opt, one, sql, us, us_opt};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
@@ -38,9 +39,9 @@ fn insert(
             op,
             batch.context.get(),
             batch.priority,
-            key(batch.id),
-            None::<Vec<u8>>,
-            0,
+            key(retry::root(batch)),
+            retry::parent(batch).map(key),
+            retry::generation(batch),
             batch.external_id,
             batch.by,
             us(now),
@@ -229,6 +230,7 @@ pub(super) fn submit(
     if let Some(there) = existing(c, batch, Some(hash), now)? {
         return Ok(there);
     }
+    retry::guard(c, batch, now)?;
     if let [block] = blocks
         && block.rejected.is_empty()
     {
@@ -275,6 +277,7 @@ pub(super) fn finish_load(
             discard(c, batch.id, token.0)?;
             return Ok(there);
         }
+        retry::guard(c, batch, now)?;
         finish(c, batch, token, hash, now)?;
         return Ok(Submitted::New(batch.id));
     }
