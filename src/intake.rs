@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use crate::client::{Client, NewRow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{IngestError, Options, Records};
-use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, RawJson, Token};
+use crate::model::{
+    BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, RawJson, Token,
+};
 use crate::probe;
 use crate::store::{LoadPiece, StoreError, Submitted};
 

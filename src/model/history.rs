@@ -212,7 +212,9 @@ fn join(behind: bool, sum: &mut HistoryEntry, row: HistoryEntry) {
     };
     match badness(row.after).cmp(&badness(sum.after)) {
         std::cmp::Ordering::Greater => (sum.after, sum.errcode) = (row.after, row.errcode),
-        std::cmp::Ordering::Equal if sum.errcode.is_none() || (!behind && row.errcode.is_some()) => {
+        std::cmp::Ordering::Equal
+            if sum.errcode.is_none() || (!behind && row.errcode.is_some()) =>
+        {
             sum.errcode = row.errcode;
         }
         _ => {}

@@ -18,11 +18,11 @@ pub use ids::{
     AppName, BatchId, FileName, IdError, JobKey, Kind, Line, OpId, OpName, TaskId, Token, WorkerNo,
 };
 pub use list::{BatchFilter, BatchesPage, Cursor};
+pub(crate) use outcome::redact_outcome;
 pub use outcome::{
     EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
     encode_outcome,
 };
-pub(crate) use outcome::redact_outcome;
 pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duration};
 pub use states::{
     BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition, states_page,

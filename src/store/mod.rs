@@ -15,7 +15,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId, OutputFile, Status, Timestamp, Token, WorkerNo};
+use crate::model::{
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
+    OutputFile, Status, Timestamp, Token, WorkerNo,
+};
 
 pub use error::StoreError;
 pub(crate) use signal::Eager;
@@ -224,12 +227,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Batches that fit, newest first, behind a place; at most `limit`, and fewer where there is much to look at.
     ///
     /// Loads and purged batches are in no list. Every page is a short transaction of its own.
-    fn list(
-        &self,
-        filter: BatchFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Fut<'_, BatchesPage>;
+    fn list(&self, filter: BatchFilter, after: Option<Cursor>, limit: u32) -> Fut<'_, BatchesPage>;
 
     /// The retries of a batch.
     fn children(&self, id: BatchId) -> Fut<'_, Children>;

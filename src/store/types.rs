@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Batch, BatchId, BatchState, Block, EndedAs, HistoryEntry, JobKey, OpId, RowView, TaskId, Timestamp, Token,
-    WorkerNo,
+    Batch, BatchId, BatchState, Block, EndedAs, HistoryEntry, JobKey, OpId, RowView, TaskId,
+    Timestamp, Token, WorkerNo,
 };
 
 /// A worker that begins.

@@ -14,20 +14,21 @@ use crate::store::{HistoryPage, StoreError};
 const BLOCKS: i64 = 64;
 const BYTES: usize = 2 << 20;
 
-pub(super) fn history(
-    c: &Connection,
-    id: BatchId,
-    from: i64,
-) -> Result<HistoryPage, StoreError> {
+pub(super) fn history(c: &Connection, id: BatchId, from: i64) -> Result<HistoryPage, StoreError> {
     pass::Found::of(c, id)?;
-    let blocks = all(c, sql!("history_blocks"), params![key(id), from, BLOCKS], |r| {
-        Ok((
-            r.get::<_, i64>(0)?,
-            r.get::<_, u32>(1)?,
-            r.get::<_, u32>(2)?,
-            r.get::<_, Option<String>>(3)?,
-        ))
-    })?;
+    let blocks = all(
+        c,
+        sql!("history_blocks"),
+        params![key(id), from, BLOCKS],
+        |r| {
+            Ok((
+                r.get::<_, i64>(0)?,
+                r.get::<_, u32>(1)?,
+                r.get::<_, u32>(2)?,
+                r.get::<_, Option<String>>(3)?,
+            ))
+        },
+    )?;
     let mut page = HistoryPage::default();
     let mut bytes = 0;
     for (no, first_line, rows, lines) in blocks {
@@ -111,6 +112,5 @@ fn of_block(
         })
     };
     let running: Vec<RunningTask> = running.into_iter().map(pick).collect::<Result<_, _>>()?;
-    BlockHistory::of(rows, &parts, &running)
-        .map_err(|e| corrupt(format!("an outcome's line: {e}")))
+    BlockHistory::of(rows, &parts, &running).map_err(|e| corrupt(format!("an outcome's line: {e}")))
 }

@@ -4,9 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::read;
 use super::sql::{all, batch_id, key, one, sql, time, us, us_opt};
-use crate::model::{
-    Batch, BatchFilter, BatchState, BatchesPage, Cursor, OpId, Status, Timestamp,
-};
+use crate::model::{Batch, BatchFilter, BatchState, BatchesPage, Cursor, OpId, Status, Timestamp};
 use crate::store::{OpEntry, StoreError};
 
 /// Records that one step looks at.
@@ -190,4 +188,3 @@ fn bytes(batch: &Batch) -> usize {
     let texts = [Some(&batch.context), result, messages];
     texts.into_iter().flatten().map(|t| t.get().len()).sum()
 }
-

@@ -37,7 +37,10 @@ use rusqlite::Connection;
 use super::{
     Backend, BlockOutcomes, Children, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
-use crate::model::{Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId, OutputFile, Status, Timestamp, Token, WorkerNo};
+use crate::model::{
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
+    OutputFile, Status, Timestamp, Token, WorkerNo,
+};
 use liveness::Life;
 use readers::Readers;
 use single::Known;
@@ -426,12 +429,7 @@ impl Backend for SqliteStore {
         })
     }
 
-    fn list(
-        &self,
-        filter: BatchFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Fut<'_, BatchesPage> {
+    fn list(&self, filter: BatchFilter, after: Option<Cursor>, limit: u32) -> Fut<'_, BatchesPage> {
         self.read(move |c| list::list(c, &filter, after, limit))
     }
 

@@ -231,7 +231,13 @@ pub(super) fn rows_after(
                 pass::Next::Block(no) => {
                     let found = one(c, sql!("rows_at"), params![key(id), no], stored)?;
                     let found = found.ok_or_else(|| corrupt(format!("block {no} is gone")))?;
-                    page(c, id, &Stored::of(found)?, batch.held, (after, Some(status)))
+                    page(
+                        c,
+                        id,
+                        &Stored::of(found)?,
+                        batch.held,
+                        (after, Some(status)),
+                    )
                 }
             },
         };

@@ -51,8 +51,7 @@ pub(super) fn redact(
         let body = replace(
             &body,
             u32::try_from(at).unwrap_or(u32::MAX),
-            &redact_outcome(outcome)
-                .map_err(|e| corrupt(format!("an outcome's line: {e}")))?,
+            &redact_outcome(outcome).map_err(|e| corrupt(format!("an outcome's line: {e}")))?,
         );
         let params = params![key(id), no, task, attempt, part, body];
         change(c, sql!("redact_part"), params)?;
@@ -66,7 +65,11 @@ pub(super) fn redact(
 }
 
 /// The block and the ordinal of a line, with the block's inputs.
-pub(super) fn find(c: &Connection, id: BatchId, line: u32) -> Result<Option<(i64, u32, String)>, StoreError> {
+pub(super) fn find(
+    c: &Connection,
+    id: BatchId,
+    line: u32,
+) -> Result<Option<(i64, u32, String)>, StoreError> {
     let before = line.saturating_sub(1);
     let found = one(c, sql!("rows_block"), params![key(id), before], |r| {
         Ok((

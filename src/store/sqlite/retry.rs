@@ -43,7 +43,11 @@ pub(super) fn guard(c: &Connection, batch: &NewBatch, now: Timestamp) -> Result<
         return Ok(());
     };
     let found = one(c, sql!("retry_guard"), [key(of.parent)], |r| {
-        Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?, r.get::<_, u32>(2)?))
+        Ok((
+            r.get::<_, i64>(0)?,
+            r.get::<_, bool>(1)?,
+            r.get::<_, u32>(2)?,
+        ))
     })?;
     let (state, purged, before) = found.ok_or(StoreError::NotFound(of.parent))?;
     let ended = BatchState::from_code(state).is_some_and(BatchState::is_final);

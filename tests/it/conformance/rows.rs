@@ -27,10 +27,10 @@ pub async fn rows_come_in_line_order_with_their_gaps(h: &impl Harness) {
         (99, 100),
         (101, 2_147_483_647),
     ] {
-        let page = kit.store.rows(id, after).await.unwrap();
+        let page = kit.store.rows(id, after, None).await.unwrap();
         assert_eq!(page.rows[0].line.0, next, "after {after}");
     }
-    let end = kit.store.rows(id, 2_147_483_647).await.unwrap();
+    let end = kit.store.rows(id, 2_147_483_647, None).await.unwrap();
     assert!(end.rows.is_empty() && end.next.is_none());
 }
 
@@ -80,7 +80,7 @@ pub async fn a_row_is_seen_as_its_task(h: &impl Harness) {
 }
 
 pub async fn rows_of_a_batch_that_is_not_there_are_not_found(h: &impl Harness) {
-    let missing = h.kit().store.rows(rowmill::BatchId::new(), 0).await;
+    let missing = h.kit().store.rows(rowmill::BatchId::new(), 0, None).await;
     assert!(matches!(missing, Err(StoreError::NotFound(_))));
 }
 
