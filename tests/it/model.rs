@@ -52,6 +52,7 @@ enum Act {
         at: usize,
     },
     Abort(usize),
+    Retry(usize),
     Wait(u64),
     Keep,
     Close {
@@ -85,6 +86,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::GiveBack),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(worker, at)| Act::Lose { worker, at }),
         1 => any::<usize>().prop_map(Act::Abort),
+        2 => any::<usize>().prop_map(Act::Retry),
         2 => (1_u64..15).prop_map(Act::Wait),
         2 => Just(Act::Keep),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(worker, works)| Act::Close { worker, works }),
@@ -107,6 +109,12 @@ enum Row {
 #[derive(Debug, Clone)]
 struct Batch {
     rows: BTreeMap<(i64, u32), Row>,
+    /// The line of each row.
+    lines: BTreeMap<(i64, u32), u32>,
+    /// Rows that were refused at intake.
+    refused: BTreeSet<(i64, u32)>,
+    /// Its retries, oldest first.
+    children: Vec<rowmill::BatchId>,
     held: bool,
     aborted: bool,
     expires: Option<Timestamp>,
@@ -119,6 +127,22 @@ struct Batch {
 }
 
 impl Batch {
+    fn new(rows: BTreeMap<(i64, u32), Row>, lines: BTreeMap<(i64, u32), u32>) -> Self {
+        Self {
+            rows,
+            lines,
+            refused: BTreeSet::new(),
+            children: Vec::new(),
+            held: false,
+            aborted: false,
+            expires: None,
+            expired: false,
+            files: false,
+            closed: false,
+            begun: false,
+        }
+    }
+
     fn count(&self, status: Status) -> u64 {
         u64::try_from(
             self.rows
@@ -173,6 +197,14 @@ impl Batch {
             (false, false) => Queued,
         }
     }
+}
+
+/// The line of every row.
+fn lines_of(blocks: &[rowmill::model::Block]) -> BTreeMap<(i64, u32), u32> {
+    let rows = (0_i64..)
+        .zip(blocks)
+        .flat_map(|(no, block)| (0..block.rows).map(move |row| ((no, row), block.line(row).0)));
+    rows.collect()
 }
 
 /// A task that a worker has, with its rows that have no outcome.
@@ -264,6 +296,11 @@ impl Run {
                     }
                 }
             }
+            Act::Retry(at) => {
+                if let Some(id) = self.pick(*at) {
+                    self.retry(id).await;
+                }
+            }
             Act::Wait(seconds) => self.kit().advance(*seconds),
             Act::Keep => self.keep().await,
             Act::Close { worker, works } => self.close(*worker, *works).await,
@@ -311,20 +348,70 @@ impl Run {
                 rows.insert((0, row), Row::Ended(Status::Failed));
             }
         }
+        let lines = lines_of(&blocks);
+        let refused = rows.iter().filter(|(_, row)| **row != open);
+        let refused = refused.map(|(at, _)| *at).collect();
         let (id, expires) = (new.id, new.expires_at);
         kit.try_submit(new, blocks).await.expect("submitted");
         self.ids.push(id);
         let batch = Batch {
-            rows,
+            refused,
             held: hold,
-            aborted: false,
             expires,
-            expired: false,
-            files: false,
-            closed: false,
-            begun: false,
+            ..Batch::new(rows, lines)
         };
         self.batches.insert(id, batch);
+    }
+
+    /// The rows that a retry of an ended batch takes: what failed and ran, and no retry has or ended.
+    fn to_retry(&self, id: rowmill::BatchId) -> BTreeSet<u32> {
+        let parent = &self.batches[&id];
+        let taken = |line: u32| {
+            parent.children.iter().any(|child| {
+                let child = &self.batches[child];
+                let mut there = child.rows.iter().filter(|(at, _)| child.lines[at] == line);
+                there.any(|(_, row)| !matches!(row, Row::Ended(Status::Aborted | Status::Expired)))
+            })
+        };
+        let failed = parent.rows.iter().filter(|(at, row)| {
+            **row == Row::Ended(Status::Failed) && !parent.refused.contains(at)
+        });
+        let failed = failed.map(|(at, _)| parent.lines[at]);
+        failed.filter(|line| !taken(*line)).collect()
+    }
+
+    async fn retry(&mut self, id: rowmill::BatchId) {
+        let client = self.kit().client();
+        let answer = client.retry(id).await;
+        let (expected, children) = (self.to_retry(id), self.batches[&id].children.clone());
+        let refused = |code| assert_eq!(answer.as_ref().unwrap_err().code(), code);
+        if !self.batches[&id].done() {
+            return refused("wrong_state");
+        }
+        if expected.is_empty() && children.is_empty() {
+            return refused("nothing_to_retry");
+        }
+        let answer = answer.expect("retried");
+        if expected.is_empty() {
+            assert!(answer.repeated && children.contains(&answer.batch.id));
+            return;
+        }
+        assert!(!answer.repeated && !children.contains(&answer.batch.id));
+        let child = answer.batch.id;
+        let seen = self.kit().rows(child).await;
+        let seen: Vec<u32> = seen.iter().map(|r| r.line.0).collect();
+        assert!(expected.iter().copied().eq(seen));
+        // A retry of so few rows is one block.
+        let at = |row: usize| (0, u32::try_from(row).unwrap());
+        let rows = (0..expected.len()).map(|row| (at(row), Row::Open { due: None }));
+        let lines = expected
+            .iter()
+            .enumerate()
+            .map(|(row, line)| (at(row), *line));
+        let batch = Batch::new(rows.collect(), lines.collect());
+        self.batches.insert(child, batch);
+        self.ids.push(child);
+        self.of(id).children.push(child);
     }
 
     async fn claim(&mut self, worker: usize, most: u32, oldest: bool, split: Option<u32>) {
@@ -561,8 +648,23 @@ impl Run {
                 "{batch:#?}\n{seen:#?}"
             );
         }
+        self.compare_lists().await;
         let facts: Facts = self.h.facts();
         check(&facts);
+    }
+
+    /// Every batch is in the list of its status alone, and every row with it.
+    async fn compare_lists(&self) {
+        for status in Status::ALL {
+            let filter = rowmill::model::BatchFilter {
+                status: Some(status),
+                ..Default::default()
+            };
+            let page = self.kit().store.list(filter, None, 1000).await;
+            let listed: BTreeSet<_> = page.expect("a page").data.iter().map(|b| b.id).collect();
+            let is = |id: &&rowmill::BatchId| self.batches[id].status() == status;
+            assert_eq!(listed, self.ids.iter().filter(is).copied().collect());
+        }
     }
 
     /// Everything comes to an end.

@@ -3,6 +3,7 @@
 mod answers;
 mod bad;
 mod interrupted;
+mod listing;
 mod rowmill;
 mod run;
 mod submit;

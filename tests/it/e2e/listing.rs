@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::limits::run;
 use super::world::{
-    Gate, LONG, World, inputs, key, numbers, queries, query, raw, rows, rows_of, submit,
+    Gate, LONG, World, inputs, key, numbers, queries, query, raw, rows, rows_of, settings, submit,
 };
 
 /// Rows wait at the gate; `bad` fails.
@@ -24,8 +24,14 @@ fn gated(world: &World, gate: &Gate) -> JobManager {
     let (first, second) = (gate.clone(), gate.clone());
     let batches = rows(move |_, input| answer(first.clone(), input).boxed());
     let answers = queries(move |_, input| answer(second.clone(), input).boxed());
+    let hasty = || settings(|s| s.abort_grace = Duration::ZERO);
     let builder = world.builder().batch("bank", "post", batches);
-    builder.slow_query("bank", "ask", answers).build().unwrap()
+    let builder = builder.slow_query("bank", "ask", answers);
+    let builder = builder.settings("bank", "post", Kind::Batch, hasty());
+    builder
+        .settings("bank", "ask", Kind::Query, hasty())
+        .build()
+        .unwrap()
 }
 
 /// Submits one row or query.

@@ -32,6 +32,13 @@ impl Kit {
         }
     }
 
+    /// A client at the kit's time, without a worker.
+    pub fn client(&self) -> rowmill::Client {
+        let builder = rowmill::JobManager::builder(self.store.clone());
+        let manager = builder.clock(Arc::clone(&self.clock)).build();
+        manager.expect("a manager").client().clone()
+    }
+
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
