@@ -208,8 +208,7 @@ fn take_back(
             worker,
             lost,
             &left,
-            &left,
-            Some(&outcome),
+            Some((&left, &outcome)),
             EndedAs::Aborted,
             now,
         )?;
@@ -221,7 +220,7 @@ fn take_back(
     // Only a row that is known to have been running is to blame; a block that was lost for the
     // first time only becomes suspect.
     let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
-        end_part(c, worker, lost, &left, &[], None, EndedAs::Lost, now)?;
+        end_part(c, worker, lost, &left, None, EndedAs::Lost, now)?;
         put_back(c, worker, lost, &left, task.losses, true)?;
         end::settle(c, claim.batch, now)?;
         stop_if_stopped(c, claim.batch, now)?;
@@ -246,8 +245,7 @@ fn take_back(
         worker,
         lost,
         &left,
-        failed,
-        outcome.as_ref(),
+        outcome.as_ref().map(|outcome| (failed, outcome)),
         EndedAs::Lost,
         now,
     )?;
@@ -307,15 +305,13 @@ fn open_rows(c: &Connection, claim: &ClaimRef, task: &Task) -> Result<Vec<u32>, 
     Ok(left)
 }
 
-/// Writes the part that ends a lost attempt, with the same outcome for each of `rows`; the others of `back` go back.
-#[allow(clippy::too_many_arguments)]
+/// Writes the part that ends a lost attempt: rows with one outcome for each of them, and those of `left` that go back.
 fn end_part(
     c: &Connection,
     worker: WorkerNo,
     lost: &Lost,
-    back: &[u32],
-    rows: &[u32],
-    outcome: Option<&RowOutcome>,
+    left: &[u32],
+    told: Option<(&[u32], &RowOutcome)>,
     how: EndedAs,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -328,15 +324,17 @@ fn end_part(
     )?
     .unwrap_or(0);
     let mut body = String::new();
-    if let Some(outcome) = outcome {
+    let mut rows: &[u32] = &[];
+    if let Some((with, outcome)) = told {
+        rows = with;
         for _ in rows {
             encode_outcome(&mut body, outcome);
         }
     }
-    // Rows that go back have no line: the attempt's history names them.
-    let back: Vec<u32> = back.iter().filter(|o| !rows.contains(o)).copied().collect();
     let rest = if how == EndedAs::Lost {
-        Some(list(&back))
+        // Rows that go back have no line: the attempt's history names them.
+        let back = left.iter().filter(|row| !rows.contains(row));
+        Some(list(&back.copied().collect::<Vec<u32>>()))
     } else {
         (!rows.is_empty()).then(|| list(&[]))
     };

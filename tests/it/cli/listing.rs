@@ -39,9 +39,12 @@ fn a_list_is_newest_first_and_fits_eighty_columns() {
     };
     assert_eq!(ids(""), [third.clone(), second.clone(), first.clone()]);
     assert_eq!(ids("--limit 0"), ids(""));
-    assert_eq!(ids("--limit 1"), [third.clone()]);
+    assert_eq!(ids("--limit 1"), [third.as_str()]);
     assert_eq!(ids("--app test"), [second.clone(), first.clone()]);
-    assert_eq!(ids("--app test --op ROWS --status failed"), [first.clone()]);
+    assert_eq!(
+        ids("--app test --op ROWS --status failed"),
+        [first.as_str()]
+    );
     assert_eq!(ids("--status inprog"), [""; 0]);
     assert_eq!(ids("--since 1h").len(), 3);
     assert_eq!(ids("--since 2001-01-01T00:00:00Z").len(), 3);
