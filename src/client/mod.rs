@@ -1,9 +1,9 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
-mod submit_in;
 mod history;
 mod list;
 mod retry;
+mod submit_in;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::model::{
 use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
-pub use submit_in::submit_in;
 pub use retry::Retried;
+pub use submit_in::submit_in;
 
 /// A row to submit.
 #[derive(Debug, Clone)]

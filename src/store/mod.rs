@@ -24,7 +24,10 @@ pub use error::StoreError;
 pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
-    Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Piece, Recorded, RowsPage, Running, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
+    CloseTask, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry,
+    OpRegistration, OutcomePart, Part, Piece, Recorded, RowsPage, Running, SqlitePiece, Submitted,
+    TakenOver, Then, Transacted,
 };
 
 /// What a step returns.

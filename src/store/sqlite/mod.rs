@@ -6,8 +6,8 @@ mod close;
 mod end;
 mod errors;
 mod guard;
-mod join;
 mod history;
+mod join;
 mod keep;
 mod list;
 mod liveness;
@@ -35,7 +35,9 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use super::{
-    Backend, BlockOutcomes, Children, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    Backend, BlockOutcomes, Children, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head,
+    HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part,
+    Piece, Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
