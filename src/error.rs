@@ -104,6 +104,7 @@ impl From<StoreError> for Error {
             StoreError::AppendLost(_) => (ErrorKind::Conflict, "append_lost"),
             StoreError::AppendDuplicate { .. } => (ErrorKind::Conflict, "duplicate"),
             StoreError::BadLine { .. } => (ErrorKind::Invalid, "bad_line"),
+            StoreError::Retried(_) => (ErrorKind::Conflict, "retried"),
             StoreError::Fenced(_) => (ErrorKind::Conflict, "fenced"),
             StoreError::Unusable(_) => (ErrorKind::Invalid, "unusable_database"),
             StoreError::Unavailable { .. } => (ErrorKind::Unavailable, "unavailable"),

@@ -8,12 +8,15 @@ use std::future::Future;
 use std::io::Read;
 use std::time::Duration;
 
+use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::client::{Client, NewRow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{IngestError, Options, Records};
-use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, Token};
+use crate::model::{
+    BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, RawJson, Token,
+};
 use crate::probe;
 use crate::store::{AppendBlocks, LoadPiece, StoreError, Submitted};
 
@@ -106,6 +109,26 @@ impl Source {
             }
             feeder.intake.blank = records.blank();
             feeder.intake.columns = records.columns().map(<[String]>::to_vec);
+            Ok(())
+        }))
+    }
+
+    /// Rows that come in pages of lines and inputs; this source's thread waits for each page.
+    pub(crate) fn pages(
+        columns: Option<Vec<String>>,
+        pages: impl Stream<Item = Result<Vec<(u32, Box<RawJson>)>>> + Send + 'static,
+    ) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        Self(Box::new(move |feeder| {
+            let mut pages = std::pin::pin!(pages);
+            while let Some(rows) = runtime.block_on(pages.try_next())? {
+                for (line, input) in rows {
+                    if !feeder.row(line, input.get()) {
+                        return Ok(());
+                    }
+                }
+            }
+            feeder.intake.columns = columns;
             Ok(())
         }))
     }

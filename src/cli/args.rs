@@ -108,6 +108,12 @@ pub(super) enum Command {
     Rows(Rows),
     /// Show or download the output files of a batch that has ended
     Files(Files),
+    /// List batches and queries, newest first
+    List(super::list::List),
+    /// Show what happened to the rows of a batch, attempt by attempt
+    History(super::history::History),
+    /// Run the failed rows of a batch that has ended again, as a batch of their own
+    Retry(super::retry::Retry),
     /// Abort a batch
     Abort(Abort),
     /// Work off whatever is queued, until a signal
@@ -241,7 +247,8 @@ pub(super) struct Rows {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RowsFormat {
-    /// The input's columns, then _line,_status,_errcode,_message
+    /// The input's columns (_input with each row's JSON where it was JSON Lines), then
+    /// _line,_status,_errcode,_message; submit takes a corrected file back
     Csv,
     /// A JSON document a row
     Jsonl,

@@ -11,13 +11,16 @@ mod bench;
 mod config;
 mod exit;
 mod files;
+mod history;
 mod input;
+mod list;
 mod logs;
 mod migrate;
 mod named;
 mod output;
 mod progress;
 mod release;
+mod retry;
 mod rows;
 mod rows_csv;
 mod run;
@@ -143,6 +146,9 @@ async fn dispatch(
             Command::Status(args) => return status::run(&session, &args, &stop).await,
             Command::Rows(args) => rows::run(&session, &args).await?,
             Command::Files(args) => files::run(&session, &args).await?,
+            Command::List(args) => list::run(&session, args).await?,
+            Command::History(args) => history::run(&session, &args).await?,
+            Command::Retry(args) => retry::run(&session, &args).await?,
             Command::Abort(args) => abort::run(&session, &args).await?,
             Command::Bench(args) => bench::run(&session, &args).await?,
             Command::Migrate(args) => migrate::run(&session, &args).await?,

@@ -13,9 +13,9 @@ use super::{named, output};
 use crate::model::{Batch, Message, RawJson, RowView};
 
 /// Bytes that are collected before they are written.
-const BUFFER: usize = 1 << 16;
+pub(super) const BUFFER: usize = 1 << 16;
 /// Columns of a table that goes to no terminal.
-const WIDTH: u16 = 80;
+pub(super) const WIDTH: u16 = 80;
 
 pub(super) async fn run(session: &Session, args: &Rows) -> Result<(), Failure> {
     let format = match args.format {
@@ -119,7 +119,7 @@ impl Table {
 }
 
 /// The first `most` characters, the last of them an ellipsis where something is left out.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     if text.chars().count() <= most {
         return text.chars().map(clean).collect();

@@ -9,11 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use super::exit::Failure;
 use super::output;
 use super::rows::Told;
-use crate::ingest::REPORT_COLUMNS;
+use crate::ingest::{INPUT_COLUMN, REPORT_COLUMNS};
 use crate::model::{RawJson, RowView};
-
-/// The one column of a batch whose input was no CSV: the input as JSON.
-const INPUT: &str = "input";
 
 /// Records that were refused when they were read: what can be written of them is not what they were.
 const REFUSED: [&str; 5] = [
@@ -37,7 +34,7 @@ impl<W: Write> CsvRows<W> {
         let mut out = csv::WriterBuilder::new().flexible(true).from_writer(out);
         let own: Vec<&str> = match columns {
             Some(columns) => columns.iter().map(String::as_str).collect(),
-            None => vec![INPUT],
+            None => vec![INPUT_COLUMN],
         };
         written(out.write_record(own.into_iter().chain(REPORT_COLUMNS)))?;
         Ok(Self {
@@ -58,7 +55,10 @@ impl<W: Write> CsvRows<W> {
             .as_ref()
             .is_some_and(|t| REFUSED.contains(&t.codes.as_str()));
         let (own, surplus) = match &self.columns {
-            None => (vec![row.input.get().to_owned()], Vec::new()),
+            None => {
+                let surplus = refused.then(String::new).into_iter().collect();
+                (vec![whole(&row.input, refused)], surplus)
+            }
             Some(columns) if refused => spread_refused(columns, &row.input),
             Some(columns) => spread(columns, &row.input),
         };
@@ -86,6 +86,13 @@ fn written(result: csv::Result<()>) -> Result<(), Failure> {
         csv::ErrorKind::Io(error) => error,
         other => std::io::Error::other(format!("{other:?}")),
     }))
+}
+
+/// An input as JSON; of a record that was no row, the text that stood there.
+fn whole(input: &RawJson, refused: bool) -> String {
+    let text = serde_json::from_str::<String>(input.get()).ok();
+    text.filter(|_| refused)
+        .unwrap_or_else(|| input.get().to_owned())
 }
 
 /// An input's values in the order of the columns, and the rest of it as JSON.
@@ -210,6 +217,7 @@ mod tests {
             messages: messages.map(raw),
             attempt: Some(1),
             done_at: None,
+            redacted: false,
         }
     }
 
@@ -281,10 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_was_no_json_is_written_as_it_stood_and_does_not_fit() {
+        let bad = row(
+            r#""{\"n\":""#,
+            Some(r#"[{"msgid":22,"errcode":"bad_json","text":"t"}]"#),
+        );
+        assert_eq!(
+            csv(None, &[bad]),
+            "_input,_line,_status,_errcode,_message\n\"{\"\"n\"\":\",7,failed,bad_json,t,\n"
+        );
+    }
+
+    #[test]
     fn an_input_that_was_no_csv_is_one_column_of_json() {
         assert_eq!(
             csv(None, &[row(r#"{"n":1.50}"#, None)]),
-            "input,_line,_status,_errcode,_message\n\"{\"\"n\"\":1.50}\",7,failed,,\n"
+            "_input,_line,_status,_errcode,_message\n\"{\"\"n\"\":1.50}\",7,failed,,\n"
         );
     }
 }

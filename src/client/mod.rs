@@ -1,6 +1,9 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
 mod append;
+mod history;
+mod list;
+mod retry;
 mod submit_in;
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
 pub use append::{AppendOptions, Appended};
+pub use retry::Retried;
 pub use submit_in::submit_in;
 
 /// A row to submit.
@@ -276,7 +280,10 @@ impl Client {
         self.batch_abort(id, wait).await
     }
 
-    /// All rows in line order, read as a stream; with `status` those alone.
+    /// All rows in line order, read as a stream; with `status` those that are in it when they are read.
+    ///
+    /// Each row is as it was at one moment, and blocks are read one after the other: while the batch is
+    /// worked off, later rows may be seen further on than earlier ones. **Cancellation:** safe.
     pub fn rows(
         &self,
         id: BatchId,
@@ -287,7 +294,7 @@ impl Client {
             let store = store.clone();
             async move {
                 let Some(after) = after else { return Ok(None) };
-                let page = store.rows(id, after).await.map_err(Error::from)?;
+                let page = store.rows(id, after, status).await?;
                 let next = page.next;
                 Ok::<_, Error>(Some((page.rows, next)))
             }
@@ -295,10 +302,6 @@ impl Client {
         pages
             .map_ok(|rows| futures_util::stream::iter(rows).map(Ok))
             .try_flatten()
-            .try_filter(move |row| {
-                let wanted = status.is_none_or(|s| s == row.status);
-                std::future::ready(wanted)
-            })
     }
 
     /// The output files, once the batch has ended.

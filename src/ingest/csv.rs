@@ -5,6 +5,8 @@ use std::str::Utf8Error;
 use super::columns::Columns;
 use super::fields::{Field, Fields};
 use super::json_text;
+use super::jsonl;
+use super::options::INPUT_COLUMN;
 use super::reject::Rejection;
 use super::scan::Quoting;
 
@@ -14,6 +16,8 @@ pub(super) struct Csv {
     ignored: &'static [&'static str],
     /// `None` until the first record of a file without a header tells how many there are.
     columns: Option<Columns>,
+    /// Which field is a row's input as JSON: the file is a report of rows that came from no CSV.
+    json: Option<usize>,
 }
 
 impl Csv {
@@ -22,6 +26,7 @@ impl Csv {
             quoting,
             ignored,
             columns: None,
+            json: None,
         }
     }
 
@@ -33,17 +38,27 @@ impl Csv {
     /// Takes the columns' names from the header's bytes.
     pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
         let header = str::from_utf8(bytes)?;
-        self.set_columns(self.fields(header).map(Field::to_value).collect());
+        let names: Vec<String> = self.fields(header).map(Field::to_value).collect();
+        let is_report = names.len() == self.ignored.len() + 1
+            && (self.ignored.iter()).all(|report| names.iter().any(|name| name == report));
+        self.json = names
+            .iter()
+            .position(|name| is_report && name == INPUT_COLUMN);
+        self.set_columns(names);
         Ok(())
     }
 
     /// The columns in the rows, once they are known.
     pub(super) fn columns(&self) -> Option<&[String]> {
-        self.columns.as_ref().map(Columns::names)
+        let columns = self.columns.as_ref().filter(|_| self.json.is_none());
+        columns.map(Columns::names)
     }
 
     /// Appends the object of one record; what is wrong with it, if anything is.
     pub(super) fn write(&mut self, bytes: &[u8], out: &mut String) -> Option<Rejection> {
+        if let Some(place) = self.json {
+            return self.write_json(place, bytes, out);
+        }
         match str::from_utf8(bytes) {
             Ok(record) => {
                 let (found, columns) = self.write_object(record, out);
@@ -54,6 +69,30 @@ impl Csv {
                 self.write_object(&String::from_utf8_lossy(bytes), out);
                 Some(Rejection::bad_encoding(error))
             }
+        }
+    }
+
+    /// Appends the JSON text that is one of the fields.
+    fn write_json(&self, place: usize, bytes: &[u8], out: &mut String) -> Option<Rejection> {
+        let record = String::from_utf8_lossy(bytes);
+        let found = self.fields(&record).count();
+        let input = self.fields(&record).nth(place).map(Field::to_value);
+        let input = input.unwrap_or_default();
+        let columns = self.columns.as_ref().map_or(0, Columns::count);
+        if found != columns {
+            json_text::push_string(out, &input);
+            return Some(Rejection::field_count(found, columns));
+        }
+        let mut text = String::new();
+        let rejected = jsonl::write(input.as_bytes(), &mut text);
+        // In a JSON text that is one, line breaks stand between tokens alone.
+        out.extend(
+            text.chars()
+                .map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }),
+        );
+        match str::from_utf8(bytes) {
+            Ok(_) => rejected,
+            Err(error) => Some(Rejection::bad_encoding(error)),
         }
     }
 

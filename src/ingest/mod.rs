@@ -22,6 +22,6 @@ mod tests;
 mod window;
 
 pub use error::IngestError;
-pub use options::{Format, Options, REPORT_COLUMNS};
+pub use options::{Format, INPUT_COLUMN, Options, REPORT_COLUMNS};
 pub use records::{Record, Records};
 pub use reject::{RejectCode, Rejection};

@@ -7,6 +7,11 @@ use super::IngestError;
 /// The columns that `rows --format csv` adds after the input's own: no part of a row.
 pub const REPORT_COLUMNS: [&str; 4] = ["_line", "_status", "_errcode", "_message"];
 
+/// The column of `rows --format csv` that holds each input as JSON, where the input was no CSV.
+///
+/// With all of [`REPORT_COLUMNS`] beside it and no other, a file's rows are those inputs again.
+pub const INPUT_COLUMN: &str = "_input";
+
 /// The form of an input file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {

@@ -28,6 +28,21 @@ pub struct NewBatch {
     pub by: String,
     /// A CSV's column names, so that rows can be written back as they came.
     pub columns: Option<Vec<String>>,
+    /// The batch whose failed rows it repeats.
+    pub retry_of: Option<RetryOf>,
+}
+
+/// What a retry knows of the batch whose failed rows it repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryOf {
+    /// That batch.
+    pub parent: BatchId,
+    /// The first of its line.
+    pub root: BatchId,
+    /// Retries between the root and this one.
+    pub generation: u32,
+    /// The retries that the batch had when the rows were chosen: with one more, they were chosen wrongly.
+    pub before: u32,
 }
 
 impl NewBatch {
@@ -45,6 +60,7 @@ impl NewBatch {
             external_id: None,
             by: String::new(),
             columns: None,
+            retry_of: None,
         }
     }
 }
@@ -165,4 +181,7 @@ pub struct RowView {
     pub attempt: Option<u32>,
     /// When its outcome was recorded.
     pub done_at: Option<Timestamp>,
+    /// What it held was taken away; not on the wire.
+    #[serde(skip)]
+    pub redacted: bool,
 }

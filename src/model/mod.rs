@@ -2,17 +2,23 @@
 
 mod batch;
 mod block;
+mod history;
 mod ids;
+mod list;
 mod outcome;
 mod settings;
 mod states;
 
-pub use batch::{Batch, Counts, NewBatch, OutputFile, Progress, RowView};
+pub use batch::{Batch, Counts, NewBatch, OutputFile, Progress, RetryOf, RowView};
 pub(crate) use block::line_of;
 pub use block::{Block, BlockBuilder, ContentHash, RejectedRow};
+pub(crate) use history::{BlockHistory, PartRecord, RunningTask};
+pub use history::{HistoryEntry, HistoryOf};
 pub use ids::{
     AppName, BatchId, FileName, IdError, JobKey, Kind, Line, OpId, OpName, TaskId, Token, WorkerNo,
 };
+pub use list::{BatchFilter, BatchesPage, Cursor};
+pub(crate) use outcome::redact_outcome;
 pub use outcome::{
     EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
     encode_outcome,

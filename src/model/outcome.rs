@@ -272,6 +272,9 @@ pub struct OutcomeLine<'a> {
     /// Files that were streamed.
     #[serde(default)]
     pub staged: Vec<StagedFile>,
+    /// The row was redacted.
+    #[serde(default)]
+    pub redacted: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -304,6 +307,21 @@ impl OutcomeLine<'_> {
 /// The line is not one that [`encode_outcome`] wrote.
 pub fn decode_outcome(line: &str) -> Result<OutcomeLine<'_>, serde_json::Error> {
     serde_json::from_str(line)
+}
+
+/// One line of an attempt's body with nothing left in it but how the row ended, and that it was redacted.
+///
+/// # Errors
+/// The line is not one that [`encode_outcome`] wrote.
+pub(crate) fn redact_outcome(line: &str) -> Result<String, serde_json::Error> {
+    Ok(match decode_outcome(line)?.status {
+        Word::Success => r#"{"redacted":true}"#,
+        Word::Failed => r#"{"status":"failed","redacted":true}"#,
+        Word::Aborted => r#"{"status":"aborted","redacted":true}"#,
+        Word::Retry => r#"{"status":"retry","redacted":true}"#,
+        Word::Later => r#"{"status":"later","redacted":true}"#,
+    }
+    .to_owned())
 }
 
 /// How an attempt ended.

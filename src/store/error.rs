@@ -57,6 +57,9 @@ pub enum StoreError {
         /// The batch's last line until then.
         last: i64,
     },
+    /// The batch was retried, or purged, while the rows of another retry were chosen.
+    #[error("batch {0} was retried or purged meanwhile; ask again")]
+    Retried(BatchId),
     /// The worker was declared dead and its tasks were taken over.
     #[error("worker {0} was declared dead; its tasks were taken over")]
     Fenced(WorkerNo),

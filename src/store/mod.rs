@@ -16,7 +16,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
+use crate::model::{
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
+    OutputFile, Status, Timestamp, Token, WorkerNo,
+};
 
 pub(crate) use appends::more_columns;
 pub use appends::{Added, AppendBlocks, AppendContent, AppendPiece, Begun, NewAppend};
@@ -24,9 +27,10 @@ pub use error::StoreError;
 pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
-    Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, OutcomePart, Part, Piece,
-    Recorded, RowsPage, Running, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
+    CloseTask, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry,
+    OpRegistration, OutcomePart, Part, Piece, Recorded, RowsPage, Running, SqlitePiece, Submitted,
+    TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -98,7 +102,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Stores a batch that fits one transaction; acknowledged when it returns.
     ///
-    /// The same id or external id again with the same content returns the batch that is there.
+    /// The same id or external id again with the same content returns the batch that is there. A retry
+    /// counts only if its parent has as many retries as when its rows were chosen.
     fn submit(
         &self,
         batch: NewBatch,
@@ -257,8 +262,24 @@ pub trait Backend: Send + Sync + 'static {
     /// The batch that carries an external id in its app.
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>>;
 
-    /// Rows after a line, in line order, at most a block's worth.
-    fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage>;
+    /// Batches that fit, newest first, behind a place; at most `limit`, and fewer where there is much to look at.
+    ///
+    /// Loads and purged batches are in no list. Every page is a short transaction of its own.
+    fn list(&self, filter: BatchFilter, after: Option<Cursor>, limit: u32) -> Fut<'_, BatchesPage>;
+
+    /// The retries of a batch.
+    fn children(&self, id: BatchId) -> Fut<'_, Children>;
+
+    /// Rows after a line, in line order, at most a block's worth; with a status those in it alone.
+    ///
+    /// A page may have no row and more behind it.
+    fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage>;
+
+    /// Attempts of the blocks from one on, some blocks' worth.
+    fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage>;
+
+    /// The attempts of one row, in their order; `None` where the batch has no such line.
+    fn line_history(&self, id: BatchId, line: u32) -> Fut<'_, Option<Vec<HistoryEntry>>>;
 
     /// Takes a row's input, results, messages and texts away from an ended batch; false where it has no such line.
     ///

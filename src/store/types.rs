@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Batch, BatchId, BatchState, Block, EndedAs, JobKey, OpId, RowView, TaskId, Timestamp, Token,
-    WorkerNo,
+    Batch, BatchId, BatchState, Block, EndedAs, HistoryEntry, JobKey, OpId, RowView, TaskId,
+    Timestamp, Token, WorkerNo,
 };
 
 /// A worker that begins.
@@ -369,4 +369,33 @@ pub struct RowsPage {
     pub rows: Vec<RowView>,
     /// Ask again after this line; `None` at the end.
     pub next: Option<u32>,
+}
+
+/// Attempts of some blocks, in the blocks' order.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryPage {
+    /// The attempts.
+    pub entries: Vec<HistoryEntry>,
+    /// Ask again from this block; `None` at the end.
+    pub next: Option<i64>,
+}
+
+/// The retries of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Children {
+    /// The batch's own rows were purged.
+    pub purged: bool,
+    /// Its retries that were acknowledged, oldest first.
+    pub batches: Vec<Child>,
+}
+
+/// A retry of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Child {
+    /// Its key.
+    pub id: BatchId,
+    /// Its rows were purged: what became of each is not known any more.
+    pub purged: bool,
+    /// Rows of it that succeeded or failed, once it has ended.
+    pub ran: u64,
 }

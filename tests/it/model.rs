@@ -4,6 +4,7 @@
 //! every step the store's status and counts must be the model's, and at the end the invariants hold.
 
 mod append;
+mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +62,7 @@ enum Act {
         at: usize,
     },
     Abort(usize),
+    Retry(usize),
     Wait(u64),
     Keep,
     Close {
@@ -96,6 +98,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::GiveBack),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(worker, at)| Act::Lose { worker, at }),
         1 => any::<usize>().prop_map(Act::Abort),
+        2 => any::<usize>().prop_map(Act::Retry),
         2 => (1_u64..15).prop_map(Act::Wait),
         2 => Just(Act::Keep),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(worker, works)| Act::Close { worker, works }),
@@ -120,6 +123,12 @@ struct Batch {
     rows: BTreeMap<(i64, u32), Row>,
     blocks: i64,
     starts: Option<Timestamp>,
+    /// The line of each row.
+    lines: BTreeMap<(i64, u32), u32>,
+    /// Rows that were refused at intake.
+    refused: BTreeSet<(i64, u32)>,
+    /// Its retries, oldest first.
+    children: Vec<rowmill::BatchId>,
     held: bool,
     /// When the loader of an append was heard last that has not ended.
     appending: Option<Timestamp>,
@@ -134,6 +143,26 @@ struct Batch {
 }
 
 impl Batch {
+    fn new(rows: BTreeMap<(i64, u32), Row>, lines: BTreeMap<(i64, u32), u32>) -> Self {
+        let blocks = rows.keys().map(|(no, _)| no + 1).max().unwrap_or(0);
+        Self {
+            rows,
+            blocks,
+            starts: None,
+            appending: None,
+            lines,
+            refused: BTreeSet::new(),
+            children: Vec::new(),
+            held: false,
+            aborted: false,
+            expires: None,
+            expired: false,
+            files: false,
+            closed: false,
+            begun: false,
+        }
+    }
+
     fn count(&self, status: Status) -> u64 {
         u64::try_from(
             self.rows
@@ -287,6 +316,11 @@ impl Run {
                     }
                 }
             }
+            Act::Retry(at) => {
+                if let Some(id) = self.pick(*at) {
+                    self.retry(id).await;
+                }
+            }
             Act::Wait(seconds) => self.kit().advance(*seconds),
             Act::Keep => self.keep().await,
             Act::Close { worker, works } => self.close(*worker, *works).await,
@@ -334,21 +368,18 @@ impl Run {
                 rows.insert((0, row), Row::Ended(Status::Failed));
             }
         }
+        let lines = retry::lines_of(&blocks);
+        let refused = rows.iter().filter(|(_, row)| **row != open);
+        let refused = refused.map(|(at, _)| *at).collect();
         let (id, expires, starts) = (new.id, new.expires_at, new.run_at);
         kit.try_submit(new, blocks).await.expect("submitted");
         self.ids.push(id);
         let batch = Batch {
-            rows,
-            blocks: i64::try_from(sizes.len()).unwrap(),
-            starts,
+            refused,
             held: hold,
-            appending: None,
-            aborted: false,
+            starts,
             expires,
-            expired: false,
-            files: false,
-            closed: false,
-            begun: false,
+            ..Batch::new(rows, lines)
         };
         self.batches.insert(id, batch);
     }
@@ -588,6 +619,7 @@ impl Run {
                 "{batch:#?}\n{seen:#?}"
             );
         }
+        self.compare_lists().await;
         let facts: Facts = self.h.facts();
         check(&facts);
     }

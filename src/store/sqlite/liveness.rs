@@ -208,7 +208,7 @@ fn take_back(
             worker,
             lost,
             &left,
-            Some(&outcome),
+            Some((&left, &outcome)),
             EndedAs::Aborted,
             now,
         )?;
@@ -220,7 +220,7 @@ fn take_back(
     // Only a row that is known to have been running is to blame; a block that was lost for the
     // first time only becomes suspect.
     let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
-        end_part(c, worker, lost, &[], None, EndedAs::Lost, now)?;
+        end_part(c, worker, lost, &left, None, EndedAs::Lost, now)?;
         put_back(c, worker, lost, &left, task.losses, true)?;
         end::settle(c, claim.batch, now)?;
         stop_if_stopped(c, claim.batch, now)?;
@@ -244,8 +244,8 @@ fn take_back(
         c,
         worker,
         lost,
-        failed,
-        outcome.as_ref(),
+        &left,
+        outcome.as_ref().map(|outcome| (failed, outcome)),
         EndedAs::Lost,
         now,
     )?;
@@ -305,13 +305,13 @@ fn open_rows(c: &Connection, claim: &ClaimRef, task: &Task) -> Result<Vec<u32>, 
     Ok(left)
 }
 
-/// Writes the part that ends a lost attempt, with the same outcome for each of `rows`.
+/// Writes the part that ends a lost attempt: rows with one outcome for each of them, and those of `left` that go back.
 fn end_part(
     c: &Connection,
     worker: WorkerNo,
     lost: &Lost,
-    rows: &[u32],
-    outcome: Option<&RowOutcome>,
+    left: &[u32],
+    told: Option<(&[u32], &RowOutcome)>,
     how: EndedAs,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -324,11 +324,20 @@ fn end_part(
     )?
     .unwrap_or(0);
     let mut body = String::new();
-    if let Some(outcome) = outcome {
+    let mut rows: &[u32] = &[];
+    if let Some((with, outcome)) = told {
+        rows = with;
         for _ in rows {
             encode_outcome(&mut body, outcome);
         }
     }
+    let rest = if how == EndedAs::Lost {
+        // Rows that go back have no line: the attempt's history names them.
+        let back = left.iter().filter(|row| !rows.contains(row));
+        Some(list(&back.copied().collect::<Vec<u32>>()))
+    } else {
+        (!rows.is_empty()).then(|| list(&[]))
+    };
     let failed = if how == EndedAs::Lost { rows.len() } else { 0 };
     let ended = if how == EndedAs::Aborted {
         rows.len()
@@ -354,7 +363,7 @@ fn end_part(
             ended,
             false,
             list(rows),
-            (ended > 0).then_some("[]"),
+            rest,
             body
         ],
     )?;

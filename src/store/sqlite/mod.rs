@@ -8,15 +8,19 @@ mod discard;
 mod end;
 mod errors;
 mod guard;
+mod history;
 mod join;
 mod keep;
+mod list;
 mod liveness;
 mod open;
+mod pass;
 mod read;
 mod readers;
 mod record;
 mod redact;
 mod release;
+mod retry;
 mod single;
 mod sql;
 mod submit;
@@ -33,12 +37,15 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use super::{
-    Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Claim,
-    ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept, LoadPiece, NewAppend, NewWorker,
-    Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running, Signal,
-    StoreError, Submitted, TakenOver, Then, Transacted,
+    Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children, Claim,
+    ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LoadPiece, NewAppend,
+    NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running,
+    Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
-use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
+use crate::model::{
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
+    OutputFile, Status, Timestamp, Token, WorkerNo,
+};
 use discard::Leftover;
 use liveness::Life;
 use readers::Readers;
@@ -459,8 +466,24 @@ impl Backend for SqliteStore {
         })
     }
 
-    fn rows(&self, id: BatchId, after: u32) -> Fut<'_, RowsPage> {
-        self.read(move |c| read::rows_after(c, id, after))
+    fn list(&self, filter: BatchFilter, after: Option<Cursor>, limit: u32) -> Fut<'_, BatchesPage> {
+        self.read(move |c| list::list(c, &filter, after, limit))
+    }
+
+    fn children(&self, id: BatchId) -> Fut<'_, Children> {
+        self.read(move |c| retry::children(c, id))
+    }
+
+    fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage> {
+        self.read(move |c| read::rows_after(c, id, after, status))
+    }
+
+    fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage> {
+        self.read(move |c| history::history(c, id, from))
+    }
+
+    fn line_history(&self, id: BatchId, line: u32) -> Fut<'_, Option<Vec<HistoryEntry>>> {
+        self.read(move |c| history::line_history(c, id, line))
     }
 
     fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool> {

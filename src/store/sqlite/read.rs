@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::claim::{job_key, raw};
 use super::close::part;
 use super::errors::corrupt;
+use super::pass;
 use super::sql::{all, batch_id, key, one, sql, time, unlist};
 use crate::model::{
     Batch, BatchId, BatchState, Counts, Kind, Line, OpId, OutputFile, RowView, Status, TaskState,
@@ -138,7 +139,7 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
         open_batch(c, &mut batch)?;
     }
     if batch.kind == Kind::Query {
-        let row = rows_after(c, id, 0)?.rows.into_iter().next();
+        let row = rows_after(c, id, 0, None)?.rows.into_iter().next();
         let (result, messages) = row.map_or((None, None), |r| (r.result, r.messages));
         batch.result = Some(result.filter(|_| batch.done));
         batch.messages = Some(messages.filter(|_| batch.done));
@@ -200,39 +201,99 @@ fn files(c: &Connection, id: BatchId) -> Result<Vec<OutputFile>, StoreError> {
     })
 }
 
-/// Rows after a line: those of one block.
-pub(super) fn rows_after(c: &Connection, id: BatchId, after: u32) -> Result<RowsPage, StoreError> {
-    let held = match one(c, sql!("batch_get"), [key(id)], |r| r.get::<_, i64>(3))? {
-        None => return Err(StoreError::NotFound(id)),
-        Some(state) => state == BatchState::Wait.code(),
-    };
-    let blocks = all(c, sql!("rows_block"), params![key(id), after], |r| {
-        Ok((
-            r.get::<_, i64>(0)?,
-            r.get::<_, u32>(1)?,
-            r.get::<_, u32>(2)?,
-            r.get::<_, Option<String>>(3)?,
-            r.get::<_, String>(4)?,
-        ))
-    })?;
-    for (no, first_line, count, lines, body) in blocks {
-        let lines = unlist(lines)?;
-        let line = |ordinal| crate::model::line_of(first_line, lines.as_deref(), ordinal);
-        if line(count.saturating_sub(1)).0 <= after {
+/// Rows after a line: those of one block, or those of them in one status.
+///
+/// Blocks that have none in that status are passed over, where what is known of them says so.
+pub(super) fn rows_after(
+    c: &Connection,
+    id: BatchId,
+    after: u32,
+    status: Option<Status>,
+) -> Result<RowsPage, StoreError> {
+    let batch = pass::Found::of(c, id)?;
+    let blocks = all(c, sql!("rows_block"), params![key(id), after], stored)?;
+    for block in blocks {
+        let block = Stored::of(block)?;
+        if block.line(block.count.saturating_sub(1)).0 <= after {
             continue;
         }
-        let mut states = row_states(c, id, no, count, held)?;
-        let mut rows = Vec::new();
-        for (ordinal, (input, state)) in (0..).zip(body.lines().zip(states.drain(..))) {
-            let line = line(ordinal);
-            if line.0 > after {
-                rows.push(state.view(line, input)?);
-            }
-        }
-        let next = rows.last().map(|r| r.line.0);
-        return Ok(RowsPage { rows, next });
+        return match status {
+            None => page(c, id, &block, batch.held, (after, None)),
+            Some(status) => match batch.next(c, id, block.no, status)? {
+                pass::Next::None => Ok(RowsPage::default()),
+                pass::Next::Far(line) => Ok(RowsPage {
+                    rows: Vec::new(),
+                    next: Some(line.saturating_sub(1).max(after)),
+                }),
+                pass::Next::Block(no) if no == block.no => {
+                    page(c, id, &block, batch.held, (after, Some(status)))
+                }
+                pass::Next::Block(no) => {
+                    let found = one(c, sql!("rows_at"), params![key(id), no], stored)?;
+                    let found = found.ok_or_else(|| corrupt(format!("block {no} is gone")))?;
+                    page(
+                        c,
+                        id,
+                        &Stored::of(found)?,
+                        batch.held,
+                        (after, Some(status)),
+                    )
+                }
+            },
+        };
     }
     Ok(RowsPage::default())
+}
+
+/// A block as it is stored.
+struct Stored {
+    no: i64,
+    first_line: u32,
+    count: u32,
+    lines: Option<Vec<u32>>,
+    body: String,
+}
+
+type StoredText = (i64, u32, u32, Option<String>, String);
+
+fn stored(r: &rusqlite::Row<'_>) -> rusqlite::Result<StoredText> {
+    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))
+}
+
+impl Stored {
+    fn of((no, first_line, count, lines, body): StoredText) -> Result<Self, StoreError> {
+        Ok(Self {
+            no,
+            first_line,
+            count,
+            lines: unlist(lines)?,
+            body,
+        })
+    }
+
+    fn line(&self, ordinal: u32) -> Line {
+        crate::model::line_of(self.first_line, self.lines.as_deref(), ordinal)
+    }
+}
+
+/// The rows of a block that stand after a line, in any status or in one.
+fn page(
+    c: &Connection,
+    id: BatchId,
+    block: &Stored,
+    held: bool,
+    (after, status): (u32, Option<Status>),
+) -> Result<RowsPage, StoreError> {
+    let states = row_states(c, id, block.no, block.count, held)?;
+    let mut rows = Vec::new();
+    for (ordinal, (input, state)) in (0..).zip(block.body.lines().zip(states)) {
+        let line = block.line(ordinal);
+        if line.0 > after && status.is_none_or(|s| s == state.status) {
+            rows.push(state.view(line, input)?);
+        }
+    }
+    let next = Some(block.line(block.count.saturating_sub(1)).0);
+    Ok(RowsPage { rows, next })
 }
 
 #[derive(Clone)]
@@ -242,6 +303,7 @@ struct RowState {
     messages: Option<String>,
     attempt: Option<u32>,
     done_at: Option<crate::model::Timestamp>,
+    redacted: bool,
 }
 
 impl RowState {
@@ -254,6 +316,7 @@ impl RowState {
             messages: self.messages.map(raw).transpose()?,
             attempt: self.attempt,
             done_at: self.done_at,
+            redacted: self.redacted,
         })
     }
 }
@@ -273,6 +336,7 @@ fn row_states(
         messages: None,
         attempt: None,
         done_at: None,
+        redacted: false,
     };
     let mut states = vec![open; size];
     let tasks = all(c, sql!("rows_tasks"), params![key(id), no], |r| {
@@ -339,6 +403,7 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
         };
         row.messages = outcome.messages.map(|m| m.get().to_owned());
         row.attempt = Some(part.attempt);
+        row.redacted |= outcome.redacted;
         if let Some(status) = outcome.status() {
             row.status = status;
             row.result = outcome.result.map(|r| r.get().to_owned());

@@ -147,9 +147,12 @@ fn write(
     // A part that goes on cannot end rows: those wait for the attempt's end in a part of their own.
     let split_end = stopped.filter(|_| ended_as.is_none());
     ended += u32::try_from(rest.len()).unwrap_or(u32::MAX);
-    let (mut own_rest, mut own_ended) = (Some(&rest), ended);
+    let (mut own_rest, mut own_ended) = (rest_of(&rest, ended), ended);
     if split_end.is_some() {
         (own_rest, own_ended) = (None, 0);
+    }
+    if ended_as == Some(EndedAs::Released) {
+        own_rest = Some(went_back(part));
     }
     change(
         c,
@@ -170,7 +173,7 @@ fn write(
             own_ended,
             part.files,
             list_opt(part.ordinals.as_deref()),
-            own_rest.filter(|_| own_ended > 0).map(|r| list(r)),
+            own_rest,
             part.body,
         ],
     )?;
@@ -220,6 +223,19 @@ fn write(
             params![key(claim.batch), claim.task.0, claim.token.0, worker.0],
         )?),
     }
+}
+
+/// The rows that end by how their attempt ends, where there are any.
+fn rest_of(rest: &[u32], ended: u32) -> Option<String> {
+    (ended > 0).then(|| list(rest))
+}
+
+/// The rows of an attempt that was given back which it says nothing else about: its history names them.
+fn went_back(part: &Part) -> String {
+    let told = part.ordinals.as_deref().unwrap_or_default();
+    let again = part.again.iter().flat_map(|a| &a.ordinals);
+    let rows: Vec<u32> = again.filter(|row| !told.contains(row)).copied().collect();
+    list(&rows)
 }
 
 /// The task was read under its guard in this same transaction; a miss is damage, not a race.

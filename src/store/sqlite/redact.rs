@@ -5,9 +5,7 @@ use rusqlite::{Connection, params};
 use super::errors::corrupt;
 use super::guard::visible;
 use super::sql::{all, change, key, one, sql, unlist, us};
-use crate::model::{
-    BatchId, OutcomeStatus, RowOutcome, Status, Timestamp, decode_outcome, encode_outcome,
-};
+use crate::model::{BatchId, Timestamp, redact_outcome};
 use crate::store::StoreError;
 
 /// Takes a row's input, results, messages and texts away; that it was there, and how it ended, stays.
@@ -53,7 +51,7 @@ pub(super) fn redact(
         let body = replace(
             &body,
             u32::try_from(at).unwrap_or(u32::MAX),
-            &bare(outcome)?,
+            &redact_outcome(outcome).map_err(|e| corrupt(format!("an outcome's line: {e}")))?,
         );
         let params = params![key(id), no, task, attempt, part, body];
         change(c, sql!("redact_part"), params)?;
@@ -67,7 +65,11 @@ pub(super) fn redact(
 }
 
 /// The block and the ordinal of a line, with the block's inputs.
-fn find(c: &Connection, id: BatchId, line: u32) -> Result<Option<(i64, u32, String)>, StoreError> {
+pub(super) fn find(
+    c: &Connection,
+    id: BatchId,
+    line: u32,
+) -> Result<Option<(i64, u32, String)>, StoreError> {
     let before = line.saturating_sub(1);
     let found = one(c, sql!("rows_block"), params![key(id), before], |r| {
         Ok((
@@ -95,23 +97,4 @@ fn replace(body: &str, at: u32, with: &str) -> String {
         text.push('\n');
     }
     text
-}
-
-/// An outcome's line with nothing but its status.
-fn bare(line: &str) -> Result<String, StoreError> {
-    let outcome = decode_outcome(line).map_err(|e| corrupt(format!("an outcome's line: {e}")))?;
-    let status = match outcome.status() {
-        Some(Status::Success) => OutcomeStatus::Success,
-        Some(Status::Aborted) => OutcomeStatus::Aborted,
-        Some(_) => OutcomeStatus::Failed,
-        None => OutcomeStatus::Retry(None),
-    };
-    let mut text = String::new();
-    let empty = RowOutcome {
-        status,
-        ..RowOutcome::success(None)
-    };
-    encode_outcome(&mut text, &empty);
-    text.pop();
-    Ok(text)
 }

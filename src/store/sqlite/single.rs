@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::guard::op_id;
 use super::release::queued_or_later;
+use super::retry;
 use super::sql::{change, key, list_opt, one, sql, us, us_opt};
 use super::submit::columns;
 use crate::model::{BatchState, Block, JobKey, NewBatch, Timestamp};
@@ -76,7 +77,10 @@ pub(super) fn submit(
             block.body.len(),
             block.last_line(),
             i64::from(!batch.hold),
-            hash
+            hash,
+            key(retry::root(batch)),
+            retry::parent(batch).map(key),
+            retry::generation(batch)
         ],
     )?;
     change(

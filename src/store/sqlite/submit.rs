@@ -6,6 +6,7 @@ use super::discard::{Leftover, silent_before, take_load};
 use super::errors::corrupt;
 use super::guard::{guard, op_id};
 use super::release::give;
+use super::retry;
 use super::single::{self, Known};
 use super::sql::{batch_id, change, key, list, one, sql, us, us_opt};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
@@ -32,9 +33,9 @@ fn insert(
             op,
             batch.context.get(),
             batch.priority,
-            key(batch.id),
-            None::<Vec<u8>>,
-            0,
+            key(retry::root(batch)),
+            retry::parent(batch).map(key),
+            retry::generation(batch),
             batch.external_id,
             batch.by,
             us(now),
@@ -241,6 +242,7 @@ pub(super) fn submit(
     if let Some(there) = existing(c, batch, Some(hash), now)? {
         return Ok(there);
     }
+    retry::guard(c, batch, now)?;
     if let [block] = blocks
         && block.rejected.is_empty()
     {
@@ -286,6 +288,7 @@ pub(super) fn finish_load(
         if let Some(there) = existing_external(c, batch, Some(hash))? {
             return Ok((there, take_load(c, batch.id, token.0)?));
         }
+        retry::guard(c, batch, now)?;
         finish(c, batch, token, hash, now)?;
         return Ok((Submitted::New(batch.id), None));
     }

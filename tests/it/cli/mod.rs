@@ -4,6 +4,7 @@ mod answers;
 mod append;
 mod bad;
 mod interrupted;
+mod listing;
 mod rowmill;
 mod run;
 mod submit;

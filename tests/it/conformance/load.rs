@@ -65,7 +65,7 @@ pub async fn a_load_is_seen_by_nobody_until_it_is_finished(h: &impl Harness) {
     piece(kit, new.id, token, 0, &[1, 1]).await.unwrap();
     assert!(kit.find(new.id).await.is_none());
     assert!(kit.claim(worker, op).await.is_empty());
-    let rows = kit.store.rows(new.id, 0).await;
+    let rows = kit.store.rows(new.id, 0, None).await;
     assert!(matches!(rows, Err(StoreError::NotFound(_))));
     assert!(matches!(
         kit.release(new.id).await,

@@ -10,12 +10,15 @@ mod claim;
 mod close;
 mod expire;
 mod give_back;
+mod history;
 mod keep;
+mod list;
 mod load;
 mod notices;
 mod record;
 mod redact;
 mod release;
+mod retry;
 mod rows;
 mod submit;
 mod take_over;
@@ -248,6 +251,38 @@ on_every_store! {
         a_row_is_seen_as_its_task
         rows_of_a_batch_that_is_not_there_are_not_found
         rows_of_many_blocks_are_paged_without_a_gap
+        rows_in_one_status_are_those_of_all_rows
+        blocks_without_rows_in_the_status_are_passed_over
+        a_reader_goes_on_while_the_batch_is_worked_off
+    ;
+    list:
+        batches_are_listed_newest_first_by_pages_without_a_gap
+        a_list_has_what_fits_alone
+        a_list_goes_by_the_status_that_is_seen
+        a_load_is_in_no_list
+        a_step_of_a_list_looks_at_so_much_alone
+    ;
+    history:
+        each_attempt_of_a_row_is_told_with_what_became_of_it
+        an_attempt_whose_worker_died_is_told_of_every_row_that_it_had
+        a_row_that_failed_for_its_losses_says_so
+        rows_that_were_given_back_are_told_as_queued
+        a_task_given_back_unbegun_leaves_no_attempt
+        aborted_rows_are_told_with_their_attempt_or_without
+        rows_that_expired_or_were_refused_ran_in_no_attempt
+        a_row_that_would_go_again_and_was_stopped_is_told_as_stopped
+        halves_of_a_split_task_are_told_by_their_workers
+        a_redacted_row_keeps_its_attempts_and_loses_their_codes
+        histories_of_many_blocks_come_in_pages
+        a_line_that_is_not_there_has_no_history
+    ;
+    retry:
+        a_retry_knows_its_parent_root_and_generation
+        a_task_of_a_retry_names_its_root
+        of_two_retries_at_the_same_moment_one_counts
+        a_retry_that_was_loaded_while_another_came_counts_for_nothing
+        a_batch_that_goes_on_has_no_retry
+        a_retry_that_is_submitted_twice_is_one
     ;
     batch:
         a_batch_that_is_not_there_is_none

@@ -7,6 +7,8 @@ mod ends;
 mod files;
 mod init;
 mod limits;
+mod listing;
+mod retry;
 mod stop;
 mod submit_in;
 mod transactional;

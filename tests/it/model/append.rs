@@ -57,7 +57,11 @@ impl Run {
         let batch = self.of(id);
         let open = Row::Open { due: batch.starts };
         for (no, size) in (batch.blocks..).zip(sizes) {
-            batch.rows.extend((0..*size).map(|row| ((no, row), open)));
+            for row in 0..*size {
+                let last = batch.lines.values().max().copied();
+                batch.lines.insert((no, row), last.unwrap_or(0) + 1);
+                batch.rows.insert((no, row), open);
+            }
         }
         batch.blocks += i64::try_from(sizes.len()).unwrap();
         batch.held = !release;

@@ -110,10 +110,11 @@ impl PartFact {
             Some(EndedAs::Expired) => Status::Expired,
             _ => Status::Aborted,
         };
+        // Of an attempt that was lost or given back, it is the rows that went back.
         let rows = match &self.rest {
+            _ if self.ended == 0 => Vec::new(),
             Some(rest) => rest.clone(),
-            None if self.ended > 0 => (0..rows).collect(),
-            None => Vec::new(),
+            None => (0..rows).collect(),
         };
         rows.into_iter().map(|row| (row, status)).collect()
     }

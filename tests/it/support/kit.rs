@@ -32,6 +32,13 @@ impl Kit {
         }
     }
 
+    /// A client at the kit's time, without a worker.
+    pub fn client(&self) -> rowmill::Client {
+        let builder = rowmill::JobManager::builder(self.store.clone());
+        let manager = builder.clock(Arc::clone(&self.clock)).build();
+        manager.expect("a manager").client().clone()
+    }
+
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -254,7 +261,7 @@ impl Kit {
         let mut rows = Vec::new();
         let mut after = Some(0);
         while let Some(from) = after {
-            let page = self.store.rows(id, from).await.expect("a page");
+            let page = self.store.rows(id, from, None).await.expect("a page");
             rows.extend(page.rows);
             after = page.next;
         }
@@ -262,7 +269,7 @@ impl Kit {
     }
 
     pub async fn row(&self, id: BatchId, line: u32) -> RowView {
-        let page = self.store.rows(id, line - 1).await.expect("a page");
+        let page = self.store.rows(id, line - 1, None).await.expect("a page");
         let row = page.rows.into_iter().next().expect("a row");
         assert_eq!(row.line.0, line);
         row

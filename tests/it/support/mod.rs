@@ -63,12 +63,37 @@ pub async fn invariants(h: &impl Harness) {
             ended,
             "rows are seen as they ended"
         );
+        for row in rows.iter().take(100) {
+            history(kit, batch.id, row).await;
+        }
         assert_eq!(seen.done, batch.ended());
         if seen.done {
             let c = seen.counts;
             assert_eq!([c.success, c.failed, c.aborted, c.expired], ended);
             assert_eq!(c.pending, 0);
             assert_eq!(seen.done_at.is_some(), seen.done);
+        }
+    }
+}
+
+/// A row's history ends in what the row is.
+async fn history(kit: &Kit, id: rowmill::BatchId, row: &rowmill::RowView) {
+    use rowmill::Status::{Inprog, Queued, Wait};
+    let told = kit.store.line_history(id, row.line.0).await;
+    let told = told.expect("read").expect("a line");
+    let rising = told.is_sorted_by_key(|e| (e.attempt, e.ended_at.is_none(), e.ended_at));
+    assert!(rising, "{told:#?}");
+    let open = told.iter().filter(|e| e.ended_at.is_none()).count();
+    assert_eq!(open, usize::from(row.status == Inprog), "{told:#?}");
+    let finals = told.iter().filter(|e| e.after.is_final()).count();
+    assert_eq!(finals, usize::from(row.status.is_final()), "{told:#?}");
+    match (row.status, told.last()) {
+        (Wait, None) | (Queued, None) => {}
+        (Queued, Some(last)) => assert_eq!(last.after, Queued),
+        (status, last) => {
+            let last = last.expect("an attempt");
+            assert_eq!(last.after, status, "{told:#?}");
+            assert_eq!(last.ended_at, row.done_at, "{told:#?}");
         }
     }
 }
