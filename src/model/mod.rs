@@ -3,6 +3,7 @@
 mod batch;
 mod block;
 mod ids;
+mod op;
 mod outcome;
 mod settings;
 mod states;
@@ -13,6 +14,7 @@ pub use block::{Block, BlockBuilder, ContentHash, RejectedRow};
 pub use ids::{
     AppName, BatchId, FileName, IdError, JobKey, Kind, Line, OpId, OpName, TaskId, Token, WorkerNo,
 };
+pub use op::{Amount, OpEntry, WorkerEntry};
 pub use outcome::{
     EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
     encode_outcome,

@@ -10,6 +10,7 @@ mod join;
 mod keep;
 mod liveness;
 mod open;
+mod ops;
 mod read;
 mod readers;
 mod record;
@@ -32,10 +33,13 @@ use rusqlite::Connection;
 
 use super::{
     Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
-    LoadPiece, NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded,
+    LiveOp, LoadPiece, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece, Recorded,
     RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
-use crate::model::{Batch, BatchId, Block, NewBatch, OpId, OutputFile, Timestamp, Token, WorkerNo};
+use crate::model::{
+    Batch, BatchId, Block, JobKey, NewBatch, OpEntry, OpId, OutputFile, Timestamp, Token,
+    WorkerEntry, WorkerNo,
+};
 use liveness::Life;
 use readers::Readers;
 use single::Known;
@@ -153,9 +157,9 @@ impl Backend for SqliteStore {
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
             let life = Life::begin(&self.workers_dir)?;
-            let lock = life.name.clone();
+            let (lock, dir) = (life.name.clone(), self.workers_dir.clone());
             let no = self
-                .write(move |c| liveness::enter(c, &lock, &worker, now))
+                .write(move |c| liveness::enter(c, &dir, &lock, &worker, now))
                 .await?;
             self.lives().insert(no, life);
             Ok(no)
@@ -187,7 +191,41 @@ impl Backend for SqliteStore {
     }
 
     fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
-        self.read(read::ops)
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::ops(c, &dir))
+    }
+
+    fn op(&self, key: JobKey, batch: Option<BatchId>) -> Fut<'_, Option<OpState>> {
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::op(c, &dir, &key, batch))
+    }
+
+    fn live_ops(&self) -> Fut<'_, Vec<LiveOp>> {
+        self.read(ops::live_ops)
+    }
+
+    fn pause_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
+        self.write(move |c| ops::pause_op(c, &key, &by, now))
+    }
+
+    fn resume_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
+        self.write(move |c| ops::resume_op(c, &key, &by, now))
+    }
+
+    fn set_op(
+        &self,
+        key: JobKey,
+        from: Option<String>,
+        to: Option<String>,
+        by: String,
+        now: Timestamp,
+    ) -> Fut<'_, Recorded> {
+        self.write(move |c| ops::set_op(c, &key, from.as_deref(), to.as_deref(), &by, now))
+    }
+
+    fn workers(&self) -> Fut<'_, Vec<WorkerEntry>> {
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::workers(c, &dir))
     }
 
     fn submit(
