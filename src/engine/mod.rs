@@ -186,6 +186,7 @@ impl Engine {
                 now,
             )
             .await?;
+        let live = parts.store.live_ops().await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let ops = ids
             .into_iter()
@@ -207,7 +208,7 @@ impl Engine {
             version = env!("CARGO_PKG_VERSION"),
             "worker started"
         );
-        Ok(Self {
+        let mut engine = Self {
             worker,
             ops,
             apps: apps.collect(),
@@ -238,7 +239,9 @@ impl Engine {
             only,
             by_hand: false,
             parts,
-        })
+        };
+        engine.take_live(&live);
+        Ok(engine)
     }
 }
 

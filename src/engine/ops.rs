@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::config::LiveSettings;
 use crate::model::{BatchId, Delivery, OpId, OpSettings, Token, WorkerNo};
 use crate::processor::{ErasedProcessor, OpRegistered};
-use crate::store::{Claim, ClaimedTask};
+use crate::store::{Claim, ClaimedTask, LiveOp};
 
 use super::work::SPREAD;
 
@@ -55,7 +57,19 @@ impl Turns {
 
 pub(super) struct Op {
     pub(super) id: OpId,
+    /// Its settings are those in force.
     pub(super) registered: OpRegistered,
+    /// What this process says itself.
+    base: Arc<OpSettings>,
+    cores: usize,
+    paused: bool,
+    /// What was last set in the database.
+    set: Option<String>,
+    /// Nothing starts: it is paused. Its running tasks see this too.
+    held: Arc<AtomicBool>,
+    /// How often what is in force has changed, and that number when the last claim was asked for.
+    changes: u64,
+    asked_at: u64,
     /// Claimed and not begun.
     pub(super) queue: VecDeque<ClaimedTask>,
     queued_rows: u64,
@@ -75,24 +89,35 @@ pub(super) struct Op {
     row_time: Option<Duration>,
 }
 
+/// Tasks that may run here at once: the limit is one of rows, and a task takes `parallel` of them.
+fn slots(settings: &OpSettings, cores: usize) -> usize {
+    let local = settings
+        .local_concurrency
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(cores);
+    let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
+    (local / parallel).max(1)
+}
+
 impl Op {
     pub(super) fn new(id: OpId, registered: OpRegistered, cores: usize) -> Self {
-        let settings = &registered.settings;
-        let local = settings
-            .local_concurrency
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(cores);
-        let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
+        let slots = slots(&registered.settings, cores);
         Self {
             id,
+            base: Arc::clone(&registered.settings),
             registered,
+            cores,
+            paused: false,
+            set: None,
+            held: Arc::default(),
+            changes: 0,
+            asked_at: 0,
             queue: VecDeque::new(),
             queued_rows: 0,
             queued_bytes: 0,
             queued_accused: 0,
             running: 0,
-            // The limit is one of rows; a running task takes `parallel` of them.
-            slots: (local / parallel).max(1),
+            slots,
             more: true,
             claiming: false,
             seen: false,
@@ -110,6 +135,67 @@ impl Op {
         &self.registered.processor
     }
 
+    /// Whether it is paused, by a word or by a concurrency of nothing.
+    fn is_held(&self) -> bool {
+        self.paused || self.settings().concurrency == Some(0)
+    }
+
+    /// What the op's running tasks look at to see that it is paused.
+    pub(super) fn held(&self) -> &Arc<AtomicBool> {
+        &self.held
+    }
+
+    /// Takes in what is set in the database; whether anything has changed.
+    ///
+    /// Tasks that run keep what they began with. What waits here was claimed under the old settings,
+    /// and is to be given back.
+    pub(super) fn take_live(&mut self, live: Option<&LiveOp>) -> bool {
+        let paused = live.is_some_and(|live| live.paused);
+        let set = live.and_then(|live| live.settings.as_deref());
+        if paused == self.paused && set == self.set.as_deref() {
+            return false;
+        }
+        if set != self.set.as_deref() {
+            self.registered.settings = self.in_force(set);
+            self.set = set.map(str::to_owned);
+            self.slots = slots(&self.registered.settings, self.cores);
+            self.processor().resize(self.slots);
+        }
+        self.paused = paused;
+        self.held.store(self.is_held(), Ordering::Relaxed);
+        self.changes += 1;
+        // There may be work for slots that are new, or after a pause.
+        self.more = true;
+        let op = &self.registered.key;
+        tracing::info!(%op, paused, settings = set.unwrap_or("{}"), "what is set for the op has changed");
+        true
+    }
+
+    /// This process's settings under those of the database; its own alone where they do not fit.
+    fn in_force(&self, set: Option<&str>) -> Arc<OpSettings> {
+        let live = match set.map(LiveSettings::parse) {
+            None => return Arc::clone(&self.base),
+            Some(Ok(live)) => live,
+            Some(Err(why)) => return self.refuse(&why),
+        };
+        let settings = live.over(&self.base);
+        match settings.check().first() {
+            None => Arc::new(settings),
+            Some((key, why)) => self.refuse(&format!("{key}: {why}")),
+        }
+    }
+
+    fn refuse(&self, why: &str) -> Arc<OpSettings> {
+        let op = &self.registered.key;
+        tracing::warn!(%op, why, "what is set for the op in the database cannot be used here; this process's own settings are");
+        Arc::clone(&self.base)
+    }
+
+    /// Whether the claim that has come back was asked for under other settings.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.asked_at != self.changes
+    }
+
     fn free(&self) -> usize {
         self.slots.saturating_sub(self.running + self.queue.len())
     }
@@ -125,7 +211,7 @@ impl Op {
         worker: WorkerNo,
         only: Option<BatchId>,
     ) -> std::io::Result<Option<Claim>> {
-        if self.claiming || !self.more || self.settings().concurrency == Some(0) {
+        if self.claiming || !self.more || self.is_held() {
             return Ok(None);
         }
         let capped = self.settings().concurrency.is_some();
@@ -151,6 +237,7 @@ impl Op {
         let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
         self.claims += 1;
         self.claiming = true;
+        self.asked_at = self.changes;
         self.asked = true;
         Ok(Some(Claim {
             worker,
@@ -185,7 +272,7 @@ impl Op {
 
     /// The next task to run, if a slot is free and it is its turn.
     pub(super) fn next(&mut self, turns: &Turns) -> Option<ClaimedTask> {
-        if self.running >= self.slots {
+        if self.running >= self.slots || self.is_held() {
             return None;
         }
         let once = self.settings().delivery == Delivery::AtMostOnce;
