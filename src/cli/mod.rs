@@ -14,6 +14,7 @@ mod input;
 mod logs;
 mod migrate;
 mod named;
+mod ops;
 mod output;
 mod progress;
 mod rows;
@@ -23,7 +24,9 @@ mod session;
 mod signals;
 mod status;
 mod submit;
+mod waits;
 mod work;
+mod workers;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -140,6 +143,8 @@ async fn dispatch(
             Command::Rows(args) => rows::run(&session, &args).await?,
             Command::Files(args) => files::run(&session, &args).await?,
             Command::Abort(args) => abort::run(&session, &args).await?,
+            Command::Ops(args) => ops::run(&session, args).await?,
+            Command::Workers(args) => workers::run(&session, &args).await?,
             Command::Bench(args) => bench::run(&session, &args).await?,
             Command::Migrate(args) => migrate::run(&session, &args).await?,
             Command::Config {

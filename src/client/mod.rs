@@ -1,5 +1,6 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
+mod ops;
 mod submit_in;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::model::{
 use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
+pub use ops::Waits;
+pub(crate) use ops::{in_force, unknown};
 pub use submit_in::submit_in;
 
 /// A row to submit.
@@ -90,7 +93,7 @@ impl Client {
     {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch);
+        let builder = self.builder(&batch).await?;
         let source = Source::rows(rows);
         let (id, _) = intake::submit(self, batch, builder, source).await?;
         self.batch_status(id).await
@@ -111,7 +114,7 @@ impl Client {
     ) -> Result<(Batch, Intake)> {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch);
+        let builder = self.builder(&batch).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
         Ok((self.batch_status(id).await?, intake))
@@ -125,10 +128,10 @@ impl Client {
         batch
     }
 
-    fn builder(&self, batch: &NewBatch) -> BlockBuilder {
-        let settings = self.registry.settings_of(&batch.key).unwrap_or_default();
+    async fn builder(&self, batch: &NewBatch) -> Result<BlockBuilder> {
+        let settings = self.settings_in_force(&batch.key).await?;
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
-        BlockBuilder::new(settings.block_rows, bytes)
+        Ok(BlockBuilder::new(settings.block_rows, bytes))
     }
 
     /// Submits one slow query.

@@ -217,8 +217,20 @@ mod tests {
     fn every_key_is_kept_and_read_back() {
         let mut live = LiveSettings::default();
         let texts = [
-            "7", "8", "3s", "1.5", "1h", "9", "none", "2", "5m", "at_most_once", "10", "2000",
-            "1s", "11",
+            "7",
+            "8",
+            "3s",
+            "1.5",
+            "1h",
+            "9",
+            "none",
+            "2",
+            "5m",
+            "at_most_once",
+            "10",
+            "2000",
+            "1s",
+            "11",
         ];
         for (key, text) in LIVE_KEYS.iter().zip(texts) {
             live.set(key, text).unwrap();
@@ -244,7 +256,10 @@ mod tests {
             max_later,
         } = live.over(&base);
         assert_eq!((max_attempts, max_lost, parallel, max_later), (7, 8, 2, 11));
-        assert_eq!((backoff.factor, concurrency, local_concurrency), (1.5, Some(9), None));
+        assert_eq!(
+            (backoff.factor, concurrency, local_concurrency),
+            (1.5, Some(9), None)
+        );
         assert_eq!((block_rows, block_bytes), (10, 2000));
         let seconds = [backoff.base, backoff.cap, timeout.unwrap(), abort_grace];
         assert_eq!(seconds.map(|s| s.as_secs()), [3, 3600, 300, 1]);
@@ -257,7 +272,10 @@ mod tests {
         live.set("timeout", "5s").unwrap();
         live.set("backoff.cap", "2h").unwrap();
         live.set("timeout", "").unwrap();
-        assert_eq!(live.to_json().as_deref(), Some(r#"{"backoff":{"cap":"2h"}}"#));
+        assert_eq!(
+            live.to_json().as_deref(),
+            Some(r#"{"backoff":{"cap":"2h"}}"#)
+        );
         live.set("backoff.cap", "").unwrap();
         assert_eq!(live.to_json(), None);
     }
@@ -286,13 +304,22 @@ mod tests {
         assert!(refused("colour", "red").contains("known here: max_attempts"));
         assert!(refused("backoff", "2s").contains("backoff.base"));
         for key in FIXED {
-            assert!(refused(key, "x").contains("workers' own configuration"), "{key}");
+            assert!(
+                refused(key, "x").contains("workers' own configuration"),
+                "{key}"
+            );
         }
     }
 
     #[test]
     fn what_a_newer_program_wrote_is_an_error_and_not_a_panic() {
-        for json in ["[]", "1", "{\"colour\":1}", "{\"timeout\":{\"a\":1}}", "{\"timeout\":[1]}"] {
+        for json in [
+            "[]",
+            "1",
+            "{\"colour\":1}",
+            "{\"timeout\":{\"a\":1}}",
+            "{\"timeout\":[1]}",
+        ] {
             assert!(LiveSettings::parse(json).is_err(), "{json}");
         }
         assert_eq!(LiveSettings::parse("{}"), Ok(LiveSettings::default()));

@@ -29,6 +29,7 @@ pub use live::{LIVE_KEYS, LiveSettings};
 pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};
 pub use report::ReportLine;
+pub(crate) use report::settings_report;
 pub use setting::{Origin, Setting};
 
 use place::Place;

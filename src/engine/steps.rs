@@ -12,8 +12,8 @@ use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
 use crate::store::{
-    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, LiveOp, Notice, Part, Recorded, Running, Store,
-    StoreError, TakenOver,
+    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, LiveOp, Notice, Part, Recorded, Running,
+    Store, StoreError, TakenOver,
 };
 
 /// A receiver of an end may take so long.

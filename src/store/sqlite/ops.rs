@@ -9,9 +9,7 @@ use super::claim::job_key;
 use super::guard::op_id;
 use super::liveness::is_dead;
 use super::sql::{all, batch_id, change, key, one, sql, time, us};
-use crate::model::{
-    Amount, BatchId, JobKey, OpEntry, OpId, Timestamp, WorkerEntry, WorkerNo,
-};
+use crate::model::{Amount, BatchId, JobKey, OpEntry, OpId, Timestamp, WorkerEntry, WorkerNo};
 use crate::store::{LiveOp, OpState, Recorded, StoreError};
 
 /// Whether locks are held, each looked at once.
