@@ -85,6 +85,7 @@ pub(super) struct Op {
     pub(super) seen: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
+    /// Claims that took something.
     claims: u64,
     row_time: Option<Duration>,
 }
@@ -235,7 +236,6 @@ impl Op {
             }
         };
         let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
-        self.claims += 1;
         self.claiming = true;
         self.asked_at = self.changes;
         self.asked = true;
@@ -256,9 +256,15 @@ impl Op {
                 .concurrency
                 .map(|cap| (cap, self.settings().parallel.min(cap))),
             only,
-            oldest: self.claims.is_multiple_of(4),
+            oldest: (self.claims + 1).is_multiple_of(4),
             once: self.settings().delivery == Delivery::AtMostOnce,
         }))
+    }
+
+    /// Counts a claim that took something: of these every fourth takes the oldest. A claim that met a
+    /// full cap counts for nothing, or the oldest's turn would come whenever there is nothing to take.
+    pub(super) fn count_claim(&mut self, tasks: &[ClaimedTask]) {
+        self.claims += u64::from(!tasks.is_empty());
     }
 
     pub(super) fn claimed(&mut self, tasks: Vec<ClaimedTask>) {

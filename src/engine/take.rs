@@ -136,6 +136,7 @@ impl Engine {
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
                 }
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+                op.count_claim(&tasks);
                 op.claimed(tasks);
             }
             Err(StoreError::Fenced(worker)) => {
