@@ -31,7 +31,7 @@ pub(super) async fn run(session: &Session, _: &Workers) -> Result<(), Failure> {
 
 fn table(workers: &[WorkerEntry]) -> String {
     let mut text = format!(
-        "{:>5}  {:16}  {:>7}  {:23}  {:>7}  ops\n",
+        "{:>4}  {:10}  {:>7}  {:16}  {:>7}  ops\n",
         "no", "host", "pid", "started", "running"
     );
     for worker in workers {
@@ -49,9 +49,9 @@ fn table(workers: &[WorkerEntry]) -> String {
         let mut line = String::new();
         let _ = write!(
             line,
-            "{no:>5}  {:16}  {pid:>7}  {:23}  {running:>7}  ",
-            cut(host, 16),
-            output::time(*started_at)
+            "{no:>4}  {:10}  {pid:>7}  {:16}  {running:>7}  ",
+            cut(host, 10),
+            started_at.strftime("%Y-%m-%d %H:%M")
         );
         if !alive {
             line.push_str("dead: ");

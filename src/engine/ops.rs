@@ -314,3 +314,76 @@ impl Op {
         self.row_time = Some(self.row_time.map_or(each, |before| (before + each) / 2));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{JobKey, Kind, RawJson, TaskId};
+    use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure};
+    use crate::store::{BatchHead, ClaimRef};
+
+    struct Same;
+
+    impl BatchProcessor for Same {
+        type Block = ();
+        type Context = ();
+        type Input = i64;
+        type Output = i64;
+
+        async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+            Ok(n)
+        }
+    }
+
+    fn task() -> ClaimedTask {
+        let id = BatchId::new();
+        let head = BatchHead {
+            id,
+            key: JobKey::new("a", "b", Kind::Batch).unwrap(),
+            context: RawJson::NULL.to_owned(),
+            root: id,
+            generation: 0,
+            expires_at: None,
+        };
+        ClaimedTask {
+            batch: Arc::new(head),
+            claim: ClaimRef {
+                batch: id,
+                task: TaskId(0),
+                no: 0,
+                attempt: 1,
+                token: Token(1),
+            },
+            failures: 0,
+            laters: 0,
+            suspect: false,
+            accused: false,
+            first_line: 1,
+            lines: None,
+            body: "1\n".to_owned(),
+            pick: None,
+            rows: 1,
+        }
+    }
+
+    #[test]
+    fn every_fourth_claim_that_takes_something_takes_the_oldest() {
+        let registry = Registry::new().batch("a", "b", Same);
+        let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 4);
+        let mut oldest = Vec::new();
+        for _ in 0..8 {
+            // As a capped op does it: each claim that takes something is followed by one that meets the cap.
+            for taken in [vec![task()], Vec::new()] {
+                op.claiming = false;
+                op.more = true;
+                let ask = op.ask(WorkerNo(1), None).unwrap().unwrap();
+                if !taken.is_empty() {
+                    oldest.push(ask.oldest);
+                }
+                op.count_claim(&taken);
+            }
+        }
+        let quarter = [false, false, false, true];
+        assert_eq!(oldest, [quarter, quarter].concat());
+    }
+}

@@ -3,6 +3,7 @@
 mod answers;
 mod bad;
 mod interrupted;
+mod ops;
 mod rowmill;
 mod run;
 mod submit;
