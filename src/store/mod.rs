@@ -26,7 +26,8 @@ pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Head, Kept,
     LiveOp, LoadPiece, NewWorker, Notice, NoticeRef, OpRegistration, OpState, OutcomePart, Part,
-    Piece, Recorded, RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    Piece, Recorded, RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then,
+    Transacted,
 };
 
 /// What a step returns.

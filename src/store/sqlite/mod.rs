@@ -33,8 +33,8 @@ use rusqlite::Connection;
 
 use super::{
     Backend, BlockOutcomes, Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, Kept,
-    LiveOp, LoadPiece, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece, Recorded,
-    RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    LiveOp, LoadPiece, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece,
+    Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
 use crate::model::{
     Batch, BatchId, Block, JobKey, NewBatch, OpEntry, OpId, OutputFile, Timestamp, Token,

@@ -7,3 +7,4 @@ mod ops;
 mod rowmill;
 mod run;
 mod submit;
+mod waits;

@@ -3,6 +3,7 @@
 mod build;
 mod chunk;
 mod ends;
+mod fair;
 mod files;
 mod init;
 mod limits;
