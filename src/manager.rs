@@ -69,7 +69,7 @@ impl JobManager {
         let mut slot = self.engine.lock().await;
         let mut engine = match slot.take() {
             Some(engine) => engine,
-            None => Engine::start(self.parts.clone()).await?,
+            None => Engine::start(self.parts.clone(), None).await?,
         };
         engine.run(&shutdown).await;
         Ok(engine.stop().await?)
@@ -80,7 +80,7 @@ impl JobManager {
     /// # Errors
     /// As [`JobManager::run`].
     pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
-        let mut engine = Engine::start(self.parts.clone()).await?.only(batch);
+        let mut engine = Engine::start(self.parts.clone(), Some(batch)).await?;
         engine.run(&shutdown).await;
         Ok(engine.stop().await?)
     }
@@ -96,7 +96,7 @@ impl JobManager {
         let mut slot = self.engine.lock().await;
         let engine = match &mut *slot {
             Some(engine) => engine,
-            empty => empty.insert(Engine::start(self.parts.clone()).await?),
+            empty => empty.insert(Engine::start(self.parts.clone(), None).await?),
         };
         Ok(engine.tick().await)
     }

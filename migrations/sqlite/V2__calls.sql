@@ -34,9 +34,16 @@ create table appends (
 create unique index appends_key on appends (batch, key) where key is not null;
 create unique index appends_open on appends (batch) where token is not null;
 
--- The ops that a live worker works on.
+-- The ops that a worker works on, from its entry until it ends or is taken over.
 create table worker_ops (
     worker integer not null,
     op     integer not null,
+    batch  blob,                                      -- works on this batch alone
+    notify integer not null,                          -- tells the op's ends
     primary key (worker, op)
 ) strict, without rowid;
+
+create index worker_ops_of on worker_ops (op);
+
+-- So that an op's tasks that are due later are counted without a look at those of others.
+create index queue_later on queue (op) where state = 0 and what = 0;

@@ -118,6 +118,10 @@ pub(super) enum Command {
     Abort(Abort),
     /// Work off whatever is queued, until a signal
     Work(Work),
+    /// Look at ops, pause, resume and set them while workers run
+    Ops(super::ops::Ops),
+    /// Show the workers, and what each works on
+    Workers(super::workers::Workers),
     /// Measure this machine beside a plain row queue; leaves nothing behind
     Bench(Bench),
     /// Bring the database's schema up to date

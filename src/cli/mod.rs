@@ -17,6 +17,7 @@ mod list;
 mod logs;
 mod migrate;
 mod named;
+mod ops;
 mod output;
 mod progress;
 mod release;
@@ -28,7 +29,9 @@ mod session;
 mod signals;
 mod status;
 mod submit;
+mod waits;
 mod work;
+mod workers;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -150,6 +153,8 @@ async fn dispatch(
             Command::History(args) => history::run(&session, &args).await?,
             Command::Retry(args) => retry::run(&session, &args).await?,
             Command::Abort(args) => abort::run(&session, &args).await?,
+            Command::Ops(args) => ops::run(&session, args).await?,
+            Command::Workers(args) => workers::run(&session, &args).await?,
             Command::Bench(args) => bench::run(&session, &args).await?,
             Command::Migrate(args) => migrate::run(&session, &args).await?,
             Command::Config {

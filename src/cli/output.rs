@@ -152,6 +152,6 @@ pub(super) fn files(client: &Client, batch: &Batch) -> String {
 }
 
 /// A time as people read it: to the second, in UTC.
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -4,11 +4,14 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::exit::Failure;
+use super::session::Session;
 use super::signals::{Signal, Stop};
+use super::waits::{self, Who};
 use crate::client::Client;
 use crate::model::{Batch, BatchId};
 
@@ -17,6 +20,8 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Between two looks at a batch; what is answered is late by that much at most.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at what may hold a batch up, until that has been said.
+const LOOK: Duration = Duration::from_secs(1);
 
 fn shown() -> std::sync::MutexGuard<'static, Option<ProgressBar>> {
     SHOWN
@@ -79,8 +84,18 @@ pub(super) enum Waited {
 }
 
 /// Shows the batch's progress until it is done, or a signal comes.
-pub(super) async fn wait(client: &Client, id: BatchId, stop: &Stop) -> Result<Waited, Failure> {
+///
+/// Where its op is paused or nobody works on it, that is said once.
+pub(super) async fn wait(
+    session: &Session,
+    client: &Client,
+    id: BatchId,
+    who: Who,
+    stop: &Stop,
+) -> Result<Waited, Failure> {
     use super::exit::About;
+    let mut told = false;
+    let mut look = tokio::time::interval(LOOK);
     let bar = Bar::new();
     let mut signal = client.store.signal();
     loop {
@@ -90,15 +105,24 @@ pub(super) async fn wait(client: &Client, id: BatchId, stop: &Stop) -> Result<Wa
             return Ok(Waited::Done(Box::new(batch)));
         }
         bar.show(&batch);
+        let due = !told && look.tick().now_or_never().is_some();
+        told |= due && waits::tell(session, client, &batch, who).await?;
         let changed = async {
             tokio::time::sleep(PAUSE).await;
             signal.changed().await;
         };
         tokio::select! {
             () = changed => {}
+            _ = look.tick(), if !told => look.reset_immediately(),
             signal = stop.stopped() => return Ok(Waited::Stopped(signal)),
         }
     }
+}
+
+/// Says something to people on stderr, beside the bar.
+pub(super) fn say(text: &str) {
+    // Where even stderr is closed there is nobody left to tell.
+    drop(Beside.write_all(text.as_bytes()));
 }
 
 /// Writes to stderr beside the bar.

@@ -8,6 +8,7 @@ use super::progress::{self, Waited};
 use super::session::Session;
 use super::signals::{Signal, Stop};
 use super::submit;
+use super::waits::Who;
 use crate::error::{Error, ErrorKind};
 use crate::manager::JobManager;
 use crate::model::{BatchId, JobKey, Kind, Status};
@@ -73,7 +74,7 @@ async fn work_off(
     });
     let mut ended = None;
     let waited = tokio::select! {
-        waited = progress::wait(manager, id, stop) => waited,
+        waited = progress::wait(session, manager, id, Who::Here, stop) => waited,
         early = &mut working => {
             ended = Some(early);
             Err(worker_gone(id))

@@ -88,6 +88,33 @@ impl Session {
         format!("{} {rest}", self.again)
     }
 
+    /// Says something on stderr that is no error, beside a progress bar; in the log where stderr is for programs.
+    pub(super) fn note(&self, text: &str) {
+        if self.json {
+            let told: Vec<&str> = text.lines().map(str::trim).collect();
+            tracing::warn!("{}", told.join("; "));
+        } else {
+            super::progress::say(&format!("{text}\n"));
+        }
+    }
+
+    /// Refuses rows for an op that is configured to answer slow queries alone: nobody would take them.
+    pub(super) fn check_takes_rows(&self, key: &JobKey) -> Result<(), Failure> {
+        let query = JobKey {
+            kind: Kind::Query,
+            ..key.clone()
+        };
+        let mut builder = self.builder(None)?;
+        let op = self.config.op(key.app.as_str(), key.op.as_str());
+        let answers =
+            builder.registry_mut().has(&query) || op.is_some_and(|op| op.kind == Kind::Query);
+        if !answers || builder.registry_mut().has(key) {
+            return Ok(());
+        }
+        let text = format!("{key} answers slow queries and takes no file");
+        Err(Failure::invalid("wrong_kind", text))
+    }
+
     /// The database's file.
     pub(super) fn database(&self) -> &Path {
         let url = self.config.database.value.as_str();

@@ -5,6 +5,7 @@ use super::exit::{About, Ending, Failure};
 use super::output::{self, Much};
 use super::session::Session;
 use super::signals::Stop;
+use super::waits::{self, Who};
 use super::{named, submit};
 
 pub(super) async fn run(
@@ -19,5 +20,6 @@ pub(super) async fn run(
     }
     let batch = client.batch_status(id).await.about(id)?;
     output::batch(session, &client, &batch, Much::Full)?;
+    waits::tell(session, &client, &batch, Who::Others).await?;
     Ok(Ending::Answered)
 }

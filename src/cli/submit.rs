@@ -9,6 +9,7 @@ use super::output::{self, Much};
 use super::progress::{self, Waited};
 use super::session::Session;
 use super::signals::{Signal, Stop};
+use super::waits::Who;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::intake::{Intake, Source};
@@ -33,6 +34,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         dry_run,
     } = args;
     let key = JobKey::new(&app, &op, Kind::Batch)?;
+    session.check_takes_rows(&key)?;
     let opened = input::open(&file, &input, &session.config)?;
     if dry_run {
         return count(session, opened).await;
@@ -90,7 +92,7 @@ pub(super) async fn follow(
     stop: &Stop,
 ) -> Result<Ending, Failure> {
     stop.heard();
-    match progress::wait(client, id, stop).await? {
+    match progress::wait(session, client, id, Who::Others, stop).await? {
         Waited::Done(batch) => match output::batch(session, client, &batch, Much::Full) {
             Ok(()) | Err(Failure::NobodyReads) => Ok(Ending::of(&batch)),
             Err(other) => Err(other),

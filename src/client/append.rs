@@ -184,11 +184,12 @@ impl Client {
             release,
             by: self.by.to_string(),
         };
-        let builder = self.builder_of(&JobKey {
+        let key = JobKey {
             app: batch.app.clone(),
             op: batch.op.clone(),
             kind: batch.kind,
-        });
+        };
+        let builder = self.builder_of(&key).await?;
         let (added, intake) = intake::append(self, append, builder, source, stop).await?;
         let Some(added) = added else {
             return Ok(Err(intake));

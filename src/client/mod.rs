@@ -3,6 +3,7 @@
 mod append;
 mod history;
 mod list;
+mod ops;
 mod retry;
 mod submit_in;
 
@@ -23,6 +24,8 @@ use crate::processor::Registry;
 use crate::store::{Store, Submitted};
 
 pub use append::{AppendOptions, Appended};
+pub use ops::Waits;
+pub(crate) use ops::{in_force, unknown};
 pub use retry::Retried;
 pub use submit_in::submit_in;
 
@@ -96,7 +99,7 @@ impl Client {
     {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch);
+        let builder = self.builder(&batch).await?;
         let source = Source::rows(rows);
         let (id, _) = intake::submit(self, batch, builder, source).await?;
         self.batch_status(id).await
@@ -117,7 +120,7 @@ impl Client {
     ) -> Result<(Batch, Intake)> {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch);
+        let builder = self.builder(&batch).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
         Ok((self.batch_status(id).await?, intake))
@@ -131,14 +134,14 @@ impl Client {
         batch
     }
 
-    fn builder(&self, batch: &NewBatch) -> BlockBuilder {
-        self.builder_of(&batch.key)
+    async fn builder(&self, batch: &NewBatch) -> Result<BlockBuilder> {
+        self.builder_of(&batch.key).await
     }
 
-    fn builder_of(&self, key: &JobKey) -> BlockBuilder {
-        let settings = self.registry.settings_of(key).unwrap_or_default();
+    async fn builder_of(&self, key: &JobKey) -> Result<BlockBuilder> {
+        let settings = self.settings_in_force(key).await?;
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
-        BlockBuilder::new(settings.block_rows, bytes)
+        Ok(BlockBuilder::new(settings.block_rows, bytes))
     }
 
     /// Submits one slow query.

@@ -58,7 +58,7 @@ impl Client {
         let children = self.store.children(id).await?;
         not_purged(id, &children)?;
         let new = self.signed(child(&parent, &children));
-        let builder = self.builder(&new);
+        let builder = self.builder(&new).await?;
         let rows = failed_rows(self.store.clone(), id, &children.batches);
         let source = Source::pages(parent.columns.clone(), rows);
         match intake::submit(self, new, builder, source).await {

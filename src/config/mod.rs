@@ -9,6 +9,7 @@
 //! variable of a `database = "env:NAME"` need not be set where `--database` is given. A variable
 //! of ours that is empty counts as not set.
 
+mod live;
 mod mask;
 mod mistake;
 mod ops;
@@ -24,9 +25,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+pub use live::{LIVE_KEYS, LiveSettings};
 pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};
 pub use report::ReportLine;
+pub(crate) use report::settings_report;
 pub use setting::{Origin, Setting};
 
 use place::Place;

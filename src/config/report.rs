@@ -74,7 +74,7 @@ impl OpConfig {
                 values.push(("handler.window", window.to_string()));
             }
         }
-        values.extend(settings(&self.settings));
+        values.extend(settings_report(&self.settings));
         let name = self.name();
         values
             .into_iter()
@@ -90,7 +90,8 @@ impl OpConfig {
     }
 }
 
-fn settings(settings: &OpSettings) -> Vec<(&'static str, String)> {
+/// The settings of an op by their keys, as people read them.
+pub(crate) fn settings_report(settings: &OpSettings) -> Vec<(&'static str, String)> {
     let OpSettings {
         max_attempts,
         max_lost,

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::files::ObjectStore;
 use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
 use crate::processor::{AnyBlock, AppEntry, CancelHandle, Registry, unit_block};
-use crate::store::{ClaimRef, NewWorker, OpRegistration, Signal, Store, StoreError};
+use crate::store::{ClaimRef, NewWorker, OpRegistration, Serves, Signal, Store, StoreError};
 use ops::Op;
 use steps::Step;
 use work::Outgoing;
@@ -155,9 +155,11 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Enters as a worker.
-    pub(crate) async fn start(parts: Parts) -> Result<Self, StoreError> {
+    ///
+    /// With `only` it works on that batch alone.
+    pub(crate) async fn start(parts: Parts, only: Option<BatchId>) -> Result<Self, StoreError> {
         let now = parts.clock.now();
-        let registrations = parts
+        let registrations: Vec<OpRegistration> = parts
             .registry
             .ops()
             .map(|op| OpRegistration {
@@ -166,7 +168,9 @@ impl Engine {
                 max_lost: op.settings.max_lost,
             })
             .collect();
+        let notify: Vec<bool> = registrations.iter().map(|op| op.notify).collect();
         let ids = parts.store.register_ops(registrations, now).await?;
+        let serves = ids.iter().zip(notify);
         let worker = parts
             .store
             .enter(
@@ -174,10 +178,15 @@ impl Engine {
                     host: host(),
                     pid: std::process::id(),
                     version: env!("CARGO_PKG_VERSION"),
+                    ops: serves
+                        .map(|(op, notify)| Serves { op: *op, notify })
+                        .collect(),
+                    only,
                 },
                 now,
             )
             .await?;
+        let live = parts.store.live_ops().await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let ops = ids
             .into_iter()
@@ -199,7 +208,7 @@ impl Engine {
             version = env!("CARGO_PKG_VERSION"),
             "worker started"
         );
-        Ok(Self {
+        let mut engine = Self {
             worker,
             ops,
             apps: apps.collect(),
@@ -227,10 +236,12 @@ impl Engine {
             next_due: None,
             stopping: false,
             left: false,
-            only: None,
+            only,
             by_hand: false,
             parts,
-        })
+        };
+        engine.take_live(&live);
+        Ok(engine)
     }
 }
 

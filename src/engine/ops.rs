@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::config::LiveSettings;
 use crate::model::{BatchId, Delivery, OpId, OpSettings, Token, WorkerNo};
 use crate::processor::{ErasedProcessor, OpRegistered};
-use crate::store::{Claim, ClaimedTask};
+use crate::store::{Claim, ClaimedTask, LiveOp};
 
 use super::work::SPREAD;
 
@@ -55,7 +57,19 @@ impl Turns {
 
 pub(super) struct Op {
     pub(super) id: OpId,
+    /// Its settings are those in force.
     pub(super) registered: OpRegistered,
+    /// What this process says itself.
+    base: Arc<OpSettings>,
+    cores: usize,
+    paused: bool,
+    /// What was last set in the database.
+    set: Option<String>,
+    /// Nothing starts: it is paused. Its running tasks see this too.
+    held: Arc<AtomicBool>,
+    /// How often what is in force has changed, and that number when the last claim was asked for.
+    changes: u64,
+    asked_at: u64,
     /// Claimed and not begun.
     pub(super) queue: VecDeque<ClaimedTask>,
     queued_rows: u64,
@@ -71,28 +85,40 @@ pub(super) struct Op {
     pub(super) seen: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
+    /// Claims that took something.
     claims: u64,
     row_time: Option<Duration>,
 }
 
+/// Tasks that may run here at once: the limit is one of rows, and a task takes `parallel` of them.
+fn slots(settings: &OpSettings, cores: usize) -> usize {
+    let local = settings
+        .local_concurrency
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(cores);
+    let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
+    (local / parallel).max(1)
+}
+
 impl Op {
     pub(super) fn new(id: OpId, registered: OpRegistered, cores: usize) -> Self {
-        let settings = &registered.settings;
-        let local = settings
-            .local_concurrency
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(cores);
-        let parallel = usize::try_from(settings.parallel).unwrap_or(1).max(1);
+        let slots = slots(&registered.settings, cores);
         Self {
             id,
+            base: Arc::clone(&registered.settings),
             registered,
+            cores,
+            paused: false,
+            set: None,
+            held: Arc::default(),
+            changes: 0,
+            asked_at: 0,
             queue: VecDeque::new(),
             queued_rows: 0,
             queued_bytes: 0,
             queued_accused: 0,
             running: 0,
-            // The limit is one of rows; a running task takes `parallel` of them.
-            slots: (local / parallel).max(1),
+            slots,
             more: true,
             claiming: false,
             seen: false,
@@ -110,6 +136,67 @@ impl Op {
         &self.registered.processor
     }
 
+    /// Whether it is paused, by a word or by a concurrency of nothing.
+    fn is_held(&self) -> bool {
+        self.paused || self.settings().concurrency == Some(0)
+    }
+
+    /// What the op's running tasks look at to see that it is paused.
+    pub(super) fn held(&self) -> &Arc<AtomicBool> {
+        &self.held
+    }
+
+    /// Takes in what is set in the database; whether anything has changed.
+    ///
+    /// Tasks that run keep what they began with. What waits here was claimed under the old settings,
+    /// and is to be given back.
+    pub(super) fn take_live(&mut self, live: Option<&LiveOp>) -> bool {
+        let paused = live.is_some_and(|live| live.paused);
+        let set = live.and_then(|live| live.settings.as_deref());
+        if paused == self.paused && set == self.set.as_deref() {
+            return false;
+        }
+        if set != self.set.as_deref() {
+            self.registered.settings = self.in_force(set);
+            self.set = set.map(str::to_owned);
+            self.slots = slots(&self.registered.settings, self.cores);
+            self.processor().resize(self.slots);
+        }
+        self.paused = paused;
+        self.held.store(self.is_held(), Ordering::Relaxed);
+        self.changes += 1;
+        // There may be work for slots that are new, or after a pause.
+        self.more = true;
+        let op = &self.registered.key;
+        tracing::info!(%op, paused, settings = set.unwrap_or("{}"), "what is set for the op has changed");
+        true
+    }
+
+    /// This process's settings under those of the database; its own alone where they do not fit.
+    fn in_force(&self, set: Option<&str>) -> Arc<OpSettings> {
+        let live = match set.map(LiveSettings::parse) {
+            None => return Arc::clone(&self.base),
+            Some(Ok(live)) => live,
+            Some(Err(why)) => return self.refuse(&why),
+        };
+        let settings = live.over(&self.base);
+        match settings.check().first() {
+            None => Arc::new(settings),
+            Some((key, why)) => self.refuse(&format!("{key}: {why}")),
+        }
+    }
+
+    fn refuse(&self, why: &str) -> Arc<OpSettings> {
+        let op = &self.registered.key;
+        tracing::warn!(%op, why, "what is set for the op in the database cannot be used here; this process's own settings are");
+        Arc::clone(&self.base)
+    }
+
+    /// Whether the claim that has come back was asked for under other settings.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.asked_at != self.changes
+    }
+
     fn free(&self) -> usize {
         self.slots.saturating_sub(self.running + self.queue.len())
     }
@@ -125,7 +212,7 @@ impl Op {
         worker: WorkerNo,
         only: Option<BatchId>,
     ) -> std::io::Result<Option<Claim>> {
-        if self.claiming || !self.more || self.settings().concurrency == Some(0) {
+        if self.claiming || !self.more || self.is_held() {
             return Ok(None);
         }
         let capped = self.settings().concurrency.is_some();
@@ -149,8 +236,8 @@ impl Op {
             }
         };
         let max_tasks = if ahead { CLAIM_TASKS } else { tasks };
-        self.claims += 1;
         self.claiming = true;
+        self.asked_at = self.changes;
         self.asked = true;
         Ok(Some(Claim {
             worker,
@@ -169,9 +256,15 @@ impl Op {
                 .concurrency
                 .map(|cap| (cap, self.settings().parallel.min(cap))),
             only,
-            oldest: self.claims.is_multiple_of(4),
+            oldest: (self.claims + 1).is_multiple_of(4),
             once: self.settings().delivery == Delivery::AtMostOnce,
         }))
+    }
+
+    /// Counts a claim that took something: of these every fourth takes the oldest. A claim that met a
+    /// full cap counts for nothing, or the oldest's turn would come whenever there is nothing to take.
+    pub(super) fn count_claim(&mut self, tasks: &[ClaimedTask]) {
+        self.claims += u64::from(!tasks.is_empty());
     }
 
     pub(super) fn claimed(&mut self, tasks: Vec<ClaimedTask>) {
@@ -185,7 +278,7 @@ impl Op {
 
     /// The next task to run, if a slot is free and it is its turn.
     pub(super) fn next(&mut self, turns: &Turns) -> Option<ClaimedTask> {
-        if self.running >= self.slots {
+        if self.running >= self.slots || self.is_held() {
             return None;
         }
         let once = self.settings().delivery == Delivery::AtMostOnce;
@@ -219,5 +312,78 @@ impl Op {
         };
         let each = (took / rows).max(Duration::from_nanos(100));
         self.row_time = Some(self.row_time.map_or(each, |before| (before + each) / 2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{JobKey, Kind, RawJson, TaskId};
+    use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure};
+    use crate::store::{BatchHead, ClaimRef};
+
+    struct Same;
+
+    impl BatchProcessor for Same {
+        type Block = ();
+        type Context = ();
+        type Input = i64;
+        type Output = i64;
+
+        async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+            Ok(n)
+        }
+    }
+
+    fn task() -> ClaimedTask {
+        let id = BatchId::new();
+        let head = BatchHead {
+            id,
+            key: JobKey::new("a", "b", Kind::Batch).unwrap(),
+            context: RawJson::NULL.to_owned(),
+            root: id,
+            generation: 0,
+            expires_at: None,
+        };
+        ClaimedTask {
+            batch: Arc::new(head),
+            claim: ClaimRef {
+                batch: id,
+                task: TaskId(0),
+                no: 0,
+                attempt: 1,
+                token: Token(1),
+            },
+            failures: 0,
+            laters: 0,
+            suspect: false,
+            accused: false,
+            first_line: 1,
+            lines: None,
+            body: "1\n".to_owned(),
+            pick: None,
+            rows: 1,
+        }
+    }
+
+    #[test]
+    fn every_fourth_claim_that_takes_something_takes_the_oldest() {
+        let registry = Registry::new().batch("a", "b", Same);
+        let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 4);
+        let mut oldest = Vec::new();
+        for _ in 0..8 {
+            // As a capped op does it: each claim that takes something is followed by one that meets the cap.
+            for taken in [vec![task()], Vec::new()] {
+                op.claiming = false;
+                op.more = true;
+                let ask = op.ask(WorkerNo(1), None).unwrap().unwrap();
+                if !taken.is_empty() {
+                    oldest.push(ask.oldest);
+                }
+                op.count_claim(&taken);
+            }
+        }
+        let quarter = [false, false, false, true];
+        assert_eq!(oldest, [quarter, quarter].concat());
     }
 }

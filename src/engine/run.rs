@@ -8,7 +8,6 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Engine, KEEP, OUTBOX, Tick, lost, work};
-use crate::model::BatchId;
 use crate::processor::CancelCause;
 use crate::store::StoreError;
 
@@ -97,12 +96,6 @@ impl Engine {
         }
         self.by_hand = false;
         tick
-    }
-
-    /// Claims tasks of this batch alone from now on.
-    pub(crate) fn only(mut self, batch: BatchId) -> Self {
-        self.only = Some(batch);
-        self
     }
 
     /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.

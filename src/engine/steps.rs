@@ -12,8 +12,8 @@ use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
 use crate::store::{
-    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, Notice, Part, Recorded, Running, Store,
-    StoreError, TakenOver,
+    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, LiveOp, Notice, Part, Recorded, Running,
+    Store, StoreError, TakenOver,
 };
 
 /// A receiver of an end may take so long.
@@ -23,7 +23,11 @@ const TELLING: usize = 32;
 
 /// What a step came to.
 pub(super) enum Step {
-    Kept(Result<(Kept, TakenOver), StoreError>),
+    Kept {
+        result: Result<(Kept, TakenOver), StoreError>,
+        /// What is set for ops, where it could be read.
+        live: Option<Vec<LiveOp>>,
+    },
     Beaten {
         /// What ran when the store was asked.
         asked: Vec<ClaimRef>,
@@ -62,7 +66,7 @@ pub(super) enum Step {
     Waited,
 }
 
-/// Takes over what dead workers left, then does what time alone asks for.
+/// Takes over what dead workers left, does what time alone asks for, and reads what is set for ops.
 pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
     let kept = async {
         let mut taken = TakenOver::default();
@@ -89,7 +93,15 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
         }
         Ok((store.keep(now).await?, taken))
     };
-    Step::Kept(kept.await)
+    let result = kept.await;
+    let live = match store.live_ops().await {
+        Ok(live) => Some(live),
+        Err(error) => {
+            tracing::warn!(%error, "what is set for ops could not be read; trying again");
+            None
+        }
+    };
+    Step::Kept { result, live }
 }
 
 pub(super) async fn claim(store: Store, at: usize, ask: Claim, now: Timestamp) -> Step {

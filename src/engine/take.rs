@@ -9,14 +9,17 @@ use super::work::Outgoing;
 use super::{App, Engine, RETRY, STRANGE, Tick};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
-use crate::store::{ClaimRef, ClaimedTask, Recorded, Running, StoreError};
+use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError};
 
 impl Engine {
     /// Takes in what a step came to.
     pub(super) fn take(&mut self, step: Step, tick: &mut Tick) {
         match step {
-            Step::Kept(result) => {
+            Step::Kept { result, live } => {
                 self.keeping = false;
+                if let Some(live) = live {
+                    self.take_live(&live);
+                }
                 match result {
                     Ok((kept, taken)) => {
                         tick.taken_over += taken.tasks;
@@ -89,6 +92,21 @@ impl Engine {
         }
     }
 
+    /// Takes in what is set for the ops: what waits here was claimed under other settings.
+    pub(super) fn take_live(&mut self, live: &[LiveOp]) {
+        let mut changed = HashSet::new();
+        for op in &mut self.ops {
+            let live = live.iter().find(|live| live.id == op.id);
+            if op.take_live(live) {
+                changed.insert(op.registered.key.clone());
+            }
+        }
+        if !changed.is_empty() {
+            self.look = true;
+            self.give_back_waiting(|task| changed.contains(&task.batch.key));
+        }
+    }
+
     fn look_again_later(&mut self) {
         self.steps.spawn(async {
             tokio::time::sleep(RETRY).await;
@@ -113,7 +131,12 @@ impl Engine {
                 op.more = full || std::mem::take(&mut op.seen);
                 // What was left is looked at again; an empty claim waits for the next change.
                 self.look |= !tasks.is_empty();
+                if op.is_outdated() {
+                    op.more = true;
+                    return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
+                }
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+                op.count_claim(&tasks);
                 op.claimed(tasks);
             }
             Err(StoreError::Fenced(worker)) => {
@@ -252,12 +275,13 @@ impl Engine {
             op.claimed(keep);
             given.extend(back.into_iter().map(|t| t.claim));
         }
-        if !given.is_empty() {
-            self.give_back(given);
-        }
+        self.give_back(given);
     }
 
     fn give_back(&mut self, given: Vec<ClaimRef>) {
+        if given.is_empty() {
+            return;
+        }
         let (store, worker, now) = (
             self.parts.store.clone(),
             self.worker,

@@ -215,6 +215,7 @@ impl Engine {
                     store: self.parts.store.clone(),
                     worker: self.worker,
                     grace: self.parts.grace,
+                    held: Arc::clone(op.held()),
                 };
                 self.steps.spawn(async move {
                     let began = Instant::now();

@@ -1,6 +1,7 @@
 //! work: one claimed task from its first row to its last outcome.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(super) struct Seat {
     pub(super) worker: WorkerNo,
     /// How long rows may go on after a stop.
     pub(super) grace: Duration,
+    /// The op is paused: rows that run may finish, the others go back.
+    pub(super) held: Arc<AtomicBool>,
 }
 
 /// How an attempt ended whose rows all have an outcome or go again.
@@ -246,7 +249,13 @@ impl Table {
     fn spread(&self) -> Vec<u32> {
         let (done, left) = self.desk.progress();
         let elapsed = self.began.elapsed();
-        if left < 2 || self.seat.task.suspect {
+        if self.seat.task.suspect {
+            return Vec::new();
+        }
+        if self.seat.held.load(Ordering::Relaxed) {
+            return self.desk.give_back(0);
+        }
+        if left < 2 {
             return Vec::new();
         }
         let keep = match u32::try_from(done) {

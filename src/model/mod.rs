@@ -5,6 +5,7 @@ mod block;
 mod history;
 mod ids;
 mod list;
+mod op;
 mod outcome;
 mod settings;
 mod states;
@@ -18,6 +19,7 @@ pub use ids::{
     AppName, BatchId, FileName, IdError, JobKey, Kind, Line, OpId, OpName, TaskId, Token, WorkerNo,
 };
 pub use list::{BatchFilter, BatchesPage, Cursor};
+pub use op::{Amount, OpEntry, WorkerEntry};
 pub(crate) use outcome::redact_outcome;
 pub use outcome::{
     EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,

@@ -44,6 +44,9 @@ pub(crate) trait ErasedProcessor: Send + Sync {
     fn is_transactional(&self) -> bool {
         false
     }
+
+    /// Up to so many tasks run at once from now on.
+    fn resize(&self, _tasks: usize) {}
 }
 
 /// What the engine knows of an initializer.

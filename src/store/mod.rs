@@ -17,8 +17,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
-    OutputFile, Status, Timestamp, Token, WorkerNo,
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
+    OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
 };
 
 pub(crate) use appends::more_columns;
@@ -28,9 +28,9 @@ pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
-    CloseTask, Head, HistoryPage, Kept, LoadPiece, NewWorker, Notice, NoticeRef, OpEntry,
-    OpRegistration, OutcomePart, Part, Piece, Recorded, RowsPage, Running, SqlitePiece, Submitted,
-    TakenOver, Then, Transacted,
+    CloseTask, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
+    OpRegistration, OpState, OutcomePart, Part, Piece, Recorded, RowsPage, Running, Serves,
+    SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -86,6 +86,10 @@ impl std::fmt::Debug for Store {
 /// found, the answer says so (`Fenced`, `WrongState`) and nothing is changed.
 pub trait Backend: Send + Sync + 'static {
     /// Registers a worker and takes the lock that is its life, until it leaves or its process ends.
+    ///
+    /// With it commits what it works on, and whether ends of those ops are stored to be told: from
+    /// the entry of a worker that tells them, until one enters that does not while no live worker
+    /// does. A receiver that is merely down therefore misses nothing.
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo>;
 
     /// Ends a worker; one that still holds tasks or notices is dead from then on, and taken over.
@@ -97,8 +101,37 @@ pub trait Backend: Send + Sync + 'static {
     /// Makes ops known; the numbers are in their order.
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>>;
 
-    /// All ops that are known, with their queued work.
+    /// All ops that are known, with their work (counted up to a bound) and who works on them.
     fn ops(&self) -> Fut<'_, Vec<OpEntry>>;
+
+    /// One op, without its work; `None` where nobody has used it. With `batch`, a worker of that
+    /// batch alone counts too.
+    fn op(&self, key: JobKey, batch: Option<BatchId>) -> Fut<'_, Option<OpState>>;
+
+    /// The ops that are paused or have settings set here: what workers look at twice a second.
+    fn live_ops(&self) -> Fut<'_, Vec<LiveOp>>;
+
+    /// Pauses an op: its tasks are claimed by nobody. False where it was paused.
+    ///
+    /// An op that nobody has used yet becomes known.
+    fn pause_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool>;
+
+    /// Resumes an op. False where it was not paused; an op that nobody has used yet becomes known.
+    fn resume_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool>;
+
+    /// Sets an op's settings (a JSON object, or none) where they still are `from`; fenced where they
+    /// are not. An op that nobody has used yet becomes known.
+    fn set_op(
+        &self,
+        key: JobKey,
+        from: Option<String>,
+        to: Option<String>,
+        by: String,
+        now: Timestamp,
+    ) -> Fut<'_, Recorded>;
+
+    /// Workers that have not ended, dead ones that nobody has taken over yet among them.
+    fn workers(&self) -> Fut<'_, Vec<WorkerEntry>>;
 
     /// Stores a batch that fits one transaction; acknowledged when it returns.
     ///

@@ -18,6 +18,19 @@ pub struct NewWorker {
     pub pid: u32,
     /// rowmill's version.
     pub version: &'static str,
+    /// What it works on.
+    pub ops: Vec<Serves>,
+    /// It works on this batch alone.
+    pub only: Option<BatchId>,
+}
+
+/// An op that a worker works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serves {
+    /// Which.
+    pub op: OpId,
+    /// It tells a receiver of the op's ends.
+    pub notify: bool,
 }
 
 /// An op that a process works on.
@@ -31,15 +44,28 @@ pub struct OpRegistration {
     pub max_lost: u32,
 }
 
-/// An op that the store knows.
-#[derive(Debug, Clone)]
-pub struct OpEntry {
+/// What holds an op up, or lets it go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpState {
     /// Its number.
     pub id: OpId,
-    /// Its names.
-    pub key: JobKey,
     /// Claimed by nobody until it is resumed.
     pub paused: bool,
+    /// What is set here over the processes' own settings: a JSON object.
+    pub settings: Option<String>,
+    /// Live workers that work on it, or on the one batch that was asked about.
+    pub workers: u32,
+}
+
+/// An op that is paused, or that has settings of its own here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveOp {
+    /// Which.
+    pub id: OpId,
+    /// Claimed by nobody until it is resumed.
+    pub paused: bool,
+    /// What is set here over the processes' own settings: a JSON object.
+    pub settings: Option<String>,
 }
 
 /// Blocks of a load.

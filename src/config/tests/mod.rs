@@ -32,6 +32,12 @@ fn nothing() -> Given {
     }
 }
 
+/// What is said of this file, all of it.
+pub(super) fn ops_refused(text: &str) -> String {
+    let given = file(text).env("N", "x");
+    given.load().unwrap_err().to_string()
+}
+
 impl Given {
     fn env(mut self, name: &'static str, value: &str) -> Self {
         self.env.insert(name, value.to_owned());

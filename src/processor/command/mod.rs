@@ -69,4 +69,8 @@ impl ErasedProcessor for CommandProcessor {
     fn wants_ends(&self) -> bool {
         false
     }
+
+    fn resize(&self, tasks: usize) {
+        self.pool.grow(tasks);
+    }
 }

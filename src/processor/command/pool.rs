@@ -1,7 +1,7 @@
 //! Children that are kept between tasks.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ const STAYS: Duration = Duration::from_secs(2);
 pub(super) struct Pool {
     spec: Arc<CommandSpec>,
     slots: Semaphore,
+    /// How many slots there are.
+    size: AtomicUsize,
     /// A child has written something: the command is one that works.
     spoke: AtomicBool,
     idle: Mutex<Vec<Child>>,
@@ -39,8 +41,10 @@ pub(super) struct Leased<'a> {
 
 impl Pool {
     pub(super) fn new(spec: CommandSpec) -> Self {
+        let size = spec.children.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            slots: Semaphore::new(spec.children.clamp(1, Semaphore::MAX_PERMITS)),
+            slots: Semaphore::new(size),
+            size: AtomicUsize::new(size),
             spec: Arc::new(spec),
             spoke: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -49,6 +53,14 @@ impl Pool {
 
     pub(super) fn spec(&self) -> &CommandSpec {
         &self.spec
+    }
+
+    /// Makes room for so many children. It never shrinks: who runs fewer tasks has fewer at work, and
+    /// the others wait idle.
+    pub(super) fn grow(&self, children: usize) {
+        let children = children.min(Semaphore::MAX_PERMITS);
+        let before = self.size.fetch_max(children, Ordering::Relaxed);
+        self.slots.add_permits(children.saturating_sub(before));
     }
 
     /// Waits for a slot. **Cancellation:** safe.

@@ -2,10 +2,13 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::ops::names;
 use super::read;
 use super::sql::{all, batch_id, key, one, sql, time, us, us_opt};
-use crate::model::{Batch, BatchFilter, BatchState, BatchesPage, Cursor, OpId, Status, Timestamp};
-use crate::store::{OpEntry, StoreError};
+use crate::model::{
+    Batch, BatchFilter, BatchState, BatchesPage, Cursor, JobKey, OpId, Status, Timestamp,
+};
+use crate::store::StoreError;
 
 /// Records that one step looks at.
 const SCAN: u32 = 2_000;
@@ -101,12 +104,12 @@ fn start(filter: &BatchFilter, after: Option<Cursor>) -> (i64, [u8; 16]) {
 }
 
 /// The ops whose batches may be in the list.
-fn ops(c: &Connection, filter: &BatchFilter) -> Result<Vec<OpEntry>, StoreError> {
-    let mut ops = read::ops(c)?;
-    ops.retain(|op| {
-        filter.app.as_ref().is_none_or(|app| *app == op.key.app)
-            && filter.op.as_ref().is_none_or(|name| *name == op.key.op)
-            && filter.kind.is_none_or(|kind| kind == op.key.kind)
+fn ops(c: &Connection, filter: &BatchFilter) -> Result<Vec<(OpId, JobKey)>, StoreError> {
+    let mut ops = names(c)?;
+    ops.retain(|(_, key)| {
+        filter.app.as_ref().is_none_or(|app| *app == key.app)
+            && filter.op.as_ref().is_none_or(|name| *name == key.op)
+            && filter.kind.is_none_or(|kind| kind == key.kind)
     });
     Ok(ops)
 }
@@ -115,9 +118,9 @@ fn ops(c: &Connection, filter: &BatchFilter) -> Result<Vec<OpEntry>, StoreError>
 fn external(
     c: &Connection,
     external_id: &str,
-    ops: &[OpEntry],
+    ops: &[(OpId, JobKey)],
 ) -> Result<Vec<Candidate>, StoreError> {
-    let mut apps: Vec<&str> = ops.iter().map(|op| op.key.app.as_str()).collect();
+    let mut apps: Vec<&str> = ops.iter().map(|(_, key)| key.app.as_str()).collect();
     apps.sort_unstable();
     apps.dedup();
     let mut found = Vec::new();
@@ -137,7 +140,7 @@ fn external(
 struct Page<'a> {
     limit: usize,
     filter: &'a BatchFilter,
-    ops: &'a [OpEntry],
+    ops: &'a [(OpId, JobKey)],
     seen: u32,
     work: i64,
     bytes: usize,
@@ -171,7 +174,7 @@ impl Page<'_> {
     /// Whether a batch may fit, by what its record alone says.
     fn may_fit(&self, found: &Candidate) -> bool {
         let after = |at: Timestamp| found.place.created_at >= at;
-        self.ops.iter().any(|op| op.id == found.op)
+        self.ops.iter().any(|(op, _)| *op == found.op)
             && self.filter.created_after.is_none_or(after)
             && self.filter.status.is_none_or(|status| {
                 let stored = BatchState::from_code(found.state).and_then(BatchState::status);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::end;
 use super::guard::guard;
+use super::ops;
 use super::record::{Task, requeue, stop_if_stopped};
 use super::sql::{all, batch_id, change, key, list, one, sql, unlist, us};
 use crate::model::{
@@ -48,17 +49,20 @@ impl Life {
 
 pub(super) fn enter(
     c: &Connection,
+    dir: &Path,
     lock: &str,
     worker: &NewWorker,
     now: Timestamp,
 ) -> Result<WorkerNo, StoreError> {
-    one(
+    let no = one(
         c,
         sql!("worker_enter"),
         params![lock, worker.host, worker.pid, worker.version, us(now)],
         |r| Ok(WorkerNo(r.get(0)?)),
     )?
-    .ok_or_else(|| super::errors::corrupt("a worker that entered has no number"))
+    .ok_or_else(|| super::errors::corrupt("a worker that entered has no number"))?;
+    ops::serve(c, dir, no, worker)?;
+    Ok(no)
 }
 
 /// Workers whose lock can be had; `lives` are those of this process.
@@ -75,7 +79,8 @@ pub(super) fn dead(c: &Connection, dir: &Path) -> Result<Vec<WorkerNo>, StoreErr
     Ok(dead)
 }
 
-fn is_dead(path: &Path) -> Result<bool, StoreError> {
+/// Whether a worker's lock can be had: nobody holds its life.
+pub(super) fn is_dead(path: &Path) -> Result<bool, StoreError> {
     let failed = |e| StoreError::unavailable(format!("looking at {}", path.display()), e);
     match File::open(path) {
         // The lock is taken before the record is made, and the file goes after the record has ended.
@@ -95,7 +100,11 @@ fn is_dead(path: &Path) -> Result<bool, StoreError> {
 
 /// Ends a worker that holds nothing; one that does is left to whoever takes it over.
 pub(super) fn leave(c: &Connection, worker: WorkerNo, now: Timestamp) -> Result<bool, StoreError> {
-    Ok(change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 1)
+    if change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 0 {
+        return Ok(false);
+    }
+    change(c, sql!("worker_serves_none"), [worker.0])?;
+    Ok(true)
 }
 
 pub(super) fn beat(c: &Connection, worker: WorkerNo) -> Result<Vec<Running>, StoreError> {
@@ -141,6 +150,7 @@ pub(super) fn take_over(
     if change(c, sql!("worker_end"), params![worker.0, us(now)])? == 0 {
         return Ok(done);
     }
+    change(c, sql!("worker_serves_none"), [worker.0])?;
     let lost = all(c, sql!("take_over_tasks"), [worker.0], |r| {
         Ok(Lost {
             claim: ClaimRef {

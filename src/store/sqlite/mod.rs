@@ -14,6 +14,7 @@ mod keep;
 mod list;
 mod liveness;
 mod open;
+mod ops;
 mod pass;
 mod read;
 mod readers;
@@ -37,14 +38,14 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use super::{
-    Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children, Claim,
-    ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LoadPiece, NewAppend,
-    NewWorker, Notice, NoticeRef, OpEntry, OpRegistration, Part, Piece, Recorded, RowsPage, Running,
-    Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LiveOp,
+    LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece,
+    Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
 };
 use crate::model::{
-    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, NewBatch, OpId,
-    OutputFile, Status, Timestamp, Token, WorkerNo,
+    Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
+    OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
 };
 use discard::Leftover;
 use liveness::Life;
@@ -164,9 +165,9 @@ impl Backend for SqliteStore {
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
             let life = Life::begin(&self.workers_dir)?;
-            let lock = life.name.clone();
+            let (lock, dir) = (life.name.clone(), self.workers_dir.clone());
             let no = self
-                .write(move |c| liveness::enter(c, &lock, &worker, now))
+                .write(move |c| liveness::enter(c, &dir, &lock, &worker, now))
                 .await?;
             self.lives().insert(no, life);
             Ok(no)
@@ -198,7 +199,41 @@ impl Backend for SqliteStore {
     }
 
     fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
-        self.read(read::ops)
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::ops(c, &dir))
+    }
+
+    fn op(&self, key: JobKey, batch: Option<BatchId>) -> Fut<'_, Option<OpState>> {
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::op(c, &dir, &key, batch))
+    }
+
+    fn live_ops(&self) -> Fut<'_, Vec<LiveOp>> {
+        self.read(ops::live_ops)
+    }
+
+    fn pause_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
+        self.write(move |c| ops::pause_op(c, &key, &by, now))
+    }
+
+    fn resume_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
+        self.write(move |c| ops::resume_op(c, &key, &by, now))
+    }
+
+    fn set_op(
+        &self,
+        key: JobKey,
+        from: Option<String>,
+        to: Option<String>,
+        by: String,
+        now: Timestamp,
+    ) -> Fut<'_, Recorded> {
+        self.write(move |c| ops::set_op(c, &key, from.as_deref(), to.as_deref(), &by, now))
+    }
+
+    fn workers(&self) -> Fut<'_, Vec<WorkerEntry>> {
+        let dir = self.workers_dir.clone();
+        self.read(move |c| ops::workers(c, &dir))
     }
 
     fn submit(

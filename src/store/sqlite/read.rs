@@ -8,32 +8,10 @@ use super::errors::corrupt;
 use super::pass;
 use super::sql::{all, batch_id, key, one, sql, time, unlist};
 use crate::model::{
-    Batch, BatchId, BatchState, Counts, Kind, Line, OpId, OutputFile, RowView, Status, TaskState,
+    Batch, BatchId, BatchState, Counts, Kind, Line, OutputFile, RowView, Status, TaskState,
     decode_outcome,
 };
-use crate::store::{OpEntry, OutcomePart, RowsPage, StoreError};
-
-pub(super) fn ops(c: &Connection) -> Result<Vec<OpEntry>, StoreError> {
-    let found = all(c, sql!("op_list"), [], |r| {
-        Ok((
-            OpId(r.get(0)?),
-            r.get::<_, String>(1)?,
-            r.get::<_, String>(2)?,
-            r.get::<_, i64>(3)?,
-            r.get::<_, bool>(4)?,
-        ))
-    })?;
-    found
-        .into_iter()
-        .map(|(id, app, op, kind, paused)| {
-            Ok(OpEntry {
-                id,
-                key: job_key(&app, &op, kind)?,
-                paused,
-            })
-        })
-        .collect()
-}
+use crate::store::{OutcomePart, RowsPage, StoreError};
 
 /// The batch as its record has it; names, JSON texts and files are read after it.
 struct Record {

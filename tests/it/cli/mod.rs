@@ -5,6 +5,8 @@ mod append;
 mod bad;
 mod interrupted;
 mod listing;
+mod ops;
 mod rowmill;
 mod run;
 mod submit;
+mod waits;

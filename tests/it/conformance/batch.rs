@@ -74,7 +74,7 @@ pub async fn ops_are_listed_as_they_were_registered(h: &impl Harness) {
     kit.submit(NewBatch::new(kit.query_key()), &[1]).await;
     let ops = kit.store.ops().await.unwrap();
     assert_eq!(ops.len(), 2, "submitted or registered");
-    let known = ops.iter().find(|o| o.id == op).unwrap();
+    let known = ops.iter().find(|o| o.id == Some(op)).unwrap();
     assert_eq!((&known.key, known.paused), (&kit.key(), false));
 }
 

@@ -15,6 +15,7 @@ mod keep;
 mod list;
 mod load;
 mod notices;
+mod ops;
 mod record;
 mod redact;
 mod release;
@@ -238,6 +239,24 @@ on_every_store! {
         a_notice_of_a_worker_that_left_is_told_by_another
         ends_are_told_only_to_their_op
         two_workers_never_tell_one_end_at_the_same_time
+    ;
+    ops:
+        a_paused_op_is_claimed_by_nobody_until_it_is_resumed
+        pausing_and_resuming_twice_is_no_error_and_is_audited_once
+        an_op_that_nobody_used_becomes_known_when_it_is_paused
+        a_pause_is_of_one_kind_alone
+        a_pause_leaves_running_tasks_to_their_workers
+        batches_of_a_paused_op_expire_and_are_aborted
+        settings_are_set_only_where_they_are_what_they_were
+        workers_see_the_ops_that_are_paused_or_set
+        losses_that_are_allowed_are_what_is_set
+        the_work_of_each_op_is_counted
+        a_count_ends_at_its_bound
+        an_op_is_served_as_long_as_a_worker_of_it_lives
+        a_worker_of_one_batch_serves_that_batch_alone
+        workers_are_told_with_what_they_work_on
+        ends_are_stored_no_longer_once_only_workers_that_tell_none_enter
+        ends_are_stored_while_a_live_worker_tells_them
     ;
     keep:
         an_idle_store_has_nothing_due

@@ -134,6 +134,8 @@ pub struct Facts {
     pub notices: Vec<(BatchId, Option<i64>)>,
     /// Who did what to which batch.
     pub audit: Vec<(String, String, Option<BatchId>)>,
+    /// Who did what to which op, with what.
+    pub audit_ops: Vec<(String, String, i64, Option<String>)>,
 }
 
 type Row = (BatchId, i64, u32);

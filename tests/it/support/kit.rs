@@ -10,8 +10,8 @@ use rowmill::model::{
     OpId, OutcomeStatus, RowOutcome, RowView, Timestamp, Token, WorkerNo, encode_outcome,
 };
 use rowmill::store::{
-    Again, Claim, ClaimedTask, NewWorker, OpRegistration, Part, Recorded, StoreError, Submitted,
-    TakenOver, Then,
+    Again, Claim, ClaimedTask, NewWorker, OpRegistration, Part, Recorded, Serves, StoreError,
+    Submitted, TakenOver, Then,
 };
 
 /// When every case begins.
@@ -150,10 +150,17 @@ impl Kit {
     }
 
     pub async fn worker_of(&self, store: &Store) -> WorkerNo {
+        self.enter(store, Vec::new(), None).await
+    }
+
+    /// A worker of these ops, or of one batch of them alone.
+    pub async fn enter(&self, store: &Store, ops: Vec<Serves>, only: Option<BatchId>) -> WorkerNo {
         let worker = NewWorker {
             host: "here".to_owned(),
             pid: 1,
             version: "0",
+            ops,
+            only,
         };
         store.enter(worker, self.now()).await.expect("entered")
     }

@@ -164,6 +164,11 @@ impl Harness for Sqlite {
             notices: all(&c, "select batch, worker from notices order by id", |r| {
                 Ok((id(r, 0)?, r.get(1)?))
             }),
+            audit_ops: all(
+                &c,
+                "select by, what, op, detail from audit where op is not null order by id",
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+            ),
             audit: all(&c, "select by, what, batch from audit order by id", |r| {
                 let batch = r.get::<_, Option<[u8; 16]>>(2)?;
                 Ok((

@@ -1,0 +1,103 @@
+//! `ops show`: an op, its work, and its settings in force with where each came from.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::list::{Line, State, rows};
+use super::{Named, base, find};
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::cli::session::Session;
+use crate::config::{LiveSettings, Origin, settings_report};
+use crate::model::{Amount, JobKey, OpEntry, OpSettings};
+
+/// A setting as it is in force.
+#[derive(Serialize)]
+struct InForce {
+    key: &'static str,
+    value: String,
+    origin: String,
+}
+
+#[derive(Serialize)]
+struct More {
+    in_force: Vec<InForce>,
+}
+
+pub(super) async fn run(session: &Session, named: &Named) -> Result<(), Failure> {
+    let (_, op) = find(session, named, false).await?;
+    print(session, &op)
+}
+
+/// Prints an op in the form that was asked for.
+pub(super) fn print(session: &Session, op: &OpEntry) -> Result<(), Failure> {
+    let state = State::of(session, op)?;
+    let in_force = settings(session, op)?;
+    if session.json {
+        let more = More { in_force };
+        return output::print_json(&Line { op, state, more });
+    }
+    let kind = op.key.kind.as_str();
+    let mut text = format!("{} {kind}  {}\n", op.key, state.words());
+    let _ = write!(text, "  queued {}", amount(op.queued));
+    if let Some(at) = op.oldest_queued {
+        let _ = write!(text, ", the oldest of {}", output::time(at));
+    }
+    let _ = writeln!(text, "\n  running {}", amount(op.running));
+    let _ = writeln!(text, "  later {}", amount(op.later));
+    let _ = writeln!(text, "  workers {}", op.workers);
+    for InForce { key, value, origin } in in_force {
+        let _ = writeln!(text, "  {key} = {value}  ({origin})");
+    }
+    output::print(&text)
+}
+
+fn amount(amount: Amount) -> String {
+    let word = if amount.rows == 1 { "row" } else { "rows" };
+    format!("{} {word}", rows(amount))
+}
+
+fn settings(session: &Session, op: &OpEntry) -> Result<Vec<InForce>, Failure> {
+    let base = base(session, &op.key)?;
+    let set = op.settings.as_deref().map(LiveSettings::parse).transpose();
+    let live = match set {
+        Ok(live) => live.unwrap_or_default(),
+        Err(why) => {
+            session.note(&format!("what is set in the database is not used: {why}"));
+            LiveSettings::default()
+        }
+    };
+    let mut settings = live.over(&base);
+    let mut live: Vec<&str> = live.keys().collect();
+    if let Some((key, why)) = settings.check().first() {
+        session.note(&format!(
+            "what is set in the database is not used with these settings: {key}: {why}"
+        ));
+        settings = base.clone();
+        live.clear();
+    }
+    let default = settings_report(&OpSettings::default());
+    let said = settings_report(&settings).into_iter().zip(default);
+    Ok(said
+        .map(|((key, value), (_, default))| {
+            let origin = if live.contains(&key) {
+                "database".to_owned()
+            } else {
+                origin(session, &op.key, key, value != default)
+            };
+            InForce { key, value, origin }
+        })
+        .collect())
+}
+
+/// Where the process has a setting from.
+fn origin(session: &Session, op: &JobKey, key: &str, differs: bool) -> String {
+    let configured = session.config.op(op.app.as_str(), op.op.as_str());
+    let configured = configured.filter(|config| config.kind == op.kind);
+    match configured.and_then(|config| config.origins.get(key)) {
+        Some(origin) => origin.to_string(),
+        None if differs => "program".to_owned(),
+        None => Origin::Default.to_string(),
+    }
+}
