@@ -8,6 +8,7 @@ mod abort;
 mod args;
 mod bench;
 mod config;
+mod doctor;
 mod exit;
 mod files;
 mod input;
@@ -16,6 +17,7 @@ mod migrate;
 mod named;
 mod output;
 mod progress;
+mod purge;
 mod rows;
 mod rows_csv;
 mod run;
@@ -135,6 +137,8 @@ async fn dispatch(
         match command {
             Command::Run(args) => return run::run(&session, args, &stop).await,
             Command::Work(args) => return work::run(&session, &args, &stop).await,
+            Command::Purge(args) => return purge::run(&session, args, &stop).await,
+            Command::Doctor(args) => return doctor::run(&session, &args).await,
             Command::Submit(args) => return submit::run(&session, args, &stop).await,
             Command::Status(args) => return status::run(&session, &args, &stop).await,
             Command::Rows(args) => rows::run(&session, &args).await?,

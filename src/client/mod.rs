@@ -1,5 +1,6 @@
 //! The client: submit, ask, read, abort. It needs no worker in its process.
 
+mod purge;
 mod submit_in;
 
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use crate::model::{
     RawJson, RowView, Status,
 };
 use crate::processor::Registry;
-use crate::store::{Store, Submitted};
+use crate::store::{Store, StoreError, Submitted};
+
+pub use purge::{Purge, Purged};
 
 pub use submit_in::submit_in;
 
@@ -298,9 +301,12 @@ impl Client {
     /// The output files, once the batch has ended.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] until then; [`ErrorKind::NotFound`].
+    /// [`ErrorKind::Conflict`] until then, and when it was purged; [`ErrorKind::NotFound`].
     pub async fn files(&self, id: BatchId) -> Result<Vec<OutputFile>> {
         let batch = self.batch_status(id).await?;
+        if let Some(at) = batch.purged_at {
+            return Err(StoreError::Purged { id, at }.into());
+        }
         if batch.done {
             return Ok(batch.files);
         }

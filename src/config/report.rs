@@ -104,6 +104,7 @@ fn settings(settings: &OpSettings) -> Vec<(&'static str, String)> {
         block_bytes,
         abort_grace,
         max_later,
+        keep,
     } = settings;
     let cores = || "number of cores".to_owned();
     vec![
@@ -124,6 +125,7 @@ fn settings(settings: &OpSettings) -> Vec<(&'static str, String)> {
         ("block_bytes", block_bytes.to_string()),
         ("abort_grace", format_duration(*abort_grace)),
         ("max_later", max_later.to_string()),
+        ("keep", or_none(keep.map(format_duration))),
     ]
 }
 

@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::claim::{job_key, raw};
 use super::close::part;
 use super::errors::corrupt;
+use super::guard::unpurged;
 use super::sql::{all, batch_id, key, one, sql, time, unlist};
 use crate::model::{
     Batch, BatchId, BatchState, Counts, Kind, Line, OpId, OutputFile, RowView, Status, TaskState,
@@ -73,14 +74,14 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
                 at(15)?,
                 at(16)?,
             ),
-            r.get::<_, u64>(17)?,
+            (r.get::<_, u64>(17)?, at(23)?),
         ))
     })?;
     let Some((
         record,
         (priority, root, parent, generation, external_id, created_by),
         (created_at, run_at, expires_at, started_at, done_at, abort_at),
-        rows,
+        (rows, purged_at),
     )) = found
     else {
         return Ok(None);
@@ -122,6 +123,7 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
         result: None,
         messages: None,
         columns,
+        purged_at,
     };
     if state.is_final() {
         let [success, failed, aborted, expired] = record.counts.map(Option::unwrap_or_default);
@@ -133,11 +135,15 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
             expired,
             pending: 0,
         };
-        batch.files = files(c, id)?;
+        if batch.purged_at.is_none() {
+            batch.files = files(c, id)?;
+        }
     } else {
         open_batch(c, &mut batch)?;
     }
-    if batch.kind == Kind::Query {
+    if batch.kind == Kind::Query && batch.purged_at.is_some() {
+        (batch.result, batch.messages) = (Some(None), Some(None));
+    } else if batch.kind == Kind::Query {
         let row = rows_after(c, id, 0)?.rows.into_iter().next();
         let (result, messages) = row.map_or((None, None), |r| (r.result, r.messages));
         batch.result = Some(result.filter(|_| batch.done));
@@ -202,10 +208,7 @@ fn files(c: &Connection, id: BatchId) -> Result<Vec<OutputFile>, StoreError> {
 
 /// Rows after a line: those of one block.
 pub(super) fn rows_after(c: &Connection, id: BatchId, after: u32) -> Result<RowsPage, StoreError> {
-    let held = match one(c, sql!("batch_get"), [key(id)], |r| r.get::<_, i64>(3))? {
-        None => return Err(StoreError::NotFound(id)),
-        Some(state) => state == BatchState::Wait.code(),
-    };
+    let held = unpurged(c, id)?.state == BatchState::Wait;
     let blocks = all(c, sql!("rows_block"), params![key(id), after], |r| {
         Ok((
             r.get::<_, i64>(0)?,
