@@ -6,6 +6,7 @@ mod ends;
 mod files;
 mod init;
 mod limits;
+mod purge;
 mod stop;
 mod submit_in;
 mod transactional;

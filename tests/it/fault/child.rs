@@ -14,7 +14,7 @@ use rowmill::model::{Backoff, Line, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
     Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, JobKey, JobManager,
-    Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
+    Kind, Message, NewBatch, ObjectStore, OpSettings, Purge, RowCx, RowFailure, Store,
 };
 
 /// What the child is to do; it travels as JSON in one environment variable.
@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) block_rows: u32,
     /// Each row that succeeds moves money in the transaction of its outcome.
     pub(super) transactional: bool,
+    /// Purges whatever has ended, at its end.
+    pub(super) purge: bool,
 }
 
 const VARIABLE: &str = "ROWMILL_TEST_CHILD";
@@ -50,6 +52,7 @@ impl Task {
             ahead: 0,
             block_rows: 1000,
             transactional: false,
+            purge: false,
         }
     }
 
@@ -319,6 +322,9 @@ async fn work(task: Task) {
         if batch.done && tick.is_idle() {
             break;
         }
+    }
+    if task.purge {
+        manager.purge(&Purge::default()).await.unwrap();
     }
     manager.stop().await.unwrap();
 }
