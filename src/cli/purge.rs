@@ -97,6 +97,7 @@ async fn purge(
     what: &Purge,
     stop: &Stop,
 ) -> Result<Ending, Failure> {
+    tracing::info!("purging");
     let mut purged = Purged::default();
     let signal = tokio::select! {
         done = client.purge_into(what, &mut purged) => {

@@ -59,6 +59,22 @@ impl Client {
     /// waits to be told stays until it was told, for 30 days after its end at most; so does one of
     /// which a retry is open. What an earlier purge left half done is finished first, of any op.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use rowmill::{Client, NewRow, Purge, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// let new = NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?);
+    /// let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// let batch = client.batch_submit(new, rows).await?;
+    /// client.batch_abort(batch.id, Duration::ZERO).await?;
+    /// let purged = client.purge(&Purge { older_than: Duration::ZERO, ..Purge::default() }).await?;
+    /// assert_eq!((purged.batches, purged.rows), (1, 1));
+    /// assert_eq!(client.batch_status(batch.id).await?.counts.aborted, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// **Commits together:** a piece of a batch. From its first on nobody sees a row of the batch.
     /// **Cancellation:** what is done is done; the next purge goes on.
     ///

@@ -2,7 +2,9 @@
 
 mod answers;
 mod bad;
+mod doctor;
 mod interrupted;
+mod purge;
 mod rowmill;
 mod run;
 mod submit;

@@ -265,10 +265,21 @@ async fn a_batch_of_which_a_retry_is_open_waits_for_it() {
     world.kit().clock.advance(DAY);
     let purged = manager.purge(&older(0)).await.unwrap();
     assert_eq!((purged.batches, purged.waiting), (0, 1));
+    let until = (world.kit().now() + DAY).as_microsecond();
+    let kept = "update batches set keep_until = ?2 where id = ?1";
+    let params = rusqlite::params![child.0.into_bytes(), until + 1];
+    assert_eq!(database(&world).execute(kept, params).unwrap(), 1);
     manager.wait_off(child).await.unwrap();
     world.work(&manager).await;
     world.kit().clock.advance(DAY);
-    assert_eq!(manager.purge(&older(0)).await.unwrap().batches, 2);
+    let purged = manager.purge(&older(0)).await.unwrap();
+    assert_eq!(
+        (purged.batches, purged.waiting),
+        (1, 1),
+        "one is kept until then"
+    );
+    world.kit().clock.advance(Duration::from_secs(1));
+    assert_eq!(manager.purge(&older(0)).await.unwrap().batches, 1);
     world.end(&manager).await;
 }
 

@@ -107,6 +107,7 @@ pub(super) fn doctor(options: &Options, now: Timestamp) -> Result<Diagnosis, Sto
     }
     let mut c = match open::inspect(&path) {
         Ok(c) => c,
+        Err(error @ StoreError::Unusable(_)) => return Err(error),
         Err(error) => {
             found.checks.push(Check::repair(
                 "file",

@@ -72,7 +72,7 @@ fn each(
             let Record {
                 id, state, rows, ..
             } = record;
-            let same = params![key(id), state, rows];
+            let same = params![key(id), state, rows, record.purged];
             if one(c, sql!("doctor_same"), same, |_| Ok(()))?.is_some() {
                 wrong.add(|| format!("batch {id}: {what}"));
             }

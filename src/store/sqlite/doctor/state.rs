@@ -274,7 +274,7 @@ fn appends(scene: &Scene<'_>) -> Result<Check, StoreError> {
 fn given_up(name: &'static str, what: &str, silent: &[BatchId]) -> Check {
     let mut wrong = Wrong::default();
     for id in silent {
-        wrong.add(|| format!("batch {id}: a {what} that was given up"));
+        wrong.add(|| format!("batch {id}: its {what} was given up"));
     }
     let repair = "start a worker: `rowmill work --once` removes it; submit the file again if it is still wanted";
     wrong.check(name, format!("no {what} was given up"), repair)
