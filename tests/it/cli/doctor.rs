@@ -347,7 +347,7 @@ fn doctor_finds_what_stands_still() {
         "its submit was given up",
     );
     damaged(
-        "insert into appends (batch, key, first_no, after_line, by, at, token) select id, 'k', 1, 3, '', 1, 1 from batches where state = 1",
+        "insert into appends (batch, key, first_no, after_line, last_line, by, at, token) select id, 'k', 1, 3, 3, '', 1, 1 from batches where state = 1",
         "appends",
         "its append was given up",
     );

@@ -354,3 +354,24 @@ async fn an_end_that_was_not_told_yet_is_told_before_its_batch_is_purged() {
     assert!(is_purged(&manager, id).await);
     world.end(&manager).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_appends_goes_with_their_batch() {
+    let world = World::new().await;
+    let manager = manager(&world);
+    let id = submit(&manager, "post", numbers(3)).await;
+    world.work(&manager).await;
+    let db = database(&world);
+    let made = db.execute(
+        "insert into appends (batch, key, first_no, after_line, last_line, hash, by, at) \
+         values (?1, 'k', 1, 3, 3, zeroblob(32), '', 1)",
+        [id.0.into_bytes()],
+    );
+    assert_eq!(made.unwrap(), 1);
+    world.kit().clock.advance(DAY);
+    assert_eq!(manager.purge(&older(0)).await.unwrap().batches, 1);
+    let sql = "select count(*) from appends";
+    let left: i64 = db.query_row(sql, [], |r| r.get(0)).unwrap();
+    assert_eq!(left, 0);
+    world.end(&manager).await;
+}
