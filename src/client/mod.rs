@@ -273,7 +273,8 @@ impl Client {
         self.batch_abort(id, wait).await
     }
 
-    /// All rows in line order, read as a stream; with `status` those alone.
+    /// All rows in line order, read as a stream; with `status` those alone. Of a purged batch the
+    /// stream is an error, [`ErrorKind::Conflict`].
     pub fn rows(
         &self,
         id: BatchId,

@@ -116,6 +116,9 @@ fn purge_yes_removes_rows_and_files_and_leaves_a_status() {
         (&before["counts"], &true.into())
     );
     assert_eq!(after["files"], serde_json::json!([]));
+    let text = rowmill.run(&format!("status {id}")).code(0).stdout;
+    assert!(text.contains("its rows and files were purged 20"), "{text}");
+    assert!(!text.contains("the failed rows:"), "they are gone: {text}");
     for args in ["rows", "files"] {
         let problem = rowmill
             .run(&format!("{args} {id} --json"))
