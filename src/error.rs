@@ -98,6 +98,7 @@ impl From<StoreError> for Error {
         let (kind, code) = match &error {
             StoreError::NotFound(_) => (ErrorKind::NotFound, "not_found"),
             StoreError::WrongState { .. } => (ErrorKind::Conflict, "wrong_state"),
+            StoreError::Purged { .. } => (ErrorKind::Conflict, "purged"),
             StoreError::Duplicate { .. } => (ErrorKind::Conflict, "duplicate"),
             StoreError::SubmitInProgress(_) => (ErrorKind::Conflict, "submit_in_progress"),
             StoreError::AppendInProgress(_) => (ErrorKind::Conflict, "append_in_progress"),

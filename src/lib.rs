@@ -26,7 +26,7 @@ pub mod probe;
 pub mod processor;
 pub mod store;
 
-pub use client::{AppendOptions, Appended, Client, NewRow, Retried, Waits};
+pub use client::{AppendOptions, Appended, Client, NewRow, Purge, Purged, Retried, Waits};
 pub use error::{Error, ErrorKind, Result};
 pub use files::ObjectStore;
 pub use intake::Intake;

@@ -24,6 +24,9 @@ pub const POINTS: &[&str] = &[
     "closed",
     "before_notice",
     "told",
+    "purge_marked",
+    "purge_files_removed",
+    "purge_piece",
 ];
 
 /// Passes a fault point.

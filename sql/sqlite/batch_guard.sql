@@ -1,5 +1,5 @@
 -- Reads what a step must know of a batch before it changes it.
--- Params: 1 batch. Returns: state, op, priority, created_at, run_at, expires_at, abort_at, rows, blocks, given, hash, load_token, loaded_at, context, expire_done.
+-- Params: 1 batch. Returns: state, op, priority, created_at, run_at, expires_at, abort_at, rows, blocks, given, hash, load_token, loaded_at, context, expire_done, purged_at.
 -- Locks: none; the caller's transaction is the only writer.
-select state, op, priority, created_at, run_at, expires_at, abort_at, rows, blocks, given, hash, load_token, loaded_at, context, expire_done
+select state, op, priority, created_at, run_at, expires_at, abort_at, rows, blocks, given, hash, load_token, loaded_at, context, expire_done, purged_at
   from batches where id = ?1

@@ -15,7 +15,8 @@ Global flags go before or after the command; each is also a variable: ROWMILL_DA
 
 Exit codes:
   0 answered; with run, --follow and --watch: every row succeeded
-  1 the batch has ended with failed, aborted or expired rows
+  1 the batch has ended with failed, aborted or expired rows;
+    doctor: something is to be repaired
   2 usage, configuration, or an input or database that cannot be used
   3 not found, or a state that forbids it
   4 a database, file or folder cannot be opened, read or written
@@ -126,6 +127,10 @@ pub(super) enum Command {
     Bench(Bench),
     /// Bring the database's schema up to date
     Migrate(Migrate),
+    /// Look for what is wrong, and say how to repair it; changes nothing
+    Doctor(super::doctor::Doctor),
+    /// Remove rows, history and output files of batches that ended long ago
+    Purge(super::purge::Args),
     /// Look at the configuration
     Config {
         #[command(subcommand)]

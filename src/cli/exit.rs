@@ -16,6 +16,8 @@ pub(super) enum Ending {
     Answered,
     /// It waited for a batch, in which rows failed, were aborted or expired.
     RowsFailed,
+    /// It looked, and something is to be repaired.
+    ToRepair,
     /// A signal ended it; the user has been told how the work goes on.
     Interrupted(Signal),
 }
@@ -95,7 +97,7 @@ impl<T> About<T> for Result<T, Error> {
 pub(super) fn code(ended: &Result<Ending, Failure>) -> ExitCode {
     let code = match ended {
         Ok(Ending::Answered) | Err(Failure::NobodyReads) => 0,
-        Ok(Ending::RowsFailed) => 1,
+        Ok(Ending::RowsFailed | Ending::ToRepair) => 1,
         Ok(Ending::Interrupted(signal)) => signal.exit_code(),
         Err(Failure::Told) => 2,
         Err(Failure::Error(error, _)) => match error.kind() {

@@ -9,6 +9,7 @@ mod append;
 mod args;
 mod bench;
 mod config;
+mod doctor;
 mod exit;
 mod files;
 mod history;
@@ -20,6 +21,7 @@ mod named;
 mod ops;
 mod output;
 mod progress;
+mod purge;
 mod release;
 mod retry;
 mod rows;
@@ -143,6 +145,8 @@ async fn dispatch(
         match command {
             Command::Run(args) => return run::run(&session, args, &stop).await,
             Command::Work(args) => return work::run(&session, &args, &stop).await,
+            Command::Purge(args) => return purge::run(&session, args, &stop).await,
+            Command::Doctor(args) => return doctor::run(&session, &args).await,
             Command::Submit(args) => return submit::run(&session, args, &stop).await,
             Command::Append(args) => return append::run(&session, args, &stop).await,
             Command::Release(args) => release::run(&session, &args).await?,

@@ -69,7 +69,7 @@ pub(super) fn batch(
     if let Some(Some(result)) = &batch.result {
         let _ = writeln!(text, "  result: {result}");
     }
-    if batch.done && batch.counts.failed > 0 {
+    if batch.done && batch.counts.failed > 0 && batch.purged_at.is_none() {
         let command = session.command(format_args!("rows {} --status failed", batch.id));
         let _ = writeln!(text, "the failed rows: {command}");
     }
@@ -107,6 +107,7 @@ fn about(batch: &Batch) -> String {
         ("expires", batch.expires_at.filter(|_| !batch.done)),
         ("started", batch.started_at),
         ("ended", batch.done_at),
+        ("its rows and files were purged", batch.purged_at),
     ] {
         if let Some(at) = at {
             let _ = writeln!(text, "  {word} {}", time(at));

@@ -126,6 +126,10 @@ impl Session {
         PathBuf::from(url.strip_prefix("file:").unwrap_or(url))
     }
 
+    pub(super) fn object_store(&self) -> ObjectStore {
+        ObjectStore::folder(self.objects())
+    }
+
     /// How the database is opened.
     pub(super) fn options(&self) -> Options {
         let options = Options::new(self.database());
@@ -170,10 +174,7 @@ impl Session {
 
     /// The application's parts with the configuration's; everything but the store.
     pub(super) fn builder(&self, only: Option<&JobKey>) -> Result<Builder, Failure> {
-        let mut builder = self
-            .builder
-            .clone()
-            .objects(ObjectStore::folder(self.objects()));
+        let mut builder = self.builder.clone().objects(self.object_store());
         let mut mistakes = Vec::new();
         for op in &self.config.ops {
             let key = JobKey::new(&op.app, &op.op, op.kind)?;
@@ -295,7 +296,7 @@ impl Session {
 }
 
 /// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

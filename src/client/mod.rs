@@ -4,6 +4,7 @@ mod append;
 mod history;
 mod list;
 mod ops;
+mod purge;
 mod retry;
 mod submit_in;
 
@@ -21,7 +22,9 @@ use crate::model::{
     RawJson, RowView, Status,
 };
 use crate::processor::Registry;
-use crate::store::{Store, Submitted};
+use crate::store::{Store, StoreError, Submitted};
+
+pub use purge::{Purge, Purged};
 
 pub use append::{AppendOptions, Appended};
 pub use ops::Waits;
@@ -286,7 +289,8 @@ impl Client {
     /// All rows in line order, read as a stream; with `status` those that are in it when they are read.
     ///
     /// Each row is as it was at one moment, and blocks are read one after the other: while the batch is
-    /// worked off, later rows may be seen further on than earlier ones. **Cancellation:** safe.
+    /// worked off, later rows may be seen further on than earlier ones. Of a purged batch the stream is
+    /// an error, [`ErrorKind::Conflict`]. **Cancellation:** safe.
     pub fn rows(
         &self,
         id: BatchId,
@@ -310,9 +314,12 @@ impl Client {
     /// The output files, once the batch has ended.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] until then; [`ErrorKind::NotFound`].
+    /// [`ErrorKind::Conflict`] until then, and when it was purged; [`ErrorKind::NotFound`].
     pub async fn files(&self, id: BatchId) -> Result<Vec<OutputFile>> {
         let batch = self.batch_status(id).await?;
+        if let Some(at) = batch.purged_at {
+            return Err(StoreError::Purged { id, at }.into());
+        }
         if batch.done {
             return Ok(batch.files);
         }

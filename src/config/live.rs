@@ -24,6 +24,7 @@ pub const LIVE_KEYS: &[&str] = &[
     "block_bytes",
     "abort_grace",
     "max_later",
+    "keep",
 ];
 /// Keys of an op that only the process which works on it can know.
 const FIXED: &[&str] = &["kind", "handler", "handler.command", "handler.window"];
@@ -174,6 +175,7 @@ fn put(settings: &mut OpSettings, key: &str, text: &str) -> Result<(), String> {
         "block_bytes" => settings.block_bytes = whole(text)?,
         "abort_grace" => settings.abort_grace = duration(text)?,
         "max_later" => settings.max_later = whole(text)?,
+        "keep" => settings.keep = or_none(text, duration)?,
         _ => return Err("unknown key".to_owned()),
     }
     Ok(())
@@ -231,6 +233,7 @@ mod tests {
             "2000",
             "1s",
             "11",
+            "90d",
         ];
         for (key, text) in LIVE_KEYS.iter().zip(texts) {
             live.set(key, text).unwrap();
@@ -254,6 +257,7 @@ mod tests {
             block_bytes,
             abort_grace,
             max_later,
+            keep,
         } = live.over(&base);
         assert_eq!((max_attempts, max_lost, parallel, max_later), (7, 8, 2, 11));
         assert_eq!(
@@ -264,6 +268,7 @@ mod tests {
         let seconds = [backoff.base, backoff.cap, timeout.unwrap(), abort_grace];
         assert_eq!(seconds.map(|s| s.as_secs()), [3, 3600, 300, 1]);
         assert_eq!(delivery, Delivery::AtMostOnce);
+        assert_eq!(keep, Some(Duration::from_secs(90 * 86_400)));
     }
 
     #[test]

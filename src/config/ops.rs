@@ -26,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "block_bytes",
     "abort_grace",
     "max_later",
+    "keep",
 ];
 /// What to say of such a key in another table.
 pub(super) const BELONGS: &str = "unknown key here: it belongs in [ops.\"app/op\"]";
@@ -216,6 +217,7 @@ impl Op<'_, '_> {
                 .duration(table, "abort_grace")
                 .unwrap_or(default.abort_grace),
             max_later: self.count(table, "max_later").unwrap_or(default.max_later),
+            keep: self.duration(table, "keep").or(default.keep),
         }
     }
 

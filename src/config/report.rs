@@ -105,6 +105,7 @@ pub(crate) fn settings_report(settings: &OpSettings) -> Vec<(&'static str, Strin
         block_bytes,
         abort_grace,
         max_later,
+        keep,
     } = settings;
     let cores = || "number of cores".to_owned();
     vec![
@@ -125,6 +126,7 @@ pub(crate) fn settings_report(settings: &OpSettings) -> Vec<(&'static str, Strin
         ("block_bytes", block_bytes.to_string()),
         ("abort_grace", format_duration(*abort_grace)),
         ("max_later", max_later.to_string()),
+        ("keep", or_none(keep.map(format_duration))),
     ]
 }
 

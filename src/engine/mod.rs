@@ -7,6 +7,7 @@
 mod finalise;
 mod ops;
 mod parts;
+pub(crate) mod purge;
 mod run;
 mod steps;
 mod take;
@@ -35,6 +36,8 @@ const KEEP: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_millis(50);
 /// A task that the store believes to run here, and of which nothing here knows, is given back after this.
 const STRANGE: Duration = Duration::from_secs(5);
+/// How often it is looked for batches whose time is over, while there are none.
+const PURGE: Duration = Duration::from_secs(60);
 /// A step that failed because of the store is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
 /// Parts that wait for a commit; a task that has more waits itself.
@@ -55,6 +58,8 @@ pub struct Tick {
     pub closed: u64,
     /// Ends that were told to their receivers.
     pub told: u64,
+    /// Batches that were purged because their time was over: no work, so an idle turn may have some.
+    pub purged: u64,
     /// When time alone will change something.
     pub next_due: Option<Timestamp>,
 }
@@ -70,6 +75,7 @@ impl Tick {
             fenced,
             closed,
             told,
+            purged: _,
             next_due: _,
         } = *self;
         taken_over + claimed + recorded + fenced + closed + told == 0
@@ -82,6 +88,7 @@ impl Tick {
         self.fenced += other.fenced;
         self.closed += other.closed;
         self.told += other.told;
+        self.purged += other.purged;
         self.next_due = other.next_due.or(self.next_due);
     }
 }
@@ -144,6 +151,11 @@ pub(crate) struct Engine {
     close: bool,
     telling: bool,
     tell: bool,
+    purging: bool,
+    /// By the clock that batches' ends are compared with.
+    purge_at: Timestamp,
+    /// A purge that has more to do goes on then.
+    purge_after: Instant,
     next_due: Option<Timestamp>,
     stopping: bool,
     left: bool,
@@ -166,6 +178,7 @@ impl Engine {
                 key: op.key.clone(),
                 notify: op.processor.wants_ends(),
                 max_lost: op.settings.max_lost,
+                keep: op.settings.keep,
             })
             .collect();
         let notify: Vec<bool> = registrations.iter().map(|op| op.notify).collect();
@@ -233,6 +246,9 @@ impl Engine {
             close: true,
             telling: false,
             tell: true,
+            purging: false,
+            purge_at: parts.clock.now(),
+            purge_after: now,
             next_due: None,
             stopping: false,
             left: false,

@@ -71,6 +71,7 @@ impl Engine {
     pub(crate) async fn tick(&mut self) -> Tick {
         self.by_hand = true;
         self.keep_at = Instant::now();
+        self.purge_after = self.keep_at;
         self.look = true;
         self.close = true;
         self.tell = true;

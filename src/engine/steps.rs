@@ -63,6 +63,11 @@ pub(super) enum Step {
         told: u64,
         again: bool,
     },
+    Purged {
+        purged: u64,
+        /// Something was done, so there may be more.
+        again: bool,
+    },
     Waited,
 }
 
@@ -102,6 +107,20 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
         }
     };
     Step::Kept { result, live }
+}
+
+/// Purges some of what ops do not keep any longer, and what a purge that was cut off has left.
+pub(super) async fn purge(parts: Parts, now: Timestamp) -> Step {
+    match super::purge::some(&parts.store, &parts.objects, now).await {
+        Ok((purged, again)) => Step::Purged { purged, again },
+        Err(error) => {
+            tracing::warn!(%error, "ended batches could not be purged; trying again in a minute");
+            Step::Purged {
+                purged: 0,
+                again: false,
+            }
+        }
+    }
 }
 
 pub(super) async fn claim(store: Store, at: usize, ask: Claim, now: Timestamp) -> Step {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::parts;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, Engine, RETRY, STRANGE, Tick};
+use super::{App, Engine, PURGE, RETRY, STRANGE, Tick};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError};
@@ -87,6 +87,13 @@ impl Engine {
                 self.telling = false;
                 self.tell |= again;
                 tick.told += told;
+            }
+            Step::Purged { purged, again } => {
+                self.purging = false;
+                tick.purged += purged;
+                if !again {
+                    self.purge_at = self.parts.clock.now() + PURGE;
+                }
             }
             Step::Waited => self.look = true,
         }

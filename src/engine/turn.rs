@@ -40,6 +40,7 @@ impl Engine {
             self.work();
             self.finalise();
             self.tell();
+            self.purge();
         }
         tick.next_due = self.next_due;
         tick
@@ -68,6 +69,19 @@ impl Engine {
         self.keep_at = Instant::now() + KEEP;
         let store = self.parts.store.clone();
         self.steps.spawn(steps::keep(store, now));
+    }
+
+    /// Purges some of what its op does not keep any longer: a little at a time, and seldom looked for.
+    fn purge(&mut self) {
+        let now = self.parts.clock.now();
+        let due = now >= self.purge_at && Instant::now() >= self.purge_after;
+        // Whoever works on one batch alone is soon gone.
+        if self.purging || self.only.is_some() || !due {
+            return;
+        }
+        self.purging = true;
+        self.purge_after = Instant::now() + KEEP;
+        self.steps.spawn(steps::purge(self.parts.clone(), now));
     }
 
     fn beat(&mut self) {

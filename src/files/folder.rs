@@ -188,6 +188,27 @@ impl ObjectBackend for Folder {
         .boxed()
     }
 
+    fn remove<'a>(&'a self, folder: &'a str) -> Fut<'a, ()> {
+        let dir = self.root.join(folder);
+        blocking(move || match std::fs::remove_dir_all(&dir) {
+            // A crash after it must not bring files back of which nobody would know.
+            Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(failed("removing", &dir)(e)),
+        })
+        .boxed()
+    }
+
+    fn size<'a>(&'a self, key: &'a str) -> Fut<'a, Option<u64>> {
+        let path = self.root.join(key);
+        blocking(move || match std::fs::metadata(&path) {
+            Ok(file) => Ok(file.is_file().then_some(file.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("looking at", &path)(e)),
+        })
+        .boxed()
+    }
+
     fn place(&self, key: &str) -> String {
         self.root.join(key).display().to_string()
     }

@@ -61,6 +61,14 @@ pub trait ObjectBackend: Send + Sync + 'static {
     /// Opens a published file.
     fn open<'a>(&'a self, key: &'a str) -> Fut<'a, Box<dyn tokio::io::AsyncRead + Send + Unpin>>;
 
+    /// Removes every file whose key begins with this folder, durably; nothing there is no error.
+    ///
+    /// What is empty then, and above it, may stay.
+    fn remove<'a>(&'a self, folder: &'a str) -> Fut<'a, ()>;
+
+    /// How many bytes a key's file has; `None` where there is none.
+    fn size<'a>(&'a self, key: &'a str) -> Fut<'a, Option<u64>>;
+
     /// Where a key is, for people.
     fn place(&self, key: &str) -> String;
 }
@@ -109,7 +117,13 @@ impl From<&StagedFile> for Staged {
 /// The key of a batch's output file.
 #[must_use]
 pub fn object_key(job: &JobKey, batch: BatchId, name: &FileName) -> String {
-    format!("{}/{}/{batch}/{name}", job.app, job.op)
+    format!("{}/{name}", object_folder(job, batch))
+}
+
+/// What the keys of all output files of a batch begin with.
+#[must_use]
+pub fn object_folder(job: &JobKey, batch: BatchId) -> String {
+    format!("{}/{}/{batch}", job.app, job.op)
 }
 
 /// The media type that a name's extension stands for.

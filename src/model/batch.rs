@@ -162,6 +162,9 @@ pub struct Batch {
     /// A CSV's column names; not on the wire.
     #[serde(skip)]
     pub columns: Option<Vec<String>>,
+    /// Since when its rows, files and history are gone; not on the wire.
+    #[serde(skip)]
+    pub purged_at: Option<Timestamp>,
 }
 
 /// A row as it is seen.

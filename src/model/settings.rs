@@ -35,6 +35,8 @@ pub struct OpSettings {
     pub abort_grace: Duration,
     /// Times that a row may answer `later`.
     pub max_later: u32,
+    /// How long an ended batch is kept; none is until somebody purges it.
+    pub keep: Option<Duration>,
 }
 
 impl Default for OpSettings {
@@ -52,6 +54,7 @@ impl Default for OpSettings {
             block_bytes: MIB,
             abort_grace: Duration::from_secs(30),
             max_later: 1000,
+            keep: None,
         }
     }
 }
@@ -78,6 +81,7 @@ impl OpSettings {
             block_bytes,
             abort_grace: _,
             max_later,
+            keep: _,
         } = self;
         let mut wrong = Vec::new();
         let mut within = |key, value: u32, from: u32, to: u32| {
@@ -221,14 +225,15 @@ mod tests {
             block_bytes,
             abort_grace,
             max_later,
+            keep,
         } = OpSettings::default();
         assert_eq!(
             (max_attempts, max_lost, parallel, max_later),
             (1, 3, 1, 1000)
         );
         assert_eq!(
-            (concurrency, local_concurrency, timeout),
-            (None, None, None)
+            (concurrency, local_concurrency, timeout, keep),
+            (None, None, None, None)
         );
         assert_eq!(delivery, Delivery::AtLeastOnce);
         assert_eq!((block_rows, block_bytes), (1000, 1_048_576));

@@ -1,6 +1,6 @@
 //! Why a step was not made.
 
-use crate::model::{BatchId, Line, WorkerNo};
+use crate::model::{BatchId, Line, Timestamp, WorkerNo};
 
 /// Why a step was not made.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,16 @@ pub enum StoreError {
         found: &'static str,
         /// The state that the step needs.
         needs: &'static str,
+    },
+    /// The batch was purged: only its counts are left.
+    #[error(
+        "batch {id} was purged at {at}: its rows, files and history are gone; its counts are left"
+    )]
+    Purged {
+        /// Which batch.
+        id: BatchId,
+        /// When.
+        at: Timestamp,
     },
     /// The same id or external id was submitted before with other content.
     #[error("{what} was submitted before with other content, as batch {existing}")]

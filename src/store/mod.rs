@@ -13,6 +13,7 @@ mod types;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -29,8 +30,8 @@ pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Piece, Recorded, RowsPage, Running, Serves,
-    SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    OpRegistration, OpState, OutcomePart, Part, Piece, PurgePage, PurgeScan, Purgeable, Recorded,
+    RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -318,6 +319,37 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// The one step that may rewrite a body. Output files that were published are not touched.
     fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool>;
+
+    /// Ended batches of an op that are old enough to be purged, a page at a time.
+    ///
+    /// One whose end waits to be told is not purged until it was told, for 30 days after its end at
+    /// most; nor is one of which a retry is open, which may still read its rows.
+    fn purgeable(&self, scan: PurgeScan, now: Timestamp) -> Fut<'_, PurgePage>;
+
+    /// Marks ended batches as purged, before anything of them is removed: from then on nobody sees a
+    /// row of theirs. Returns those that were marked; others have not ended, are purged, or wait.
+    /// Who asked for it is in the audit; nobody did where their time was over.
+    fn purge_mark(
+        &self,
+        ids: Vec<BatchId>,
+        by: Option<String>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<BatchId>>;
+
+    /// Batches that are marked and of which something is left: a purge goes on, or was cut off.
+    fn purging(&self, limit: u32) -> Fut<'_, Vec<Purgeable>>;
+
+    /// Removes at most `most` records of a batch that is marked; true when only its tombstone is left.
+    ///
+    /// Its output files go first, or nobody would know of them any more.
+    fn purge_piece(&self, id: BatchId, most: u32) -> Fut<'_, bool>;
+
+    /// Ops whose ended batches are kept for a while and then purged.
+    fn keeps(&self) -> Fut<'_, Vec<(OpId, Duration)>>;
+
+    /// Forgets tombstones of batches that were purged 400 days ago, with their external ids: at most
+    /// `most`; returns how many.
+    fn forget(&self, now: Timestamp, most: u32) -> Fut<'_, u64>;
 
     /// Wakes whoever waits for a change of the store.
     fn signal(&self) -> Signal;

@@ -82,6 +82,7 @@ fn every_setting_can_be_set() {
         block_bytes = 9
         abort_grace = "0s"
         max_later = 10
+        keep = "90d"
     "#;
     for key in KEYS {
         assert!(keys.contains(&format!(" {key} = ")), "{key}");
@@ -107,6 +108,7 @@ fn every_setting_can_be_set() {
             block_bytes: 9,
             abort_grace: Duration::ZERO,
             max_later: 10,
+            keep: Some(Duration::from_secs(90 * 86_400)),
         }
     );
     let from_default = op

@@ -257,6 +257,7 @@ fn the_report_says_what_is_in_force_and_where_it_came_from() {
             format!("{op}.block_bytes = 1048576  (default)"),
             format!("{op}.abort_grace = 30s  (default)"),
             format!("{op}.max_later = 1000  (default)"),
+            format!("{op}.keep = none  (default)"),
         ]
     );
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::errors::corrupt;
-use super::sql::{key, one, sql, us};
+use super::sql::{key, one, sql, time, us};
 use crate::model::{BatchId, BatchState, JobKey, OpId, Timestamp};
 use crate::store::{OpRegistration, StoreError};
 
@@ -22,6 +22,7 @@ pub(super) struct Guard {
     pub(super) load_token: Option<i64>,
     pub(super) loaded_at: Option<i64>,
     pub(super) context: String,
+    pub(super) purged_at: Option<i64>,
 }
 
 pub(super) fn guard(c: &Connection, id: BatchId) -> Result<Option<Guard>, StoreError> {
@@ -42,6 +43,7 @@ pub(super) fn guard(c: &Connection, id: BatchId) -> Result<Option<Guard>, StoreE
                 load_token: r.get(11)?,
                 loaded_at: r.get(12)?,
                 context: r.get(13)?,
+                purged_at: r.get(15)?,
             },
         ))
     })?;
@@ -63,7 +65,7 @@ pub(super) fn op_id(c: &Connection, op: &JobKey, now: Timestamp) -> Result<i64, 
     one(
         c,
         sql!("op_make"),
-        params![app, name, kind, false, None::<u32>, us(now)],
+        params![app, name, kind, false, None::<u32>, us(now), None::<i64>],
         |r| r.get(0),
     )?
     .ok_or_else(|| corrupt("an op that was made has no id"))
@@ -87,13 +89,24 @@ pub(super) fn register_ops(
                     k.kind.code(),
                     op.notify,
                     op.max_lost,
-                    us(now)
+                    us(now),
+                    op.keep
+                        .map(|keep| i64::try_from(keep.as_micros()).unwrap_or(i64::MAX))
                 ],
                 |r| Ok(OpId(r.get(0)?)),
             )?
             .ok_or_else(|| corrupt("an op that was made has no id"))
         })
         .collect()
+}
+
+/// An acknowledged batch of which more is left than its tombstone.
+pub(super) fn unpurged(c: &Connection, id: BatchId) -> Result<Guard, StoreError> {
+    let found = visible(c, id)?;
+    match found.purged_at {
+        None => Ok(found),
+        Some(at) => Err(StoreError::Purged { id, at: time(at) }),
+    }
 }
 
 /// A batch that was acknowledged.

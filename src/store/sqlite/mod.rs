@@ -5,6 +5,7 @@ mod checkpoint;
 mod claim;
 mod close;
 mod discard;
+mod doctor;
 mod end;
 mod errors;
 mod guard;
@@ -16,6 +17,7 @@ mod liveness;
 mod open;
 mod ops;
 mod pass;
+mod purge;
 mod read;
 mod readers;
 mod record;
@@ -33,6 +35,7 @@ mod writer;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
@@ -41,7 +44,8 @@ use super::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
     Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LiveOp,
     LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece,
-    Recorded, RowsPage, Running, Signal, StoreError, Submitted, TakenOver, Then, Transacted,
+    PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, StoreError, Submitted,
+    TakenOver, Then, Transacted,
 };
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
@@ -54,6 +58,7 @@ use single::Known;
 use watch::Waker;
 use writer::{Durability, Turnstile, Writer};
 
+pub use doctor::{Check, Diagnosis};
 pub use join::Joined;
 pub(crate) use join::submit_within;
 pub use open::{Options, Schema};
@@ -120,6 +125,17 @@ impl SqliteStore {
         let mut connection = open::connect(&options.path, false)?;
         open::whose(&connection, &options.path)?;
         open::schema(&mut connection, &options.path)
+    }
+
+    /// Looks for what is wrong in the file and with what goes on in it; changes nothing.
+    ///
+    /// Reads all that is stored, in short reads. Of an older schema only the file is looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where the file is newer than this program or not ours; what else
+    /// cannot be read is a finding.
+    pub fn doctor(options: &Options, now: Timestamp) -> Result<Diagnosis, StoreError> {
+        doctor::doctor(options, now)
     }
 
     /// A step that must survive a power failure.
@@ -523,6 +539,43 @@ impl Backend for SqliteStore {
 
     fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool> {
         self.write(move |c| redact::redact(c, id, line, &by, now))
+    }
+
+    fn purgeable(&self, scan: PurgeScan, now: Timestamp) -> Fut<'_, PurgePage> {
+        self.read(move |c| purge::purgeable(c, &scan, now))
+    }
+
+    fn purge_mark(
+        &self,
+        ids: Vec<BatchId>,
+        by: Option<String>,
+        now: Timestamp,
+    ) -> Fut<'_, Vec<BatchId>> {
+        self.write(move |c| purge::mark(c, &ids, by.as_deref(), now))
+    }
+
+    fn purging(&self, limit: u32) -> Fut<'_, Vec<Purgeable>> {
+        self.read(move |c| purge::purging(c, limit))
+    }
+
+    fn purge_piece(&self, id: BatchId, most: u32) -> Fut<'_, bool> {
+        // The mark was durable before; a piece that a power failure takes back is removed again.
+        self.write_soft(move |c| purge::piece(c, id, most))
+    }
+
+    fn keeps(&self) -> Fut<'_, Vec<(OpId, Duration)>> {
+        self.read(purge::keeps)
+    }
+
+    fn forget(&self, now: Timestamp, most: u32) -> Fut<'_, u64> {
+        async move {
+            let due = self.read(move |c| purge::forgettable(c, 1, now)).await?;
+            if due.is_empty() {
+                return Ok(0);
+            }
+            self.write_soft(move |c| purge::forget(c, most, now)).await
+        }
+        .boxed()
     }
 
     fn signal(&self) -> Signal {

@@ -90,6 +90,18 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     Ok(connection)
 }
 
+/// Opens a file to look at it: nothing of it can be changed.
+pub(super) fn inspect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::unavailable(format!("opening {}", path.display()), e))?;
+    connection
+        .busy_timeout(BUSY)
+        .and_then(|()| connection.execute_batch("pragma cache_size = -4096"))
+        .map_err(sqlite_error("setting up a reader"))?;
+    Ok(connection)
+}
+
 /// The file itself, whatever link was named: beside it lie its WAL and its workers' locks.
 pub(super) fn resolve(path: &Path) -> PathBuf {
     if let Ok(resolved) = path.canonicalize() {
@@ -171,6 +183,12 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
                 StoreError::unavailable("bringing the schema up to date", first)
             })?;
     }
+    may_write(&connection, path)?;
+    Ok(connection)
+}
+
+/// Refuses a file that asks for newer rules of writing than this program keeps.
+pub(super) fn may_write(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let min_writer: i64 = connection
         .query_row(
             "select cast(value as integer) from meta where key = 'min_writer'",
@@ -184,7 +202,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
             path.display()
         )));
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// Refuses a file that another program made; false for one in which nothing was made yet.
@@ -270,7 +288,7 @@ pub(super) fn schema(connection: &mut Connection, path: &Path) -> Result<Schema,
 }
 
 /// WAL needs memory that all processes share, which a network file system does not give.
-fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_network_file_system(path: &Path) -> Result<(), StoreError> {
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::ffi::OsStrExt;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::errors::corrupt;
+use super::guard::unpurged;
 use super::sql::{key, one, sql};
 use crate::model::{BatchId, BatchState, Status, TaskState};
 use crate::store::StoreError;
@@ -31,18 +31,12 @@ pub(super) enum Next {
 
 impl Found {
     pub(super) fn of(c: &Connection, id: BatchId) -> Result<Self, StoreError> {
-        let found = one(c, sql!("rows_batch"), [key(id)], |r| {
-            Ok((r.get::<_, i64>(0)?, r.get(1)?, r.get(2)?))
-        })?;
-        let (state, blocks, given) = found.ok_or(StoreError::NotFound(id))?;
-        let ended = BatchState::from_code(state)
-            .ok_or_else(|| corrupt(format!("batch {id} has state {state}")))?
-            .is_final();
+        let found = unpurged(c, id)?;
         Ok(Self {
-            held: state == BatchState::Wait.code(),
-            ended,
-            blocks,
-            given,
+            held: found.state == BatchState::Wait,
+            ended: found.state.is_final(),
+            blocks: found.blocks,
+            given: found.given,
         })
     }
 

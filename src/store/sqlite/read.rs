@@ -52,14 +52,14 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
                 at(15)?,
                 at(16)?,
             ),
-            r.get::<_, u64>(17)?,
+            (r.get::<_, u64>(17)?, at(23)?),
         ))
     })?;
     let Some((
         record,
         (priority, root, parent, generation, external_id, created_by),
         (created_at, run_at, expires_at, started_at, done_at, abort_at),
-        rows,
+        (rows, purged_at),
     )) = found
     else {
         return Ok(None);
@@ -101,6 +101,7 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
         result: None,
         messages: None,
         columns,
+        purged_at,
     };
     if state.is_final() {
         let [success, failed, aborted, expired] = record.counts.map(Option::unwrap_or_default);
@@ -112,11 +113,15 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
             expired,
             pending: 0,
         };
-        batch.files = files(c, id)?;
+        if batch.purged_at.is_none() {
+            batch.files = files(c, id)?;
+        }
     } else {
         open_batch(c, &mut batch)?;
     }
-    if batch.kind == Kind::Query {
+    if batch.kind == Kind::Query && batch.purged_at.is_some() {
+        (batch.result, batch.messages) = (Some(None), Some(None));
+    } else if batch.kind == Kind::Query {
         let row = rows_after(c, id, 0, None)?.rows.into_iter().next();
         let (result, messages) = row.map_or((None, None), |r| (r.result, r.messages));
         batch.result = Some(result.filter(|_| batch.done));

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::errors::corrupt;
-use super::guard::visible;
+use super::guard::unpurged;
 use super::sql::{all, change, key, one, sql, unlist, us};
 use crate::model::{BatchId, Timestamp, redact_outcome};
 use crate::store::StoreError;
@@ -16,7 +16,7 @@ pub(super) fn redact(
     by: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let batch = visible(c, id)?;
+    let batch = unpurged(c, id)?;
     if !batch.state.is_final() {
         return Err(StoreError::WrongState {
             id,

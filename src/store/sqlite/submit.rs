@@ -161,7 +161,8 @@ fn finish(
     Ok(())
 }
 
-/// Answers a repeat: the batch that is there has the same op, context and rows, or it is another.
+/// Answers a repeat: the batch that is there has the same op, context and rows, or it is another. Of a
+/// purged one the context is gone; op and rows are compared.
 fn repeat(
     c: &Connection,
     batch: &NewBatch,
@@ -181,7 +182,9 @@ fn repeat(
         |r| r.get::<_, i64>(0),
     )?;
     let equal = found.is_some_and(|g| {
-        Some(g.op) == op && g.context == batch.context.get() && (hash.is_none() || g.hash == hash)
+        Some(g.op) == op
+            && (g.purged_at.is_some() || g.context == batch.context.get())
+            && (hash.is_none() || g.hash == hash)
     });
     if equal {
         Ok(Submitted::Existing(existing))

@@ -3,9 +3,11 @@
 mod answers;
 mod append;
 mod bad;
+mod doctor;
 mod interrupted;
 mod listing;
 mod ops;
+mod purge;
 mod rowmill;
 mod run;
 mod submit;

@@ -16,6 +16,7 @@ mod list;
 mod load;
 mod notices;
 mod ops;
+mod purge;
 mod record;
 mod redact;
 mod release;
@@ -128,6 +129,21 @@ on_every_store! {
     redact:
         a_redacted_row_keeps_its_place_and_its_status_alone
         rows_of_a_batch_that_goes_on_are_not_redacted
+    ;
+    purge:
+        a_purged_batch_leaves_its_counts_and_names
+        rows_of_a_purged_batch_are_gone_for_every_reader
+        a_purge_goes_in_pieces_and_is_taken_up_where_it_was_cut_off
+        a_batch_that_goes_on_is_not_purged
+        a_batch_is_marked_once
+        ended_batches_are_found_oldest_end_first_in_pages
+        a_batch_whose_end_waits_to_be_told_is_kept_for_30_days
+        a_told_end_keeps_nothing
+        the_same_content_is_known_after_the_purge
+        a_tombstone_is_forgotten_after_400_days
+        a_half_purged_batch_is_not_forgotten
+        names_of_output_files_are_counted_and_go_with_their_batch
+        how_long_an_op_keeps_is_what_was_registered_last
     ;
     claim:
         a_claimed_task_has_its_rows_and_its_batch

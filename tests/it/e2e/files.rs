@@ -241,6 +241,14 @@ impl ObjectBackend for Flaky {
         self.under.open(key)
     }
 
+    fn remove<'a>(&'a self, folder: &'a str) -> Fut<'a, ()> {
+        self.under.remove(folder)
+    }
+
+    fn size<'a>(&'a self, key: &'a str) -> Fut<'a, Option<u64>> {
+        self.under.size(key)
+    }
+
     fn place(&self, key: &str) -> String {
         self.under.place(key)
     }

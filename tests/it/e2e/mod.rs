@@ -10,6 +10,7 @@ mod init;
 mod limits;
 mod listing;
 mod live;
+mod purge;
 mod retry;
 mod stop;
 mod submit_in;

@@ -14,7 +14,8 @@ use rowmill::model::{Backoff, Line, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
     AppendOptions, Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer,
-    JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, RowCx, RowFailure, Store,
+    JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, Purge, RowCx, RowFailure,
+    Store,
 };
 
 /// What the child is to do; it travels as JSON in one environment variable.
@@ -36,6 +37,8 @@ pub(super) struct Task {
     pub(super) transactional: bool,
     /// Rows that are submitted, held; the others are appended and release the batch.
     pub(super) held: Option<u32>,
+    /// Purges whatever has ended, at its end.
+    pub(super) purge: bool,
 }
 
 const VARIABLE: &str = "ROWMILL_TEST_CHILD";
@@ -53,6 +56,7 @@ impl Task {
             block_rows: 1000,
             transactional: false,
             held: None,
+            purge: false,
         }
     }
 
@@ -335,6 +339,9 @@ async fn work(task: Task) {
         if batch.done && tick.is_idle() {
             break;
         }
+    }
+    if task.purge {
+        manager.purge(&Purge::default()).await.unwrap();
     }
     manager.stop().await.unwrap();
 }

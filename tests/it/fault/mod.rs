@@ -5,6 +5,8 @@
 mod child;
 #[cfg(feature = "probe")]
 mod points;
+#[cfg(feature = "probe")]
+mod purge;
 mod random;
 #[cfg(feature = "probe")]
 mod transfer;

@@ -121,7 +121,7 @@ macro_rules! each_point {
         #[test]
         fn every_fault_point_has_its_test() {
             let tested = [$($point),+].into_iter().chain(super::transfer::PIECES);
-            let tested: BTreeSet<&str> = tested.collect();
+            let tested: BTreeSet<&str> = tested.chain(super::purge::POINTS).collect();
             let all: BTreeSet<&str> = POINTS.iter().copied().collect();
             assert_eq!(tested, all);
         }

@@ -13,6 +13,9 @@ pub struct BatchFact {
     pub rows: u64,
     pub blocks: i64,
     pub given: i64,
+    /// Its rows are gone, or going.
+    pub purged: bool,
+    pub purging: bool,
     /// success, failed, aborted, expired
     pub counts: Option<[u64; 4]>,
 }
@@ -261,6 +264,10 @@ pub fn check(facts: &Facts) {
             let key = (block.batch, block.no, row);
             let ends = finals.get(&key).map_or(0, Vec::len);
             let opens = open.get(&key).map_or(0, Vec::len);
+            if batch.purging {
+                // Its outcomes go before its blocks.
+                continue;
+            }
             assert!(ends <= 1, "{key:?} is final twice: {:?}", finals[&key]);
             if block.no >= batch.blocks {
                 assert_eq!(opens, 0, "{key:?} does not count and runs");
@@ -275,6 +282,10 @@ pub fn check(facts: &Facts) {
         }
     }
     for batch in &facts.batches {
+        if batch.purged {
+            check_purged(facts, batch);
+            continue;
+        }
         check_batch(facts, batch);
     }
     for part in &facts.parts {
@@ -294,6 +305,17 @@ fn sums_of(part: &PartFact, rows: u32) {
     assert_eq!(part.failed, count(Status::Failed), "{part:?}");
     let rest = u64::try_from(part.rest(rows).len()).unwrap();
     assert_eq!(part.ended, count(Status::Aborted) + rest, "{part:?}");
+}
+
+/// Of a purged batch nothing is left but its record; of one that is being purged, what fits together.
+fn check_purged(facts: &Facts, batch: &BatchFact) {
+    assert!(batch.ended(), "{batch:?}");
+    assert!(batch.counts.is_some());
+    let blocks = facts.blocks.iter().any(|b| b.batch == batch.id);
+    let parts = facts.parts.iter().any(|p| p.batch == batch.id);
+    let notices = facts.notices.iter().any(|(b, _)| *b == batch.id);
+    assert!(batch.purging || !(blocks || parts || notices), "{batch:?}");
+    assert!(blocks || !parts, "outcomes without their blocks: {batch:?}");
 }
 
 fn check_batch(facts: &Facts, batch: &BatchFact) {

@@ -135,6 +135,7 @@ impl Kit {
             key,
             notify,
             max_lost,
+            keep: None,
         };
         let ids = self.store.register_ops(vec![op], self.now()).await;
         ids.expect("registered")[0]

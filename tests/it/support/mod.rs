@@ -44,6 +44,11 @@ pub async fn invariants(h: &impl Harness) {
     for batch in facts.batches.iter().filter(|b| !b.loading()) {
         let kit = h.kit();
         let seen = kit.batch(batch.id).await;
+        assert_eq!(seen.purged_at.is_some(), batch.purged);
+        if batch.purged {
+            assert!(seen.done && kit.store.rows(batch.id, 0, None).await.is_err());
+            continue;
+        }
         let rows = kit.rows(batch.id).await;
         assert!(rows.is_sorted_by(|a, b| a.line < b.line), "lines rise");
         assert_eq!(seen.counts.rows, batch.rows, "every row is counted");

@@ -70,7 +70,7 @@ impl Harness for Sqlite {
         Facts {
             batches: all(
                 &c,
-                "select id, state, rows, blocks, given, nsuccess, nfailed, naborted, nexpired from batches order by id",
+                "select id, state, rows, blocks, given, nsuccess, nfailed, naborted, nexpired, purged_at is not null, purging from batches order by id",
                 |r| {
                     Ok(BatchFact {
                         id: id(r, 0)?,
@@ -78,6 +78,8 @@ impl Harness for Sqlite {
                         rows: r.get(2)?,
                         blocks: r.get(3)?,
                         given: r.get(4)?,
+                        purged: r.get(9)?,
+                        purging: r.get(10)?,
                         counts: match r.get::<_, Option<u64>>(5)? {
                             None => None,
                             Some(success) => Some([success, r.get(6)?, r.get(7)?, r.get(8)?]),

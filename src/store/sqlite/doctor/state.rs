@@ -1,0 +1,281 @@
+//! What goes on: workers, ops, tasks, ends to be told, what stands still.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::{Check, Wrong};
+use crate::model::{BatchId, Timestamp, WorkerNo};
+use crate::store::StoreError;
+use crate::store::sqlite::liveness;
+use crate::store::sqlite::open::Options;
+use crate::store::sqlite::sql::{all, batch_id, one, sql, time, us};
+
+/// Tasks that are read at once.
+const TASKS: i64 = 10_000;
+/// A clock that is so far behind what was recorded is wrong.
+const AHEAD: Duration = Duration::from_secs(300);
+/// What a worker should have taken up long ago.
+const STANDS: Duration = Duration::from_secs(600);
+/// An end that should have been told long ago.
+const TELL: Duration = Duration::from_secs(3600);
+/// Attempts after which a close that fails is no bad moment any more.
+const CLOSES: u32 = 3;
+const WORK: &str = "start a worker: `rowmill work`";
+
+/// What several looks have in common.
+pub(super) struct Scene<'c> {
+    c: &'c Connection,
+    now: Timestamp,
+    dead: BTreeSet<WorkerNo>,
+    ops: Vec<Op>,
+}
+
+struct Op {
+    id: i64,
+    name: String,
+    paused: bool,
+    ready: i64,
+}
+
+impl<'c> Scene<'c> {
+    pub(super) fn of(
+        c: &'c Connection,
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let dead = liveness::dead(c, &options.workers_dir())?;
+        let ops = all(c, sql!("doctor_ops"), [], |r| {
+            let (app, op): (String, String) = (r.get(1)?, r.get(2)?);
+            Ok(Op {
+                id: r.get(0)?,
+                name: format!("{app}/{op}"),
+                paused: r.get(4)?,
+                ready: r.get(5)?,
+            })
+        })?;
+        Ok(Self {
+            c,
+            now,
+            dead: dead.into_iter().collect(),
+            ops,
+        })
+    }
+
+    fn before(&self, ago: Duration) -> i64 {
+        us(self.now).saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A look at what goes on.
+type Look = fn(&Scene<'_>) -> Result<Check, StoreError>;
+
+pub(super) const LOOKS: [(&str, Look); 10] = [
+    ("queue", queue),
+    ("clock", clock),
+    ("workers", |scene| Ok(workers(scene))),
+    ("served_ops", served_ops),
+    ("paused_ops", |scene| Ok(paused_ops(scene))),
+    ("closes", closes),
+    ("notices", notices),
+    ("purges", purges),
+    ("loads", loads),
+    ("appends", appends),
+];
+
+/// A task as it is walked over.
+struct Task {
+    batch: [u8; 16],
+    id: i64,
+    no_batch: bool,
+    not_open: bool,
+    not_given: bool,
+    stranded: bool,
+    attempts: u32,
+    error: Option<String>,
+}
+
+fn each_task(c: &Connection, mut look: impl FnMut(&Task)) -> Result<u64, StoreError> {
+    let (mut batch, mut id, mut count) = (Vec::new(), i64::MIN, 0);
+    loop {
+        let page = all(c, sql!("doctor_queue"), params![batch, id, TASKS], |r| {
+            Ok(Task {
+                batch: r.get(0)?,
+                id: r.get(1)?,
+                no_batch: r.get(2)?,
+                not_open: r.get(3)?,
+                not_given: r.get(4)?,
+                stranded: r.get(5)?,
+                attempts: r.get(6)?,
+                error: r.get(7)?,
+            })
+        })?;
+        let Some(last) = page.last() else {
+            return Ok(count);
+        };
+        (batch, id) = (last.batch.to_vec(), last.id);
+        count += u64::try_from(page.len()).unwrap_or(0);
+        page.iter().for_each(&mut look);
+    }
+}
+
+/// Every task belongs to an open batch, to a block that was given, and to a worker that has not ended.
+fn queue(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let mut wrong = Wrong::default();
+    let count = each_task(scene.c, |task| {
+        let what = if task.no_batch {
+            "of a batch that is not there"
+        } else if task.not_open {
+            "of a batch that is not open"
+        } else if task.not_given {
+            "of a block that was not given"
+        } else if task.stranded {
+            "of a worker that has ended"
+        } else {
+            return;
+        };
+        wrong.add(|| format!("task {} of batch {}: {what}", task.id, batch_id(task.batch)));
+    })?;
+    let repair = "restore the file from a copy, and report it with this text: it must not happen";
+    Ok(wrong.check(
+        "queue",
+        format!("{count} tasks are as they must be"),
+        repair,
+    ))
+}
+
+/// Batches whose output files could not be assembled again and again.
+fn closes(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let mut wrong = Wrong::default();
+    each_task(scene.c, |task| {
+        if let Some(error) = task.error.as_ref().filter(|_| task.attempts >= CLOSES) {
+            let error = error.lines().next().unwrap_or_default();
+            wrong.add(|| format!("batch {}: {error}", batch_id(task.batch)));
+        }
+    })?;
+    let repair = "make the object store writable; the batches then end by themselves";
+    Ok(wrong.check("closes", "no batch fails to end", repair))
+}
+
+fn clock(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let newest = one(scene.c, sql!("doctor_newest"), [], |r| r.get(0))?.map(time);
+    let newest = newest.unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(if newest > scene.now + AHEAD {
+        Check::repair(
+            "clock",
+            format!(
+                "it is {} here, and the latest record is of {newest}",
+                scene.now
+            ),
+            "set this machine's clock, or that of the machine that wrote it",
+        )
+    } else {
+        Check::ok("clock", "not behind the latest record")
+    })
+}
+
+fn workers(scene: &Scene<'_>) -> Check {
+    let mut wrong = Wrong::default();
+    for worker in &scene.dead {
+        wrong.add(|| format!("worker {worker} died and nobody took its tasks over"));
+    }
+    let repair = "start a worker: `rowmill work --once` takes over and ends";
+    wrong.check("workers", "no worker died and was not taken over", repair)
+}
+
+fn served_ops(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let mut wrong = Wrong::default();
+    for op in scene.ops.iter().filter(|op| op.ready > 0 && !op.paused) {
+        let workers = all(scene.c, sql!("doctor_served"), [op.id], |r| {
+            Ok(WorkerNo(r.get(0)?))
+        })?;
+        if workers.iter().all(|worker| scene.dead.contains(worker)) {
+            wrong.add(|| format!("{}: {}, and no live worker of it", op.name, waiting(op)));
+        }
+    }
+    let repair = format!("{WORK}, with a handler of the op in its configuration");
+    Ok(wrong.check(
+        "served_ops",
+        "every op with ready tasks has a worker",
+        &repair,
+    ))
+}
+
+fn paused_ops(scene: &Scene<'_>) -> Check {
+    let mut wrong = Wrong::default();
+    for op in scene.ops.iter().filter(|op| op.paused && op.ready > 0) {
+        wrong.add(|| format!("{}: {}", op.name, waiting(op)));
+    }
+    let repair = "resume it when it may go on: `rowmill ops resume APP/OP`";
+    wrong.check("paused_ops", "no task waits for a paused op", repair)
+}
+
+fn waiting(op: &Op) -> String {
+    match op.ready {
+        1 => "1 task waits".to_owned(),
+        // Counted no further.
+        1000 => "1000 tasks or more wait".to_owned(),
+        ready => format!("{ready} tasks wait"),
+    }
+}
+
+fn notices(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let oldest = one(scene.c, sql!("doctor_notice"), [], |r| {
+        Ok((
+            batch_id(r.get(0)?),
+            r.get::<_, i64>(1)?,
+            r.get::<_, u32>(2)?,
+        ))
+    })?;
+    Ok(match oldest {
+        Some((id, at, tries)) if at < scene.before(TELL) => Check::repair(
+            "notices",
+            format!(
+                "the end of batch {id} waits to be told since {}, after {tries} tries",
+                time(at)
+            ),
+            format!("{WORK}; where it runs, its log says why its `mark_done` fails"),
+        ),
+        _ => Check::ok("notices", "no end has waited for an hour to be told"),
+    })
+}
+
+/// Batches of which nobody sees a row and which still take room.
+fn purges(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let marked = all(scene.c, sql!("doctor_purging"), [100], |r| {
+        Ok((batch_id(r.get(0)?), r.get::<_, i64>(1)?))
+    })?;
+    let mut wrong = Wrong::default();
+    for (id, at) in marked {
+        if at < scene.before(STANDS) {
+            wrong.add(|| format!("batch {id} is half purged since {}", time(at)));
+        }
+    }
+    let repair = "start a worker, or run `rowmill purge` again: either goes on with it";
+    Ok(wrong.check("purges", "no purge was cut off", repair))
+}
+
+fn loads(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let silent = all(scene.c, sql!("keep_loads"), [scene.before(STANDS)], |r| {
+        Ok(batch_id(r.get(0)?))
+    })?;
+    Ok(given_up("loads", "submit", &silent))
+}
+
+fn appends(scene: &Scene<'_>) -> Result<Check, StoreError> {
+    let params = params![scene.before(STANDS), 100];
+    let silent = all(scene.c, sql!("doctor_appends"), params, |r| {
+        Ok(batch_id(r.get(0)?))
+    })?;
+    Ok(given_up("appends", "append", &silent))
+}
+
+fn given_up(name: &'static str, what: &str, silent: &[BatchId]) -> Check {
+    let mut wrong = Wrong::default();
+    for id in silent {
+        wrong.add(|| format!("batch {id}: its {what} was given up"));
+    }
+    let repair = "start a worker: `rowmill work --once` removes it; submit the file again if it is still wanted";
+    wrong.check(name, format!("no {what} was given up"), repair)
+}
