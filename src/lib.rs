@@ -26,7 +26,7 @@ pub mod probe;
 pub mod processor;
 pub mod store;
 
-pub use client::{Client, NewRow};
+pub use client::{Client, NewQuery, NewRow, Submission, SubmittedQuery};
 pub use error::{Error, ErrorKind, Result};
 pub use files::ObjectStore;
 pub use intake::Intake;

@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Parts, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
-use crate::model::{BatchId, Kind, OpSettings};
+use crate::model::{BatchId, JobKey, Kind, OpSettings};
 use crate::processor::command::CommandSpec;
 use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
@@ -259,6 +259,11 @@ impl Builder {
 
     pub(crate) fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// Whether something works on it here.
+    pub(crate) fn knows(&self, key: &JobKey) -> bool {
+        self.registry.has(key)
     }
 
     /// Everything that is wrong with the parts.

@@ -7,19 +7,24 @@
 mod abort;
 mod args;
 mod bench;
+mod completions;
 mod config;
 mod exit;
 mod files;
+mod help;
+mod init;
 mod input;
 mod logs;
 mod migrate;
 mod named;
 mod output;
 mod progress;
+mod query;
 mod rows;
 mod rows_csv;
 mod run;
 mod session;
+mod shown;
 mod signals;
 mod status;
 mod submit;
@@ -130,6 +135,18 @@ async fn dispatch(
 ) -> Result<Ending, Failure> {
     let stop = Stop::listen()?;
     let Cli { global, command } = cli;
+    // These need no configuration, and must work where there is a broken one.
+    match &command {
+        Command::Init(args) => {
+            init::run(args, &program, json)?;
+            return Ok(Ending::Answered);
+        }
+        Command::Completions(args) => {
+            completions::run(args)?;
+            return Ok(Ending::Answered);
+        }
+        _ => {}
+    }
     let session = Session::load(&global, builder, program, json)?;
     let command = async {
         match command {
@@ -145,6 +162,8 @@ async fn dispatch(
             Command::Config {
                 command: ConfigCommand::Check,
             } => config::check(&session)?,
+            Command::Query(args) => return query::run(&session, args, &stop).await,
+            Command::Init(_) | Command::Completions(_) => {}
         }
         Ok(Ending::Answered)
     };

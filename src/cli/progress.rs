@@ -7,10 +7,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::exit::Failure;
+use super::exit::{About as _, Failure};
+use super::session::Session;
 use super::signals::{Signal, Stop};
 use crate::client::Client;
-use crate::model::{Batch, BatchId};
+use crate::model::{Batch, BatchId, Status};
 
 /// The bar that is on the terminal now: whoever writes beside it must move it away first.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -79,8 +80,13 @@ pub(super) enum Waited {
 }
 
 /// Shows the batch's progress until it is done, or a signal comes.
-pub(super) async fn wait(client: &Client, id: BatchId, stop: &Stop) -> Result<Waited, Failure> {
-    use super::exit::About;
+pub(super) async fn wait(
+    session: &Session,
+    client: &Client,
+    id: BatchId,
+    stop: &Stop,
+) -> Result<Waited, Failure> {
+    let mut told = false;
     let bar = Bar::new();
     let mut signal = client.store.signal();
     loop {
@@ -90,6 +96,9 @@ pub(super) async fn wait(client: &Client, id: BatchId, stop: &Stop) -> Result<Wa
             return Ok(Waited::Done(Box::new(batch)));
         }
         bar.show(&batch);
+        if batch.status == Status::Wait && !std::mem::replace(&mut told, true) {
+            say_held(session, id);
+        }
         let changed = async {
             tokio::time::sleep(PAUSE).await;
             signal.changed().await;
@@ -99,6 +108,17 @@ pub(super) async fn wait(client: &Client, id: BatchId, stop: &Stop) -> Result<Wa
             signal = stop.stopped() => return Ok(Waited::Stopped(signal)),
         }
     }
+}
+
+/// Says that nothing happens until somebody does something.
+fn say_held(session: &Session, id: BatchId) {
+    let release = session.command(format_args!("release {id}"));
+    if session.json {
+        tracing::info!(batch = %id, "it is held: waiting until it is released");
+        return;
+    }
+    let text = format!("batch {id} is held; waiting until it is released: {release}\n");
+    drop(Beside.write(text.as_bytes()));
 }
 
 /// Writes to stderr beside the bar.

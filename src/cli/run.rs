@@ -37,10 +37,11 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
         name,
     } = opened;
     let submitting = manager.batch_submit_reader(new, reader, options);
-    let (batch, _) = tokio::select! {
+    let submission = tokio::select! {
         submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
         signal = stop.stopped() => return Ok(submit::interrupted(session, id, signal)),
     };
+    let batch = submission.batch;
     if batch.status == Status::Wait {
         let text = format!("batch {} is held: it is there already, and waits", batch.id);
         let error = Error::new(ErrorKind::Conflict, "wrong_state", text);
@@ -73,7 +74,7 @@ async fn work_off(
     });
     let mut ended = None;
     let waited = tokio::select! {
-        waited = progress::wait(manager, id, stop) => waited,
+        waited = progress::wait(session, manager, id, stop) => waited,
         early = &mut working => {
             ended = Some(early);
             Err(worker_gone(id))

@@ -232,6 +232,45 @@ impl Session {
             .map_err(|e| Failure::io(format_args!("writing to {}", objects.display()), e))
     }
 
+    /// Refuses to submit to an op of the other kind; one that nobody knows here may be elsewhere.
+    pub(super) fn refuse_other_kind(&self, key: &JobKey) -> Result<(), Failure> {
+        let registry = self.builder.clone();
+        let other = match key.kind {
+            Kind::Batch => Kind::Query,
+            Kind::Query => Kind::Batch,
+        };
+        let known = |kind| {
+            let key = JobKey {
+                kind,
+                ..key.clone()
+            };
+            let (app, op) = (key.app.as_str(), key.op.as_str());
+            registry.knows(&key) || self.config.op(app, op).is_some_and(|op| op.kind == kind)
+        };
+        if known(key.kind) || !known(other) {
+            return Ok(());
+        }
+        let text = match other {
+            Kind::Query => format!(
+                "{key} answers slow queries and takes no file; use {}",
+                self.command(format_args!(
+                    "query submit --app {} --op {} --input JSON",
+                    quoted(key.app.as_str()),
+                    key.op
+                ))
+            ),
+            Kind::Batch => format!(
+                "{key} takes batches and answers no slow queries; use {}",
+                self.command(format_args!(
+                    "submit FILE --app {} --op {}",
+                    quoted(key.app.as_str()),
+                    key.op
+                ))
+            ),
+        };
+        Err(Failure::invalid("wrong_kind", text))
+    }
+
     fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {
         let query = JobKey {
             kind: Kind::Query,
@@ -268,7 +307,7 @@ impl Session {
 }
 
 /// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use futures_util::FutureExt;
 use rowmill::ingest::Options;
 use rowmill::model::{AppName, BatchId, Kind, NewBatch, Status};
-use rowmill::{BoxError, ErrorKind, InitBlock, Initializer, JobManager, NewRow};
+use rowmill::{BoxError, ErrorKind, InitBlock, Initializer, JobManager, NewRow, Submission};
 use serde_json::Value;
 
 use super::world::{
@@ -198,18 +198,18 @@ async fn a_large_input_is_loaded_in_pieces_and_submitted_once() {
             .await
     };
     let first = BatchId::new();
-    let (batch, intake) = submit(first, 10_000).await.unwrap();
+    let Submission { batch, intake } = submit(first, 10_000).await.unwrap();
     assert_eq!(
         (batch.id, batch.counts.rows, intake.rows),
         (first, 10_000, 10_000)
     );
     assert_eq!(
-        submit(first, 10_000).await.unwrap().0.id,
+        submit(first, 10_000).await.unwrap().batch.id,
         first,
         "the same id"
     );
     assert_eq!(
-        submit(BatchId::new(), 10_000).await.unwrap().0.id,
+        submit(BatchId::new(), 10_000).await.unwrap().batch.id,
         first,
         "the same external id"
     );
@@ -281,7 +281,7 @@ async fn a_record_that_cannot_be_a_row_is_a_failed_row() {
         .unwrap();
     let text = "{\"a\":1}\nnot json\n\n[2]\n";
     let new = NewBatch::new(key("post"));
-    let (batch, intake) = manager
+    let Submission { batch, intake } = manager
         .batch_submit_reader(new, Cursor::new(text), Options::jsonl())
         .await
         .unwrap();

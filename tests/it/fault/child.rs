@@ -307,11 +307,11 @@ async fn work(task: Task) {
         ..NewBatch::new(JobKey::new("fault", "work", Kind::Batch).unwrap())
     };
     let input = std::io::Cursor::new(task.input());
-    let (batch, _) = manager
+    let submission = manager
         .batch_submit_reader(new, input, Options::csv())
         .await
         .unwrap();
-    assert_eq!(batch.id, task.id);
+    assert_eq!(submission.batch.id, task.id);
     // Turned by hand until the end is there and has been told.
     loop {
         let tick = manager.tick().await.unwrap();
