@@ -128,7 +128,8 @@ mod tests {
     fn the_help_names_every_command_once_and_fits_a_terminal() {
         let mut command = command();
         let help = command.render_help().to_string();
-        for below in command.get_subcommands() {
+        let named = |c: &&Command| c.get_name() != "help";
+        for below in command.get_subcommands().filter(named) {
             let begins = format!("  {} ", below.get_name());
             let lines = help.lines().filter(|line| line.starts_with(&begins));
             assert_eq!(lines.count(), 1, "{}\n{help}", below.get_name());

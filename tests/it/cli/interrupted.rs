@@ -7,7 +7,7 @@ use super::rowmill::{Rowmill, csv};
 use super::run::signal;
 
 /// Reads stderr until it has said `wanted`.
-fn until(stderr: &mut BufReader<ChildStderr>, wanted: &str) {
+pub(super) fn until(stderr: &mut BufReader<ChildStderr>, wanted: &str) {
     let mut text = String::new();
     while !text.contains(wanted) {
         let before = text.len();

@@ -2,7 +2,13 @@
 
 mod answers;
 mod bad;
+mod first;
+mod handlers;
 mod interrupted;
+mod people;
+mod query;
 mod rowmill;
 mod run;
 mod submit;
+mod surroundings;
+mod watch;
