@@ -43,7 +43,11 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
     };
     let batch = submission.batch;
     if batch.status == Status::Wait {
-        let text = format!("batch {} is held: it is there already, and waits", batch.id);
+        let text = format!(
+            "batch {} is there already, and is held; release it: {}",
+            batch.id,
+            session.command(format_args!("release {}", batch.id))
+        );
         let error = Error::new(ErrorKind::Conflict, "wrong_state", text);
         return Err(Failure::Error(error, Some(batch.id)));
     }

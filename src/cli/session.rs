@@ -229,7 +229,13 @@ impl Session {
             .find(|dir| !dir.as_os_str().is_empty() && !matches!(dir.try_exists(), Ok(false)));
         tempfile::tempfile_in(there.unwrap_or(Path::new(".")))
             .map(drop)
-            .map_err(|e| Failure::io(format_args!("writing to {}", objects.display()), e))
+            .map_err(|e| {
+                let place = objects.display();
+                Failure::io(
+                    format_args!("output files could not be written to {place}"),
+                    e,
+                )
+            })
     }
 
     /// Refuses to submit to an op of the other kind; one that nobody knows here may be elsewhere.
