@@ -30,13 +30,14 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
 ];
 const OTHERS: &str = "More";
+const COLUMNS: usize = 80;
 
 /// The whole command line, with its help.
 pub(super) fn command() -> Command {
     let command = Cli::command();
     let list = grouped(&command);
     command.help_template(format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{options}}{{after-help}}\n"
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Global flags:\n{{options}}{{after-help}}\n"
     ))
 }
 
@@ -65,11 +66,31 @@ fn grouped(command: &Command) -> String {
         for command in commands {
             let about = command.get_about().map(ToString::to_string);
             let about = about.unwrap_or_default();
-            text.push_str(&format!("  {:width$}  {about}\n", command.get_name()));
+            let mut name = command.get_name();
+            for line in wrapped(&about, COLUMNS.saturating_sub(width + 4)) {
+                text.push_str(&format!("  {name:width$}  {line}\n"));
+                name = "";
+            }
         }
         text.push('\n');
     }
     text
+}
+
+/// A text in lines of at most so many characters, where its words allow.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ async fn dispatch(
             return Ok(Ending::Answered);
         }
         Command::Completions(args) => {
-            completions::run(args)?;
+            completions::run(args, &program)?;
             return Ok(Ending::Answered);
         }
         _ => {}

@@ -10,14 +10,14 @@ from decimal import Decimal, InvalidOperation
 
 
 def post(row):
-    account, text = row["input"]["account"], row["input"]["amount"]
+    account, text = row["input"].get("account", ""), row["input"].get("amount", "")
     try:
         amount = Decimal(text)
     except InvalidOperation:
         return {
             "status": "failed",
             "messages": [
-                {"msgid": 101, "errcode": "bad_amount", "field": "amount", "text": f"{text} is no number"}
+                {"msgid": 101, "errcode": "bad_amount", "field": "amount", "text": f"{text!r} is no number"}
             ],
         }
     return {

@@ -67,8 +67,8 @@ fn without_room_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
     rowmill.run("status ext:test/second").code(3);
 
     // Whoever waits is told, and not left to wait.
-    let run = format!("run in.csv --app test --op rows --json --external-id first");
-    for args in ["work --once --json", &run] {
+    let run = "run in.csv --app test --op rows --json --external-id first";
+    for args in ["work --once --json", run] {
         let told = limited(rowmill.command(args), room).code(4);
         let problem = last_problem(&told);
         assert_eq!(problem["id"], "unavailable", "{args}");
@@ -82,7 +82,7 @@ fn without_room_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
     // There is room again: all of it goes on.
     let batch = rowmill.run(&format!("status {id} --json")).code(0).json();
     assert_eq!(batch["counts"]["rows"], 1000);
-    let batch = rowmill.run(&run).code(0).json();
+    let batch = rowmill.run(run).code(0).json();
     assert_eq!(batch["id"], id);
     assert_eq!(batch["counts"]["success"], 1000);
     rowmill.run(&format!("{submit} second")).code(0);
@@ -118,6 +118,41 @@ for line in sys.stdin:
     let batch = batch.code(0).json();
     assert_eq!(batch["id"], id);
     assert_eq!(batch["files"][0]["size"], 4);
+}
+
+#[test]
+fn a_published_file_that_was_changed_or_is_gone_is_not_downloaded() {
+    let rowmill = Rowmill::new();
+    rowmill.write("in.csv", &csv("file"));
+    let batch = rowmill
+        .run("run in.csv --app test --op rows --json")
+        .code(0)
+        .json();
+    let id = batch["id"].as_str().unwrap();
+    let out = format!(
+        "rowmill-files/{}",
+        batch["files"][1]["key"].as_str().unwrap()
+    );
+    let download = format!("files {id} --download there --json");
+    rowmill.write(&out, "row 9\n");
+    let problem = rowmill.run(&download).code(5).problem();
+    assert_eq!(problem["id"], "corrupt");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("out.txt is not the file that was published"),
+        "{detail}"
+    );
+    std::fs::remove_file(rowmill.path(&out)).unwrap();
+    assert_eq!(
+        rowmill.run(&download).code(4).problem()["id"],
+        "objects_unavailable"
+    );
+    // The one before it is whole; of this one there is nothing.
+    let there: Vec<_> = std::fs::read_dir(rowmill.path("there")).unwrap().collect();
+    assert_eq!(there.len(), 1);
+    rowmill.write(&out, "row 2\n");
+    rowmill.run(&download).code(0);
+    assert_eq!(rowmill.read("there/out.txt"), "row 2\n");
 }
 
 /// Writes over some pages of the database.
@@ -211,7 +246,11 @@ impl Shared {
     fn new() -> Self {
         let rowmill = Rowmill::new();
         let program = rowmill.path("program");
-        std::fs::copy(env!("CARGO_BIN_EXE_rowmill"), &program).unwrap();
+        // Copied by another process: while this one had the copy open to write it, a child that a
+        // test beside this one starts would have it too, and it could not be run.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_rowmill")).arg(&program);
+        assert!(copy.status().unwrap().success());
         // SAFETY: it asks the system and touches no memory.
         let is_root = unsafe { libc::geteuid() } == 0;
         let shared = Self { rowmill, is_root };
