@@ -114,7 +114,8 @@ async fn load(dir: &Path, id: BatchId, megabytes: u64) -> Result<(), Failed> {
     };
     let mut options = Options::csv();
     options.header = false;
-    let (batch, _) = client.batch_submit_reader(new, pipe, options).await?;
+    let submission = client.batch_submit_reader(new, pipe, options).await?;
+    let batch = submission.batch;
     println!("done {}", batch.counts.rows);
     Ok(())
 }

@@ -72,10 +72,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .chunk("bank", "score", Score)
         .build()?;
     let new = NewBatch::new(JobKey::new("bank", "score", Kind::Batch)?);
-    let (batch, _) = manager
+    let submission = manager
         .batch_submit_reader(new, PAYMENTS.as_bytes(), Options::csv())
         .await?;
-    let id = batch.id;
+    let id = submission.batch.id;
     while !manager.tick().await?.is_idle() {}
 
     let mut rows = std::pin::pin!(manager.rows(id, None));

@@ -26,7 +26,10 @@ pub mod probe;
 pub mod processor;
 pub mod store;
 
-pub use client::{AppendOptions, Appended, Client, NewRow, Purge, Purged, Retried, Waits};
+pub use client::{
+    AppendOptions, Appended, Client, NewQuery, NewRow, Purge, Purged, Retried, Submission,
+    SubmittedQuery, Waits,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use files::ObjectStore;
 pub use intake::Intake;

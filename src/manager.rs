@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Parts, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
-use crate::model::{BatchId, Kind, OpSettings};
+use crate::model::{BatchId, JobKey, Kind, OpSettings};
 use crate::processor::command::CommandSpec;
 use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
@@ -78,7 +78,7 @@ impl JobManager {
     /// As [`JobManager::run`], for one batch alone: other batches of its op wait for other workers.
     ///
     /// # Errors
-    /// As [`JobManager::run`].
+    /// As [`JobManager::run`]; also where the store refuses for some seconds what it is asked.
     pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
         let mut engine = Engine::start(self.parts.clone(), Some(batch)).await?;
         engine.run(&shutdown).await;
@@ -91,14 +91,15 @@ impl JobManager {
     /// The first turn enters as a worker, [`JobManager::stop`] leaves.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] where the store cannot be entered.
+    /// [`ErrorKind::Unavailable`] where the store cannot be entered, or refuses for some seconds what
+    /// it is asked: then call [`JobManager::stop`].
     pub async fn tick(&self) -> Result<Tick> {
         let mut slot = self.engine.lock().await;
         let engine = match &mut *slot {
             Some(engine) => engine,
             empty => empty.insert(Engine::start(self.parts.clone(), None).await?),
         };
-        Ok(engine.tick().await)
+        Ok(engine.tick().await?)
     }
 
     /// Turns until nothing is ready or running, or until `shutdown`: what `work --once` does.
@@ -259,6 +260,11 @@ impl Builder {
 
     pub(crate) fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// Whether something works on it here.
+    pub(crate) fn knows(&self, key: &JobKey) -> bool {
+        self.registry.has(key)
     }
 
     /// Everything that is wrong with the parts.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::Rates;
 use super::work::{self, APP, OP, Post};
 use super::{failed, manager, per_second};
+use crate::client::NewQuery;
 use crate::error::Result;
 use crate::model::{JobKey, Kind, NewBatch, Status};
 
@@ -23,9 +24,12 @@ pub(super) async fn measure(dir: &Path, queries: u64) -> Result<Rates> {
     let mut from = 0;
     while from < queries {
         let to = queries.min(from + CALL);
-        let call = (from..to).map(|i| (NewBatch::new(key.clone()), work::input(i)));
-        let ids = manager.slow_query_submit_many(call.collect()).await?;
-        last = ids.last().copied();
+        let call = (from..to).map(|i| NewQuery {
+            query: NewBatch::new(key.clone()),
+            input: work::input(i),
+        });
+        let submitted = manager.slow_query_submit_many(call.collect()).await?;
+        last = submitted.last().map(|query| query.id);
         from = to;
     }
     let acknowledged = Instant::now();

@@ -53,11 +53,11 @@ pub(super) async fn measure_csv(dir: &Path, rows: u64) -> Result<f64> {
     let manager = manager(dir, |builder| builder.batch(APP, OP, Post)).await?;
     let began = Instant::now();
     let options = crate::ingest::Options::csv();
-    let (_, intake) = manager
+    let submission = manager
         .batch_submit_reader(batch()?, Csv::new(rows), options)
         .await?;
     let took = began.elapsed();
-    if intake.rows == rows {
+    if submission.intake.rows == rows {
         Ok(per_second(rows, took))
     } else {
         Err(Error::invalid("bench_failed", "the CSV lost rows"))

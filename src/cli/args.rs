@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Shape;
 use crate::config::Overrides;
+use crate::ingest::{MAX_DEPTH, is_too_deep};
 use crate::model::{RawJson, Status, Timestamp, parse_duration};
 
 const AFTER_HELP: &str = "\
 Global flags go before or after the command; each is also a variable: ROWMILL_DATABASE …
+More about a command, with an example: rowmill COMMAND --help
 
 Exit codes:
   0 answered; with run, --follow and --watch: every row succeeded
@@ -131,6 +133,12 @@ pub(super) enum Command {
     Doctor(super::doctor::Doctor),
     /// Remove rows, history and output files of batches that ended long ago
     Purge(super::purge::Args),
+    /// Submit slow queries, ask for their results, abort them
+    Query(super::query::Query),
+    /// Write a first configuration, input and handler that work
+    Init(super::init::Init),
+    /// Print what a shell needs to complete commands and flags
+    Completions(super::completions::Completions),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -141,6 +149,7 @@ pub(super) enum Command {
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check it, and show what is in force and where it came from; secrets are masked
+    #[command(after_help = "Example:\n  rowmill config check --config jobs/rowmill.toml")]
     Check,
 }
 
@@ -193,12 +202,16 @@ pub(super) enum InputFormat {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill run transactions.csv --app bank --op post")]
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) what: What,
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  rowmill submit transactions.csv --app bank --op post --external-id january --follow\n  rowmill submit - --format jsonl --app bank --op post <transactions.jsonl"
+)]
 pub(super) struct Submit {
     /// Keep it in status wait until it is released; until then it takes appends
     #[arg(long)]
@@ -234,6 +247,9 @@ pub(super) struct Named {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  rowmill status 0198c0de-0000-7000-8000-000000000000 --watch\n  rowmill status ext:bank/january"
+)]
 pub(super) struct StatusOf {
     #[command(flatten)]
     pub(super) named: Named,
@@ -243,6 +259,9 @@ pub(super) struct StatusOf {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  rowmill rows ext:bank/january --status failed --format csv >failed.csv"
+)]
 pub(super) struct Rows {
     #[command(flatten)]
     pub(super) named: Named,
@@ -266,6 +285,7 @@ pub(super) enum RowsFormat {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill files ext:bank/january --download out")]
 pub(super) struct Files {
     #[command(flatten)]
     pub(super) named: Named,
@@ -275,6 +295,7 @@ pub(super) struct Files {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill abort ext:bank/january --for 30s")]
 pub(super) struct Abort {
     #[command(flatten)]
     pub(super) named: Named,
@@ -284,6 +305,7 @@ pub(super) struct Abort {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill work --once")]
 pub(super) struct Work {
     /// End when nothing is ready or running
     #[arg(long)]
@@ -291,6 +313,7 @@ pub(super) struct Work {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill bench --rows 1000000")]
 pub(super) struct Bench {
     /// How many rows or queries
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -301,6 +324,7 @@ pub(super) struct Bench {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  rowmill migrate --dry-run")]
 pub(super) struct Migrate {
     /// Show what would be applied; change nothing
     #[arg(long)]
@@ -309,14 +333,20 @@ pub(super) struct Migrate {
 
 /// Reads the arguments, the program's own name first.
 pub(super) fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(args)
+    Cli::from_arg_matches(&super::help::command().try_get_matches_from(args)?)
 }
 
-fn json(text: &str) -> Result<Box<RawJson>, String> {
-    RawJson::from_string(text.to_owned()).map_err(|e| format!("is no JSON: {e}"))
+/// One JSON value, not nested deeper than whoever reads it can follow.
+pub(super) fn json(text: &str) -> Result<Box<RawJson>, String> {
+    let value =
+        RawJson::from_string(text.to_owned()).map_err(|e| format!("is not one JSON value: {e}"))?;
+    if is_too_deep(value.get()) {
+        return Err(format!("is nested more than {MAX_DEPTH} deep"));
+    }
+    Ok(value)
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     text.parse()
         .map_err(|_| "is no time; write it as 2026-01-31T18:00:00Z".to_owned())
 }
@@ -341,13 +371,11 @@ fn encoding(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        super::super::help::command().debug_assert();
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::shown;
 use super::signals::Signal;
 use crate::error::{Error, ErrorKind};
 use crate::model::{Batch, BatchId, Status};
@@ -127,8 +128,9 @@ pub(super) fn tell(failure: &Failure, json: bool) {
         tell_problem(status, title, &detail, error.code(), *batch);
         return;
     }
-    let mut lines = detail.lines();
-    let mut text = format!("error: {}\n", lines.next().unwrap_or(title));
+    // What it names may be somebody else's: a file, a column, an id.
+    let mut lines = detail.lines().map(shown::clean);
+    let mut text = format!("error: {}\n", lines.next().as_deref().unwrap_or(title));
     for line in lines {
         text.push_str(&format!("       {line}\n"));
     }

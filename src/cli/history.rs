@@ -8,8 +8,9 @@ use futures_util::TryStreamExt as _;
 
 use super::args::Named;
 use super::exit::{About, Failure};
-use super::rows::{BUFFER, WIDTH, cut};
+use super::rows::BUFFER;
 use super::session::Session;
+use super::shown::{columns, cut};
 use super::{named, output};
 use crate::model::{HistoryEntry, HistoryOf, Status, Timestamp};
 
@@ -49,6 +50,9 @@ pub(super) async fn run(session: &Session, args: &History) -> Result<(), Failure
     output::ended(printer.out.flush())
 }
 
+/// Columns that the table needs.
+const NARROWEST: usize = 80;
+
 struct Printer {
     out: BufWriter<Stdout>,
     json: bool,
@@ -57,11 +61,10 @@ struct Printer {
 
 impl Printer {
     fn new(session: &Session) -> Self {
-        let width = comfy_table::Table::new().width().unwrap_or(WIDTH);
         Self {
             out: BufWriter::with_capacity(BUFFER, std::io::stdout()),
             json: session.json,
-            width: usize::from(width.max(WIDTH)),
+            width: columns().max(NARROWEST),
         }
     }
 

@@ -8,8 +8,9 @@ use futures_util::TryStreamExt as _;
 
 use super::exit::Failure;
 use super::output;
-use super::rows::{BUFFER, WIDTH, cut};
+use super::rows::BUFFER;
 use super::session::Session;
+use super::shown::{columns, cut};
 use crate::model::{AppName, Batch, BatchFilter, OpName, Status, Timestamp, parse_duration};
 
 /// What stands before app and op on a line.
@@ -96,11 +97,10 @@ struct Printer {
 
 impl Printer {
     fn begin(session: &Session, now: Timestamp) -> Result<Self, Failure> {
-        let width = comfy_table::Table::new().width().unwrap_or(WIDTH);
         let mut printer = Self {
             out: BufWriter::with_capacity(BUFFER, std::io::stdout()),
             json: session.json,
-            width: usize::from(width).max(BEFORE + 12),
+            width: columns().max(BEFORE + 12),
             now,
         };
         if !printer.json {

@@ -8,11 +8,14 @@ mod abort;
 mod append;
 mod args;
 mod bench;
+mod completions;
 mod config;
 mod doctor;
 mod exit;
 mod files;
+mod help;
 mod history;
+mod init;
 mod input;
 mod list;
 mod logs;
@@ -22,12 +25,14 @@ mod ops;
 mod output;
 mod progress;
 mod purge;
+mod query;
 mod release;
 mod retry;
 mod rows;
 mod rows_csv;
 mod run;
 mod session;
+mod shown;
 mod signals;
 mod status;
 mod submit;
@@ -140,6 +145,18 @@ async fn dispatch(
 ) -> Result<Ending, Failure> {
     let stop = Stop::listen()?;
     let Cli { global, command } = cli;
+    // These need no configuration, and must work where there is a broken one.
+    match &command {
+        Command::Init(args) => {
+            init::run(args, &program, json)?;
+            return Ok(Ending::Answered);
+        }
+        Command::Completions(args) => {
+            completions::run(args, &program)?;
+            return Ok(Ending::Answered);
+        }
+        _ => {}
+    }
     let session = Session::load(&global, builder, program, json)?;
     let command = async {
         match command {
@@ -164,6 +181,8 @@ async fn dispatch(
             Command::Config {
                 command: ConfigCommand::Check,
             } => config::check(&session)?,
+            Command::Query(args) => return query::run(&session, args, &stop).await,
+            Command::Init(_) | Command::Completions(_) => {}
         }
         Ok(Ending::Answered)
     };

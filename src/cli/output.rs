@@ -8,9 +8,14 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::progress::seconds;
+use super::rows::Told;
 use super::session::Session;
+use super::shown;
 use crate::client::Client;
-use crate::model::{Batch, Counts, Status, Timestamp};
+use crate::model::{Batch, Counts, Kind, Status, Timestamp};
+
+/// Columns of a file's size, such as `123.45 MB`.
+const SIZE: usize = 9;
 
 /// Maps an error of stdout: a reader that has gone is no failure.
 pub(super) fn ended(written: std::io::Result<()>) -> Result<(), Failure> {
@@ -57,8 +62,14 @@ pub(super) fn batch(
     if much == Much::Full {
         text.push_str(&about(batch));
     }
-    let _ = writeln!(text, "  {}", counts(&batch.counts));
-    if let Some(progress) = &batch.progress {
+    if batch.kind == Kind::Batch {
+        let _ = writeln!(text, "  {}", counts(&batch.counts));
+    }
+    if let Some(progress) = batch
+        .progress
+        .as_ref()
+        .filter(|_| batch.kind == Kind::Batch)
+    {
         let _ = write!(text, "  {:.0} rows/s", progress.rows_per_second);
         if let Some(left) = progress.eta_seconds {
             let _ = write!(text, ", {} left", seconds(left));
@@ -66,10 +77,9 @@ pub(super) fn batch(
         text.push('\n');
     }
     text.push_str(&files(client, batch));
-    if let Some(Some(result)) = &batch.result {
-        let _ = writeln!(text, "  result: {result}");
-    }
-    if batch.done && batch.counts.failed > 0 && batch.purged_at.is_none() {
+    text.push_str(&answer(batch));
+    let has_failed = batch.done && batch.counts.failed > 0 && batch.purged_at.is_none();
+    if batch.kind == Kind::Batch && has_failed {
         let command = session.command(format_args!("rows {} --status failed", batch.id));
         let _ = writeln!(text, "the failed rows: {command}");
     }
@@ -85,20 +95,32 @@ fn head(batch: &Batch) -> String {
     format!("{} {}  {status}\n", batch.kind.as_str(), batch.id)
 }
 
+/// A slow query's answer, whole: it is what was asked for.
+fn answer(batch: &Batch) -> String {
+    let mut text = String::new();
+    if let Some(Some(messages)) = &batch.messages {
+        let told = Told::of(messages).short();
+        let _ = writeln!(text, "  {}", shown::clean(&told));
+    }
+    if let Some(Some(result)) = &batch.result {
+        let _ = writeln!(text, "  result: {}", shown::clean(result.get()));
+    }
+    text
+}
+
 fn about(batch: &Batch) -> String {
-    let mut text = format!("  {}/{}", batch.app, batch.op);
+    let mut lines = vec![format!("{}/{}", batch.app, batch.op)];
     if let Some(external) = &batch.external_id {
-        let _ = write!(text, "  external id {external}");
+        lines.push(format!("external id {external}"));
     }
     if batch.priority != 0 {
-        let _ = write!(text, "  priority {}", batch.priority);
+        lines.push(format!("priority {}", batch.priority));
     }
-    text.push('\n');
-    let _ = write!(text, "  created {}", time(batch.created_at));
+    let mut created = format!("created {}", time(batch.created_at));
     if !batch.created_by.is_empty() {
-        let _ = write!(text, " by {}", batch.created_by);
+        let _ = write!(created, " by {}", batch.created_by);
     }
-    text.push('\n');
+    lines.push(created);
     for (word, at) in [
         (
             "not before",
@@ -110,10 +132,12 @@ fn about(batch: &Batch) -> String {
         ("its rows and files were purged", batch.purged_at),
     ] {
         if let Some(at) = at {
-            let _ = writeln!(text, "  {word} {}", time(at));
+            lines.push(format!("{word} {}", time(at)));
         }
     }
-    text
+    let room = shown::columns().saturating_sub(2);
+    let lines = lines.iter().map(|line| shown::cut(line, room));
+    lines.fold(String::new(), |text, line| text + "  " + &line + "\n")
 }
 
 /// `10 rows: 9 success, 1 failed`
@@ -141,15 +165,24 @@ fn counts(counts: &Counts) -> String {
     format!("{rows} {word}: {}", parts.join(", "))
 }
 
-/// A line for each output file: name, size, place.
+/// A line for each output file, and the folder in which they are: whole, for it is copied.
 pub(super) fn files(client: &Client, batch: &Batch) -> String {
-    let width = batch.files.iter().map(|f| f.name.len()).max().unwrap_or(0);
-    batch.files.iter().fold(String::new(), |mut text, file| {
+    // Two spaces on the left, and the size with two before it.
+    let room = shown::columns().saturating_sub(2 + 2 + SIZE);
+    let longest = batch.files.iter().map(|f| f.name.len()).max();
+    let width = longest.unwrap_or(0).min(room);
+    let mut text = String::new();
+    for file in &batch.files {
         let size = DecimalBytes(file.size).to_string();
+        let name = shown::cut(&file.name, width);
+        let _ = writeln!(text, "  {name:width$}  {size:>SIZE$}");
+    }
+    if let Some(file) = batch.files.first() {
         let place = client.file_place(file);
-        let _ = writeln!(text, "  {:width$}  {size:>9}  {place}", file.name);
-        text
-    })
+        let folder = place.strip_suffix(&file.name).unwrap_or(&place);
+        let _ = writeln!(text, "  in {}", shown::clean(folder));
+    }
+    text
 }
 
 /// A time as people read it: to the second, in UTC.

@@ -8,12 +8,12 @@ use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::exit::Failure;
+use super::exit::{About as _, Failure};
 use super::session::Session;
 use super::signals::{Signal, Stop};
 use super::waits::{self, Who};
 use crate::client::Client;
-use crate::model::{Batch, BatchId};
+use crate::model::{Batch, BatchId, Status};
 
 /// The bar that is on the terminal now: whoever writes beside it must move it away first.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -85,7 +85,7 @@ pub(super) enum Waited {
 
 /// Shows the batch's progress until it is done, or a signal comes.
 ///
-/// Where its op is paused or nobody works on it, that is said once.
+/// Where it is held, its op is paused or nobody works on it, that is said once.
 pub(super) async fn wait(
     session: &Session,
     client: &Client,
@@ -93,8 +93,7 @@ pub(super) async fn wait(
     who: Who,
     stop: &Stop,
 ) -> Result<Waited, Failure> {
-    use super::exit::About;
-    let mut told = false;
+    let (mut told, mut told_held) = (false, false);
     let mut look = tokio::time::interval(LOOK);
     let bar = Bar::new();
     let mut signal = client.store.signal();
@@ -105,6 +104,9 @@ pub(super) async fn wait(
             return Ok(Waited::Done(Box::new(batch)));
         }
         bar.show(&batch);
+        if batch.status == Status::Wait && !std::mem::replace(&mut told_held, true) {
+            say_held(session, id);
+        }
         let due = !told && look.tick().now_or_never().is_some();
         told |= due && waits::tell(session, client, &batch, who).await?;
         let changed = async {
@@ -123,6 +125,18 @@ pub(super) async fn wait(
 pub(super) fn say(text: &str) {
     // Where even stderr is closed there is nobody left to tell.
     drop(Beside.write_all(text.as_bytes()));
+}
+
+/// Says that nothing happens until somebody does something.
+fn say_held(session: &Session, id: BatchId) {
+    let release = session.command(format_args!("release {id}"));
+    if session.json {
+        tracing::info!(batch = %id, "it is held: waiting until it is released");
+        return;
+    }
+    say(&format!(
+        "batch {id} is held; waiting until it is released: {release}\n"
+    ));
 }
 
 /// Writes to stderr beside the bar.

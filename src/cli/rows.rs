@@ -1,6 +1,6 @@
 //! `rows`: the rows of a batch, in line order, as a stream.
 
-use std::io::{BufWriter, Stdout, Write};
+use std::io::{BufWriter, Write};
 use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
@@ -9,13 +9,12 @@ use super::args::{Rows, RowsFormat};
 use super::exit::{About, Failure};
 use super::rows_csv::CsvRows;
 use super::session::Session;
+use super::shown::{self, Out, cut};
 use super::{named, output};
 use crate::model::{Batch, Message, RawJson, RowView};
 
 /// Bytes that are collected before they are written.
 pub(super) const BUFFER: usize = 1 << 16;
-/// Columns of a table that goes to no terminal.
-pub(super) const WIDTH: u16 = 80;
 
 pub(super) async fn run(session: &Session, args: &Rows) -> Result<(), Failure> {
     let format = match args.format {
@@ -41,14 +40,14 @@ pub(super) async fn run(session: &Session, args: &Rows) -> Result<(), Failure> {
 }
 
 enum Printer {
-    Csv(Box<CsvRows<Stdout>>),
-    Jsonl(BufWriter<Stdout>),
+    Csv(Box<CsvRows<Out>>),
+    Jsonl(BufWriter<Out>),
     Table(Table),
 }
 
 impl Printer {
     fn begin(format: RowsFormat, batch: &Batch) -> Result<Self, Failure> {
-        let out = std::io::stdout();
+        let out = Out::new();
         Ok(match format {
             RowsFormat::Csv => Self::Csv(Box::new(CsvRows::begin(out, batch.columns.as_deref())?)),
             RowsFormat::Jsonl => Self::Jsonl(BufWriter::with_capacity(BUFFER, out)),
@@ -77,16 +76,15 @@ impl Printer {
 
 /// A line a row, cut to the terminal's width.
 struct Table {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Out>,
     width: usize,
 }
 
 impl Table {
-    fn begin(out: Stdout) -> Result<Self, Failure> {
-        let width = comfy_table::Table::new().width().unwrap_or(WIDTH);
+    fn begin(out: Out) -> Result<Self, Failure> {
         let mut table = Self {
             out: BufWriter::with_capacity(BUFFER, out),
-            width: usize::from(width.max(40)),
+            width: shown::columns(),
         };
         table.line(&format!(
             "{:>8}  {:8}  {}",
@@ -104,7 +102,7 @@ impl Table {
         };
         if let Some(told) = told.filter(|t| !t.is_empty() && t != "null") {
             // What became of the row is seen whole before its input is.
-            let room = self.width.saturating_sub(told.chars().count() + 4);
+            let room = self.width.saturating_sub(shown::width(&told) + 4);
             text = cut(&text, room.max(self.width / 2));
             text.push_str(" → ");
             text.push_str(&told);
@@ -116,16 +114,6 @@ impl Table {
         let text = cut(text, self.width);
         output::ended(writeln!(self.out, "{text}"))
     }
-}
-
-/// The first `most` characters, the last of them an ellipsis where something is left out.
-pub(super) fn cut(text: &str, most: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    if text.chars().count() <= most {
-        return text.chars().map(clean).collect();
-    }
-    let kept = text.chars().take(most.saturating_sub(1));
-    kept.map(clean).chain(['…']).collect()
 }
 
 /// A row's messages in two texts.
@@ -156,7 +144,8 @@ impl Told {
         }
     }
 
-    fn short(&self) -> String {
+    /// Both in one.
+    pub(super) fn short(&self) -> String {
         if self.text.is_empty() {
             self.codes.clone()
         } else {
@@ -168,13 +157,6 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_is_cut_to_its_width_in_characters() {
-        assert_eq!(cut("äöü", 3), "äöü");
-        assert_eq!(cut("äöüß", 3), "äö…");
-        assert_eq!(cut("a\tb", 9), "a b");
-    }
 
     #[test]
     fn messages_become_codes_and_a_text() {

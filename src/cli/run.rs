@@ -38,12 +38,17 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
         name,
     } = opened;
     let submitting = manager.batch_submit_reader(new, reader, options);
-    let (batch, _) = tokio::select! {
+    let submission = tokio::select! {
         submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
         signal = stop.stopped() => return Ok(submit::interrupted(session, id, signal)),
     };
+    let batch = submission.batch;
     if batch.status == Status::Wait {
-        let text = format!("batch {} is held: it is there already, and waits", batch.id);
+        let text = format!(
+            "batch {} is there already, and is held; release it: {}",
+            batch.id,
+            session.command(format_args!("release {}", batch.id))
+        );
         let error = Error::new(ErrorKind::Conflict, "wrong_state", text);
         return Err(Failure::Error(error, Some(batch.id)));
     }

@@ -98,23 +98,6 @@ impl Session {
         }
     }
 
-    /// Refuses rows for an op that is configured to answer slow queries alone: nobody would take them.
-    pub(super) fn check_takes_rows(&self, key: &JobKey) -> Result<(), Failure> {
-        let query = JobKey {
-            kind: Kind::Query,
-            ..key.clone()
-        };
-        let mut builder = self.builder(None)?;
-        let op = self.config.op(key.app.as_str(), key.op.as_str());
-        let answers =
-            builder.registry_mut().has(&query) || op.is_some_and(|op| op.kind == Kind::Query);
-        if !answers || builder.registry_mut().has(key) {
-            return Ok(());
-        }
-        let text = format!("{key} answers slow queries and takes no file");
-        Err(Failure::invalid("wrong_kind", text))
-    }
-
     /// The database's file.
     pub(super) fn database(&self) -> &Path {
         let url = self.config.database.value.as_str();
@@ -257,7 +240,52 @@ impl Session {
             .find(|dir| !dir.as_os_str().is_empty() && !matches!(dir.try_exists(), Ok(false)));
         tempfile::tempfile_in(there.unwrap_or(Path::new(".")))
             .map(drop)
-            .map_err(|e| Failure::io(format_args!("writing to {}", objects.display()), e))
+            .map_err(|e| {
+                let place = objects.display();
+                Failure::io(
+                    format_args!("output files could not be written to {place}"),
+                    e,
+                )
+            })
+    }
+
+    /// Refuses to submit to an op of the other kind; one that nobody knows here may be elsewhere.
+    pub(super) fn refuse_other_kind(&self, key: &JobKey) -> Result<(), Failure> {
+        let registry = self.builder.clone();
+        let other = match key.kind {
+            Kind::Batch => Kind::Query,
+            Kind::Query => Kind::Batch,
+        };
+        let known = |kind| {
+            let key = JobKey {
+                kind,
+                ..key.clone()
+            };
+            let (app, op) = (key.app.as_str(), key.op.as_str());
+            registry.knows(&key) || self.config.op(app, op).is_some_and(|op| op.kind == kind)
+        };
+        if known(key.kind) || !known(other) {
+            return Ok(());
+        }
+        let text = match other {
+            Kind::Query => format!(
+                "{key} answers slow queries and takes no file; use {}",
+                self.command(format_args!(
+                    "query submit --app {} --op {} --input JSON",
+                    quoted(key.app.as_str()),
+                    key.op
+                ))
+            ),
+            Kind::Batch => format!(
+                "{key} takes batches and answers no slow queries; use {}",
+                self.command(format_args!(
+                    "submit FILE --app {} --op {}",
+                    quoted(key.app.as_str()),
+                    key.op
+                ))
+            ),
+        };
+        Err(Failure::invalid("wrong_kind", text))
     }
 
     fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {

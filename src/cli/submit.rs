@@ -8,9 +8,10 @@ use super::input::{self, Opened};
 use super::output::{self, Much};
 use super::progress::{self, Waited};
 use super::session::Session;
+use super::shown;
 use super::signals::{Signal, Stop};
 use super::waits::Who;
-use crate::client::Client;
+use crate::client::{Client, Submission};
 use crate::error::{Error, ErrorKind};
 use crate::intake::{Intake, Source};
 use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson};
@@ -34,8 +35,8 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         dry_run,
     } = args;
     let key = JobKey::new(&app, &op, Kind::Batch)?;
-    session.check_takes_rows(&key)?;
     let opened = input::open(&file, &input, &session.config)?;
+    session.refuse_other_kind(&key)?;
     if dry_run {
         return count(session, opened).await;
     }
@@ -55,7 +56,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         name,
     } = opened;
     let submitting = client.batch_submit_reader(new, reader, options);
-    let (batch, intake) = tokio::select! {
+    let Submission { batch, intake } = tokio::select! {
         submitted = submitting => submitted.map_err(|e| input::named(e, &name))?,
         signal = stop.stopped() => return Ok(interrupted(session, id, signal)),
     };
@@ -98,9 +99,13 @@ pub(super) async fn follow(
             Err(other) => Err(other),
         },
         Waited::Stopped(signal) => {
+            let (kind, command) = match client.batch_status(id).await.about(id)?.kind {
+                Kind::Batch => ("batch", "status"),
+                Kind::Query => ("query", "query status"),
+            };
             let text = format!(
-                "interrupted; batch {id} goes on\n  see it: {}",
-                session.command(format_args!("status {id} --watch"))
+                "interrupted; {kind} {id} goes on\n  see it: {}",
+                session.command(format_args!("{command} {id} --watch"))
             );
             say_interrupted(session, &text, Some(id));
             if session.json {
@@ -161,7 +166,9 @@ async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
             intake.rejected
         );
         if let Some(columns) = &intake.columns {
-            text.push_str(&format!("  columns: {}\n", columns.join(", ")));
+            let line = format!("  columns: {}", columns.join(", "));
+            text.push_str(&shown::clean(&line));
+            text.push('\n');
         }
         text.push_str(&first(&intake));
         output::print(&text)?;
@@ -220,7 +227,7 @@ fn first(intake: &Intake) -> String {
         .iter()
         .map(|(line, message)| {
             let text = message.text.as_deref().unwrap_or(&message.errcode);
-            format!("  line {line}: {text}\n")
+            format!("  line {line}: {}\n", shown::clean(text))
         })
         .collect()
 }

@@ -7,10 +7,8 @@ use clap::Args;
 use super::exit::Failure;
 use super::output;
 use super::session::Session;
+use super::shown::{columns, cut};
 use crate::model::{JobKey, WorkerEntry};
-
-/// Columns of the table.
-const WIDTH: usize = 80;
 
 /// Show the workers
 #[derive(Args)]
@@ -61,15 +59,7 @@ fn table(workers: &[WorkerEntry]) -> String {
         }
         let names: Vec<String> = ops.iter().map(JobKey::to_string).collect();
         line.push_str(&names.join(" "));
-        let _ = writeln!(text, "{}", cut(&line, WIDTH));
+        let _ = writeln!(text, "{}", cut(&line, columns()));
     }
     text
-}
-
-/// The first `most` characters, the last of them an ellipsis where something is left out.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
 }

@@ -41,6 +41,33 @@ pub struct NewRow {
     pub input: Box<RawJson>,
 }
 
+/// A slow query to submit.
+#[derive(Debug, Clone)]
+pub struct NewQuery {
+    /// What is to answer it, and how it is to run.
+    pub query: NewBatch,
+    /// What is asked: any JSON.
+    pub input: Box<RawJson>,
+}
+
+/// A slow query that was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubmittedQuery {
+    /// Its id; that of the query that is there, where the same was submitted before.
+    pub id: BatchId,
+    /// The same content was there already, under the same id or external id.
+    pub existed: bool,
+}
+
+/// A batch that was submitted, and what was read for it.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The batch as it is now.
+    pub batch: Batch,
+    /// What the input held.
+    pub intake: Intake,
+}
+
 /// Submits and asks; cheap to clone.
 ///
 /// ```
@@ -120,13 +147,14 @@ impl Client {
         batch: NewBatch,
         reader: impl std::io::Read + Send + 'static,
         options: crate::ingest::Options,
-    ) -> Result<(Batch, Intake)> {
+    ) -> Result<Submission> {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
         let builder = self.builder(&batch).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
-        Ok((self.batch_status(id).await?, intake))
+        let batch = self.batch_status(id).await?;
+        Ok(Submission { batch, intake })
     }
 
     /// The batch with who submits it, where it does not say so itself.
@@ -152,9 +180,10 @@ impl Client {
     /// # Errors
     /// As [`Client::batch_submit`].
     pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
-        let ids = self.slow_query_submit_many(vec![(query, input)]).await?;
-        match ids.as_slice() {
-            [id] => self.batch_status(*id).await,
+        let query = NewQuery { query, input };
+        let submitted = self.slow_query_submit_many(vec![query]).await?;
+        match submitted.as_slice() {
+            [query] => self.batch_status(query.id).await,
             _ => Err(Error::new(
                 ErrorKind::Internal,
                 "internal",
@@ -165,14 +194,17 @@ impl Client {
 
     /// Submits many slow queries in one transaction: all or none.
     ///
+    /// What is returned stands in the order of `queries`. **Cancellation:** all or none of them is
+    /// stored; repeat them with the same ids to know.
+    ///
     /// # Errors
     /// As [`Client::batch_submit`].
     pub async fn slow_query_submit_many(
         &self,
-        queries: Vec<(NewBatch, Box<RawJson>)>,
-    ) -> Result<Vec<BatchId>> {
+        queries: Vec<NewQuery>,
+    ) -> Result<Vec<SubmittedQuery>> {
         let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
-        for (query, input) in queries {
+        for NewQuery { query, input } in queries {
             let query = self.signed(query);
             check(&query, Kind::Query)?;
             let mut builder = BlockBuilder::new(1, usize::MAX);
@@ -182,7 +214,11 @@ impl Client {
             ready.push((query, block, hash));
         }
         let submitted = self.store.submit_many(ready, self.clock.now()).await?;
-        Ok(submitted.into_iter().map(Submitted::id).collect())
+        let submitted = submitted.into_iter().map(|submitted| SubmittedQuery {
+            id: submitted.id(),
+            existed: matches!(submitted, Submitted::Existing(_)),
+        });
+        Ok(submitted.collect())
     }
 
     /// The batch or query as it is.
@@ -207,9 +243,14 @@ impl Client {
     /// As [`Client::batch_done`], for a slow query.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::NotFound`], for a batch too; [`ErrorKind::Unavailable`].
     pub async fn slow_query_done(&self, id: BatchId) -> Result<Batch> {
-        self.batch_status(id).await
+        let query = self.batch_status(id).await?;
+        if query.kind == Kind::Query {
+            return Ok(query);
+        }
+        let text = format!("there is no slow query {id}: that is a batch");
+        Err(Error::new(ErrorKind::NotFound, "not_found", text))
     }
 
     fn progress(&self, batch: &Batch) -> Option<Progress> {
@@ -281,8 +322,10 @@ impl Client {
     /// As [`Client::batch_abort`], for a slow query.
     ///
     /// # Errors
-    /// As [`Client::batch_abort`].
+    /// As [`Client::batch_abort`]; a batch is none, and goes on.
     pub async fn slow_query_abort(&self, id: BatchId, wait: Duration) -> Result<Batch> {
+        // Its kind never changes: between the look and the abort there is nothing to lose.
+        self.slow_query_done(id).await?;
         self.batch_abort(id, wait).await
     }
 

@@ -7,6 +7,7 @@
 mod finalise;
 mod ops;
 mod parts;
+mod patience;
 pub(crate) mod purge;
 mod run;
 mod steps;
@@ -27,6 +28,7 @@ use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
 use crate::processor::{AnyBlock, AppEntry, CancelHandle, Registry, unit_block};
 use crate::store::{ClaimRef, NewWorker, OpRegistration, Serves, Signal, Store, StoreError};
 use ops::Op;
+use patience::Patience;
 use steps::Step;
 use work::Outgoing;
 
@@ -159,6 +161,7 @@ pub(crate) struct Engine {
     next_due: Option<Timestamp>,
     stopping: bool,
     left: bool,
+    patience: Patience,
     /// Works on this batch alone.
     only: Option<BatchId>,
     /// One claim an op and turn, for a caller that turns by hand.
@@ -252,6 +255,7 @@ impl Engine {
             next_due: None,
             stopping: false,
             left: false,
+            patience: Patience::default(),
             only,
             by_hand: false,
             parts,

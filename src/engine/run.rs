@@ -68,7 +68,9 @@ impl Engine {
     }
 
     /// One turn by hand: claims once for each op, and returns when all that it began has been recorded.
-    pub(crate) async fn tick(&mut self) -> Tick {
+    ///
+    /// Fails where the store refuses for too long: then stop it.
+    pub(crate) async fn tick(&mut self) -> Result<Tick, StoreError> {
         self.by_hand = true;
         self.keep_at = Instant::now();
         self.purge_after = self.keep_at;
@@ -90,18 +92,18 @@ impl Engine {
         loop {
             let turned = self.turn();
             tick.add(turned);
-            if self.is_quiet() {
+            if self.is_quiet() || self.patience.is_over() {
                 break;
             }
             self.rest().await;
         }
         self.by_hand = false;
-        tick
+        self.patience.over().map_or(Ok(tick), Err)
     }
 
     /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.
     pub(crate) async fn run(&mut self, shutdown: &CancellationToken) {
-        while !shutdown.is_cancelled() && !self.stopping {
+        while !shutdown.is_cancelled() && !self.stopping && !self.patience.is_over() {
             self.turn();
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -113,7 +115,11 @@ impl Engine {
     /// Stops: gives back what has not begun, lets running rows finish for a while, records, leaves.
     pub(crate) async fn stop(mut self) -> Result<(), StoreError> {
         self.stopping = true;
-        self.give_back_waiting(|_| true);
+        // A store that refuses takes nothing back: this worker ends as one that died.
+        let refused = self.patience.over();
+        if refused.is_none() {
+            self.give_back_waiting(|_| true);
+        }
         for running in self.running.values() {
             running.cancel.cancel(CancelCause::Shutdown);
         }
@@ -127,6 +133,20 @@ impl Engine {
             tasks = self.running.len(),
             "worker stopping"
         );
+        if refused.is_none() {
+            self.settle_all().await;
+        }
+        self.close_apps().await;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let now = self.parts.clock.now();
+        self.left = true;
+        self.parts.store.leave(self.worker, now).await
+    }
+
+    /// Lets running rows finish for a while, records what they came to and tells what ended.
+    async fn settle_all(&mut self) {
         let most = self.parts.grace.saturating_add(Duration::from_secs(30));
         let now = Instant::now();
         let last = now.checked_add(most).unwrap_or(now + CENTURY);
@@ -135,6 +155,9 @@ impl Engine {
         self.tell = true;
         self.tell();
         self.settle(last).await;
+    }
+
+    async fn close_apps(&mut self) {
         for (name, (entry, app)) in self.apps.drain() {
             let (Some(initializer), App::Open(block)) = (entry.1, app) else {
                 continue;
@@ -145,9 +168,6 @@ impl Engine {
                 tracing::warn!(app = %name, error = %error, "the app's init block could not be closed");
             }
         }
-        let now = self.parts.clock.now();
-        self.left = true;
-        self.parts.store.leave(self.worker, now).await
     }
 
     /// Waits until nothing is under way, until `last` at most.

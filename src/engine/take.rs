@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::parts;
+use super::patience::Asked;
 use super::steps::Step;
 use super::work::Outgoing;
 use super::{App, Engine, PURGE, RETRY, STRANGE, Tick};
@@ -51,7 +52,9 @@ impl Engine {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "looking for work failed; trying again");
+                        if self.refused(Asked::Claim, &error) {
+                            tracing::warn!(%error, "looking for work failed; trying again");
+                        }
                         self.look_again_later();
                     }
                 }
@@ -134,6 +137,7 @@ impl Engine {
         op.claiming = false;
         match result {
             Ok(tasks) => {
+                self.patience.answered(Asked::Claim);
                 // A head that was seen while the claim was under way may have come after it.
                 op.more = full || std::mem::take(&mut op.seen);
                 // What was left is looked at again; an empty claim waits for the next change.
@@ -153,7 +157,10 @@ impl Engine {
             }
             Err(error) => {
                 op.more = false;
-                tracing::warn!(%error, op = %op.registered.key, "a claim failed; trying again");
+                let key = op.registered.key.clone();
+                if self.refused(Asked::Claim, &error) {
+                    tracing::warn!(%error, op = %key, "a claim failed; trying again");
+                }
                 self.look_again_later();
             }
         }
@@ -190,6 +197,7 @@ impl Engine {
         match result {
             Ok(answers) => {
                 self.record_after = None;
+                self.patience.answered(Asked::Record);
                 for (out, answer) in outgoing.into_iter().zip(answers) {
                     let ours = answer == Recorded::Done;
                     if ours {
@@ -206,7 +214,9 @@ impl Engine {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, parts = outgoing.len(), "outcomes could not be recorded; trying again");
+                if self.refused(Asked::Record, &error) {
+                    tracing::error!(%error, parts = outgoing.len(), "outcomes could not be recorded; trying again");
+                }
                 let mut again = outgoing;
                 again.append(&mut self.waiting);
                 self.waiting = again;

@@ -6,7 +6,7 @@ use super::json_text;
 use super::reject::Rejection;
 
 /// The deepest nesting that is taken: whoever reads the row later may read it by recursion.
-const MAX_DEPTH: usize = 500;
+pub(crate) const MAX_DEPTH: usize = 500;
 
 /// Whether a line holds nothing but white space.
 pub(super) fn is_blank(line: &[u8]) -> bool {
@@ -49,7 +49,7 @@ fn check(line: &str) -> Result<(), Rejection> {
 }
 
 /// Whether a JSON text is nested deeper than it may be.
-fn is_too_deep(json: &str) -> bool {
+pub(crate) fn is_too_deep(json: &str) -> bool {
     // Every level has a byte to open and one to close it.
     if json.len() <= 2 * MAX_DEPTH {
         return false;

@@ -22,6 +22,7 @@ mod tests;
 mod window;
 
 pub use error::IngestError;
+pub(crate) use jsonl::{MAX_DEPTH, is_too_deep};
 pub use options::{Format, INPUT_COLUMN, Options, REPORT_COLUMNS};
 pub use records::{Record, Records};
 pub use reject::{RejectCode, Rejection};

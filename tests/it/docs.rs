@@ -26,14 +26,22 @@ fn named_tests(document: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-#[test]
-fn every_test_that_the_readme_names_exists() {
+/// All that is Rust in the package.
+fn sources() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let named = named_tests(&readme);
-    assert!(named.len() >= 10, "the promises are gone from the README");
     let mut sources = Vec::new();
-    files(&root.join("tests"), &mut sources);
+    for dir in ["tests", "src"] {
+        files(&root.join(dir), &mut sources);
+    }
+    sources
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+fn all_exist(document: &str, named: &BTreeSet<&str>) {
+    let sources = sources();
     for name in named {
         let function = format!("fn {name}(");
         let in_a_list = format!("{name}:");
@@ -41,7 +49,32 @@ fn every_test_that_the_readme_names_exists() {
             sources
                 .iter()
                 .any(|s| s.contains(&function) || s.contains(&in_a_list)),
-            "the README names {name}, which is no test"
+            "{document} names {name}, which is no test"
         );
     }
+}
+
+#[test]
+fn every_test_that_the_readme_names_exists() {
+    let readme = document("README.md");
+    let named = named_tests(&readme);
+    assert!(named.len() >= 10, "the promises are gone from the README");
+    all_exist("README.md", &named);
+}
+
+#[test]
+fn every_line_of_the_errors_names_a_test_that_exists() {
+    let errors = document("docs/errors.md");
+    let is_line = |line: &&str| {
+        line.starts_with("| ") && !line.starts_with("| what happened") && !line.starts_with("| ---")
+    };
+    let mut lines = 0;
+    for line in errors.lines().filter(is_line) {
+        lines += 1;
+        assert!(!named_tests(line).is_empty(), "no test shows it: {line}");
+        // Escaped bars apart, every line has its four columns.
+        assert_eq!(line.matches(" | ").count(), 3, "{line}");
+    }
+    assert!(lines >= 40, "the errors are gone from the page");
+    all_exist("docs/errors.md", &named_tests(&errors));
 }

@@ -81,7 +81,7 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
                 "pragma cache_size = -{kib}; pragma temp_store = memory;"
             ))
         })
-        .map_err(sqlite_error("setting up a connection"))?;
+        .map_err(sqlite_error(format_args!("opening {}", path.display())))?;
     if !write {
         connection
             .execute_batch("pragma query_only = on")

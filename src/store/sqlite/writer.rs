@@ -216,7 +216,8 @@ fn commit(
             }
         }
         Err(failure) => {
-            tracing::error!(error = %failure, steps = endings.len() + group.len(), "nothing was committed");
+            // Whoever asked is told, and says it in its own words.
+            tracing::debug!(error = %failure, steps = endings.len() + group.len(), "nothing was committed");
             // Those whose step had not run are answered by their dropped sender.
             group.clear();
             let text = failure.to_string();

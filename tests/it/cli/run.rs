@@ -16,7 +16,10 @@ fn a_batch_is_worked_off_and_shown() {
     assert!(lines.next().unwrap().starts_with("batch "));
     assert_eq!(lines.next().unwrap(), "  5 rows: 4 success, 1 failed");
     assert!(lines.next().unwrap().starts_with("  other.txt"));
-    assert!(lines.next().unwrap().contains("rowmill-files/test/rows/"));
+    assert!(lines.next().unwrap().starts_with("  out.txt"));
+    let place = lines.next().unwrap();
+    assert!(place.starts_with("  in "), "{place}");
+    assert!(place.contains("rowmill-files/test/rows/"), "{place}");
     assert!(lines.next().unwrap().ends_with(" --status failed"));
     assert_eq!(lines.next(), None);
 

@@ -44,7 +44,7 @@ fn manager(world: &World) -> JobManager {
 
 async fn submit_csv(client: &Client, text: &'static str) -> BatchId {
     let submitted = client.batch_submit_reader(held(), text.as_bytes(), Options::csv());
-    submitted.await.unwrap().0.id
+    submitted.await.unwrap().batch.id
 }
 
 async fn append_csv(client: &Client, id: BatchId, text: &'static str) -> Appended {

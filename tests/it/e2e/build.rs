@@ -5,7 +5,9 @@ use std::io::Cursor;
 use futures_util::FutureExt;
 use rowmill::ingest::Options;
 use rowmill::model::{AppName, BatchId, Kind, NewBatch, Status};
-use rowmill::{BoxError, ErrorKind, InitBlock, Initializer, JobManager, NewRow};
+use rowmill::{
+    BoxError, ErrorKind, InitBlock, Initializer, JobManager, NewQuery, NewRow, Submission,
+};
 use serde_json::Value;
 
 use super::world::{
@@ -198,18 +200,18 @@ async fn a_large_input_is_loaded_in_pieces_and_submitted_once() {
             .await
     };
     let first = BatchId::new();
-    let (batch, intake) = submit(first, 10_000).await.unwrap();
+    let Submission { batch, intake } = submit(first, 10_000).await.unwrap();
     assert_eq!(
         (batch.id, batch.counts.rows, intake.rows),
         (first, 10_000, 10_000)
     );
     assert_eq!(
-        submit(first, 10_000).await.unwrap().0.id,
+        submit(first, 10_000).await.unwrap().batch.id,
         first,
         "the same id"
     );
     assert_eq!(
-        submit(BatchId::new(), 10_000).await.unwrap().0.id,
+        submit(BatchId::new(), 10_000).await.unwrap().batch.id,
         first,
         "the same external id"
     );
@@ -281,7 +283,7 @@ async fn a_record_that_cannot_be_a_row_is_a_failed_row() {
         .unwrap();
     let text = "{\"a\":1}\nnot json\n\n[2]\n";
     let new = NewBatch::new(key("post"));
-    let (batch, intake) = manager
+    let Submission { batch, intake } = manager
         .batch_submit_reader(new, Cursor::new(text), Options::jsonl())
         .await
         .unwrap();
@@ -335,4 +337,58 @@ async fn a_client_needs_no_worker_and_no_processor() {
         (ErrorKind::Conflict, "wrong_state")
     );
     world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_slow_queries_are_submitted_all_or_none_and_told_in_their_order() {
+    let world = World::new().await;
+    let manager = world.builder().build().unwrap();
+    let new = |name: &str, input: &str| NewQuery {
+        query: NewBatch {
+            external_id: Some(name.to_owned()),
+            ..NewBatch::new(query("ask"))
+        },
+        input: raw(input),
+    };
+    let first = manager
+        .slow_query_submit_many(vec![new("a", "1"), new("b", "2")])
+        .await
+        .unwrap();
+    assert_eq!(first.len(), 2);
+    assert!(first.iter().all(|query| !query.existed));
+    for (query, input) in first.iter().zip(["1", "2"]) {
+        let rows = rows_of(&manager, query.id).await;
+        assert_eq!(rows[0].input.get(), input);
+    }
+    let again = manager
+        .slow_query_submit_many(vec![new("c", "3"), new("b", "2")])
+        .await
+        .unwrap();
+    assert_eq!((again[0].existed, again[1].existed), (false, true));
+    assert_eq!(again[1].id, first[1].id);
+    let refused = manager
+        .slow_query_submit_many(vec![new("d", "4"), new("b", "9")])
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), "duplicate");
+    let none = manager.find_external("bank", "d").await.unwrap();
+    assert_eq!(none, None, "all or none");
+    assert_eq!(world.facts().batches.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_no_slow_query_and_is_not_aborted_as_one() {
+    let world = World::new().await;
+    let manager = world.builder().build().unwrap();
+    let batch = submit(&manager, "post", numbers(2)).await;
+    let asked = manager.slow_query_done(batch).await.unwrap_err();
+    let wait = std::time::Duration::ZERO;
+    let aborted = manager.slow_query_abort(batch, wait).await.unwrap_err();
+    for error in [asked, aborted] {
+        assert_eq!(
+            (error.kind(), error.code()),
+            (ErrorKind::NotFound, "not_found")
+        );
+    }
+    assert_eq!(statuses(&manager, batch).await, [Status::Queued; 2]);
 }

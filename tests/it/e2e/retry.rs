@@ -263,7 +263,7 @@ async fn what_cannot_be_retried_is_refused_and_nothing_is_made() {
     let file = &b"{\n[1\n"[..];
     let new = NewBatch::new(key("post"));
     let read = manager.batch_submit_reader(new, file, Options::jsonl());
-    let refused = read.await.unwrap().0;
+    let refused = read.await.unwrap().batch;
     assert_eq!((refused.status, refused.counts.failed), (Status::Failed, 2));
     assert_eq!(refusal(manager.retry(refused.id).await), nothing);
     let all = manager.list_page(BatchFilter::default(), None, 9);
@@ -278,7 +278,7 @@ async fn refused_and_redacted_rows_are_left_out() {
     let file = &b"null\n{\n2\nnull\n"[..];
     let new = NewBatch::new(key("post"));
     let read = manager.batch_submit_reader(new, file, Options::jsonl());
-    let id = read.await.unwrap().0.id;
+    let id = read.await.unwrap().batch.id;
     world.work(&manager).await;
     let kit = world.kit();
     for line in [3, 4] {
@@ -341,7 +341,7 @@ async fn a_large_retry_is_loaded_and_keeps_its_columns() {
     let file = std::io::Cursor::new(format!("n,text\n{body}").into_bytes());
     let new = NewBatch::new(key("post"));
     let read = manager.batch_submit_reader(new, file, Options::csv());
-    let parent = read.await.unwrap().0.id;
+    let parent = read.await.unwrap().batch.id;
     world.work(&manager).await;
     let child = manager.retry(parent).await.unwrap().batch;
     assert_eq!(child.counts.rows, 4_500);

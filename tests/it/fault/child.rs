@@ -313,11 +313,11 @@ async fn work(task: Task) {
     };
     let input = format!("n,padding\n{}", task.records(0..first));
     let input = std::io::Cursor::new(input);
-    let (batch, _) = manager
+    let submission = manager
         .batch_submit_reader(new, input, Options::csv())
         .await
         .unwrap();
-    assert_eq!(batch.id, task.id);
+    assert_eq!(submission.batch.id, task.id);
     if task.held.is_some() {
         let rest = std::io::Cursor::new(task.records(first..task.rows));
         let options = Options {
