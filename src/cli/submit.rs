@@ -11,6 +11,7 @@ use super::session::Session;
 use super::signals::{Signal, Stop};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
+use crate::ingest::{Encoding, Packing};
 use crate::intake::{Intake, Source};
 use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson};
 
@@ -158,6 +159,9 @@ async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
             "{name}: {rows} rows: {good} good, {} bad; {blank} blank lines; nothing was stored\n",
             intake.rejected
         );
+        if let Some(form) = form(&intake) {
+            text.push_str(&format!("  form: {form}\n"));
+        }
         if let Some(columns) = &intake.columns {
             text.push_str(&format!("  columns: {}\n", columns.join(", ")));
         }
@@ -174,6 +178,8 @@ struct Counted<'a> {
     rejected: u64,
     blank: u64,
     columns: Option<&'a [String]>,
+    encoding: Option<&'static str>,
+    packing: Option<&'static str>,
     first_rejected: Vec<Rejected<'a>>,
 }
 
@@ -190,6 +196,8 @@ impl<'a> Counted<'a> {
             rejected: intake.rejected,
             blank: intake.blank,
             columns: intake.columns.as_deref(),
+            encoding: intake.encoding.map(Encoding::name),
+            packing: intake.packing.map(Packing::name),
             first_rejected: intake
                 .first_rejected
                 .iter()
@@ -200,6 +208,15 @@ impl<'a> Counted<'a> {
                 .collect(),
         }
     }
+}
+
+/// How the input was packed and written, where that is not as usual.
+fn form(intake: &Intake) -> Option<String> {
+    let packing = intake.packing.map(Packing::name);
+    let encoding = intake.encoding.filter(|e| *e != Encoding::UTF_8);
+    let parts = [packing, encoding.map(Encoding::name)];
+    let words: Vec<_> = parts.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn rejected(intake: &Intake) -> String {

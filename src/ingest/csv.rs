@@ -3,24 +3,31 @@
 use std::str::Utf8Error;
 
 use super::columns::Columns;
+use super::encoding::Encoding;
 use super::fields::{Field, Fields};
 use super::json_text;
-use super::reject::Rejection;
+use super::reject::{Rejection, place_of_bad};
 use super::scan::Quoting;
 
 /// Writes the rows of one CSV.
 pub(super) struct Csv {
     quoting: Quoting,
     ignored: &'static [&'static str],
+    encoding: Encoding,
     /// `None` until the first record of a file without a header tells how many there are.
     columns: Option<Columns>,
 }
 
 impl Csv {
-    pub(super) fn new(quoting: Quoting, ignored: &'static [&'static str]) -> Self {
+    pub(super) fn new(
+        quoting: Quoting,
+        ignored: &'static [&'static str],
+        encoding: Encoding,
+    ) -> Self {
         Self {
             quoting,
             ignored,
+            encoding,
             columns: None,
         }
     }
@@ -30,9 +37,10 @@ impl Csv {
         self.columns = Some(Columns::named(names, self.ignored));
     }
 
-    /// Takes the columns' names from the header's bytes.
-    pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
-        let header = str::from_utf8(bytes)?;
+    /// Takes the columns' names from the header's bytes, or says why they are none.
+    pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let header =
+            str::from_utf8(bytes).map_err(|error| bad_header(self.encoding, bytes, error))?;
         self.set_columns(self.fields(header).map(Field::to_value).collect());
         Ok(())
     }
@@ -52,7 +60,7 @@ impl Csv {
             Err(error) => {
                 // As a whole, before it is split: the parts of a field could join to a character.
                 self.write_object(&String::from_utf8_lossy(bytes), out);
-                Some(Rejection::bad_encoding(error))
+                Some(Rejection::bad_encoding(self.encoding, bytes, error))
             }
         }
     }
@@ -94,4 +102,9 @@ impl Csv {
     fn fields<'a>(&self, record: &'a str) -> Fields<'a> {
         Fields::new(record, self.quoting)
     }
+}
+
+fn bad_header(encoding: Encoding, bytes: &[u8], error: Utf8Error) -> String {
+    let (unit, place) = place_of_bad(encoding, bytes, error);
+    format!("not {encoding} at its {unit} {place}; save it as UTF-8, or tell its encoding")
 }
