@@ -1,6 +1,8 @@
 //! The reader of inputs against a slow one, which follows the input rules's words byte by byte.
 
 mod grammar;
+mod packed;
+mod python;
 mod slow;
 
 use std::io::Read;
