@@ -4,10 +4,11 @@ use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
-use rowmill::ingest::{Encoding, IngestError, Options, Packing, Records};
+use rowmill::ingest::{Encoding, IngestError, Options, Packing};
 
+use super::against::{Pieces, outcome, read};
 use super::slow;
-use super::{CSV_KINDS, JSON_KINDS, Pieces, csv_options, read, sizes, soup};
+use super::{CSV_KINDS, JSON_KINDS, csv_options, sizes, soup};
 
 /// Packs each part by itself, and puts them one after the other.
 fn pack(parts: &[&[u8]], packing: Packing) -> Vec<u8> {
@@ -79,19 +80,6 @@ fn in_utf8(units: &[u16], half: bool) -> Vec<u8> {
     bytes
 }
 
-/// Reads to the end or to the error, wherever it comes.
-fn outcome(bytes: &[u8], options: Options) -> Result<Vec<String>, IngestError> {
-    let mut records = Records::open(bytes, options)?;
-    let mut inputs = Vec::new();
-    loop {
-        let mut input = String::new();
-        if records.read(&mut input)?.is_none() {
-            return Ok(inputs);
-        }
-        inputs.push(input);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -109,14 +97,14 @@ proptest! {
         }
         bytes.extend(half.then_some(0x61));
         // A text that looks like the mark of UTF-32 is another test's.
-        prop_assume!(!bytes.starts_with(b"\xFF\xFE\0\0"));
+        prop_assume!(!bytes.starts_with(b"\xFF\xFE\0\0") && !bytes.starts_with(b"\0\0\xFE\xFF"));
         let label = if little { "utf-16le" } else { "utf-16be" };
         let options = Options { encoding: label.parse().unwrap(), ..options };
         let mut text = in_utf8(&units, half);
         if marked {
             text.splice(0..0, "\u{FEFF}".bytes());
         }
-        let expected = slow::csv(&text, &options).map_err(|line| (line, 0));
+        let expected = slow::csv(&text, &options);
         let bytes = packing.map_or(bytes.clone(), |packing| pack(&[&bytes], packing));
         let pieces = Pieces { bytes: &bytes, sizes: sizes.into_iter().cycle() };
         prop_assert_eq!(&read(pieces, options), &expected);
@@ -148,7 +136,7 @@ proptest! {
             }
         }
         let options = Options { header: false, encoding: encoding.parse().unwrap(), ..Options::csv() };
-        let expected = slow::csv(&model, &options).map_err(|line| (line, 0));
+        let expected = slow::csv(&model, &options);
         let pieces = Pieces { bytes: &bytes, sizes: sizes.into_iter().cycle() };
         prop_assert_eq!(&read(pieces, options), &expected);
     }
@@ -164,7 +152,7 @@ proptest! {
         let text = parts.concat();
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let packed = pack(&parts, packing);
-        let expected = slow::csv(&text, &options).map_err(|line| (line, 0));
+        let expected = slow::csv(&text, &options);
         let options = Options { packing: named.then_some(packing), ..options };
         let pieces = Pieces { bytes: &packed, sizes: sizes.into_iter().cycle() };
         prop_assert_eq!(&read(pieces, options), &expected);
@@ -194,14 +182,14 @@ proptest! {
     ) {
         let options = Options { header: false, packing: Some(packing), ..Options::csv() };
         let mut packed = pack(&[&text], packing);
-        let whole = outcome(&packed, options.clone()).unwrap();
+        let whole = outcome(packed.as_slice(), options.clone()).unwrap();
         let at = at.index(packed.len());
         match change {
             Some(bits) => packed[at] ^= bits,
             None => packed.truncate(at),
         }
-        match outcome(&packed, options) {
-            Ok(inputs) => prop_assert_eq!(inputs, whole),
+        match outcome(packed.as_slice(), options) {
+            Ok(reading) => prop_assert_eq!(reading, whole),
             Err(IngestError::Packed { .. }) => {}
             Err(other) => prop_assert!(false, "{}", other),
         }
@@ -218,9 +206,7 @@ proptest! {
         let encoding: Encoding = encoding.parse().unwrap();
         for options in [Options::csv(), Options::jsonl()] {
             let options = Options { packing, encoding, ..options };
-            for input in outcome(&bytes, options).unwrap_or_default() {
-                serde_json::from_str::<serde::de::IgnoredAny>(&input).unwrap();
-            }
+            drop(outcome(bytes.as_slice(), options));
         }
     }
 }
