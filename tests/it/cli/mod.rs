@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad;
+mod inputs;
 mod interrupted;
 mod rowmill;
 mod run;

@@ -48,7 +48,7 @@ impl Rowmill {
         self.dir.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
@@ -76,13 +76,13 @@ impl Rowmill {
         Done::of(args, self.command(args).output().unwrap())
     }
 
-    pub(super) fn run_fed(&self, args: &str, stdin: &str) -> Done {
+    pub(super) fn run_fed(&self, args: &str, stdin: impl AsRef<[u8]>) -> Done {
         let mut command = self.command(args);
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        pipe.write_all(stdin.as_bytes()).unwrap();
+        pipe.write_all(stdin.as_ref()).unwrap();
         drop(pipe);
         Done::of(args, child.wait_with_output().unwrap())
     }

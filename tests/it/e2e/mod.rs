@@ -5,6 +5,7 @@ mod chunk;
 mod ends;
 mod files;
 mod init;
+mod inputs;
 mod limits;
 mod stop;
 mod submit_in;
