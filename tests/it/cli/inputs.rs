@@ -62,7 +62,7 @@ fn packed_files_and_pipes_are_unpacked() {
         ("in.dat.zst --format csv", zstd(csv)),
         ("in.txt --format csv", zstd(csv)),
     ] {
-        rowmill.write(name.split(' ').next().unwrap(), &bytes);
+        rowmill.write_bytes(name.split(' ').next().unwrap(), &bytes);
         let id = rowmill.run(&format!("submit {name} {SUBMIT}")).code(0).id();
         assert_eq!(
             inputs(&rowmill, &id),
@@ -72,7 +72,7 @@ fn packed_files_and_pipes_are_unpacked() {
     }
     for bytes in [gzip(csv), zstd(csv), csv.to_vec()] {
         let submit = format!("submit - --format csv {SUBMIT}");
-        let id = rowmill.run_fed(&submit, bytes).code(0).id();
+        let id = rowmill.run_fed_bytes(&submit, &bytes).code(0).id();
         assert_eq!(inputs(&rowmill, &id).len(), 2);
     }
 }
@@ -95,7 +95,7 @@ fn a_damaged_archive_is_exit_2_and_is_named() {
         ("empty.csv.zst", Vec::new()),
         ("twice.csv.gz", gzip(&gzip(text))),
     ] {
-        rowmill.write(name, &bytes);
+        rowmill.write_bytes(name, &bytes);
         for command in ["submit", "submit --dry-run", "run"] {
             let args = format!("{command} {name} {SUBMIT}");
             let problem = rowmill.run(&args).code(2).problem();
@@ -114,8 +114,8 @@ fn nothing_is_stored_of_an_archive_whose_end_is_missing() {
     let mixed = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let rows = (0..100_000).map(|n| format!("{n},{:x}\n", mixed(n)));
     let text: String = std::iter::once("n,m\n".to_owned()).chain(rows).collect();
-    rowmill.write("cut.csv.gz", cut(gzip(text.as_bytes())));
-    rowmill.write("cut.csv.zst", cut(zstd(text.as_bytes())));
+    rowmill.write_bytes("cut.csv.gz", &cut(gzip(text.as_bytes())));
+    rowmill.write_bytes("cut.csv.zst", &cut(zstd(text.as_bytes())));
     for name in ["cut.csv.gz", "cut.csv.zst"] {
         let submit = format!("submit {name} {SUBMIT} --external-id x");
         let problem = rowmill.run(&submit).code(2).problem();
@@ -136,12 +136,12 @@ fn a_bomb_is_held_to_the_limit_of_unpacked_bytes() {
     let config = rowmill.read("rowmill.toml");
     rowmill.write(
         "rowmill.toml",
-        format!("max_input_bytes = 1000000\n{config}"),
+        &format!("max_input_bytes = 1000000\n{config}"),
     );
     let bomb = [b"n\n".to_vec(), b"1\n".repeat(1_000_000)].concat();
     for (name, packed) in [("bomb.csv.gz", gzip(&bomb)), ("bomb.csv.zst", zstd(&bomb))] {
         assert!(packed.len() < 100_000);
-        rowmill.write(name, packed);
+        rowmill.write_bytes(name, &packed);
         let problem = rowmill
             .run(&format!("submit {name} {SUBMIT}"))
             .code(2)
@@ -165,7 +165,7 @@ fn encodings_are_read_by_mark_or_by_name() {
         ("--encoding utf-8", text.as_bytes().to_vec()),
     ] {
         for packed in [bytes.clone(), gzip(&bytes)] {
-            rowmill.write("in.csv", packed);
+            rowmill.write_bytes("in.csv", &packed);
             let submit = format!("submit in.csv {SUBMIT} {flags}");
             let id = rowmill.run(&submit).code(0).id();
             assert_eq!(
@@ -186,7 +186,7 @@ fn encodings_are_read_by_mark_or_by_name() {
             "{detail}"
         );
     }
-    rowmill.write("in.csv", b"\xFF\xFE\0\0n\0\0\0");
+    rowmill.write_bytes("in.csv", b"\xFF\xFE\0\0n\0\0\0");
     let told = rowmill
         .run(&format!("submit in.csv {SUBMIT}"))
         .code(2)
@@ -198,7 +198,7 @@ fn encodings_are_read_by_mark_or_by_name() {
             .unwrap()
             .starts_with("in.csv: the input is in UTF-32")
     );
-    rowmill.write("in.csv", b"caf\xE9\n1\n");
+    rowmill.write_bytes("in.csv", b"caf\xE9\n1\n");
     let told = rowmill
         .run(&format!("submit in.csv {SUBMIT}"))
         .code(2)
@@ -214,7 +214,7 @@ fn a_dry_run_tells_how_an_input_is_packed_and_written() {
     let mut bytes = utf16("\u{FEFF}a,b\n1,2\n\n3\n");
     bytes.extend([0x00, 0xD8]);
     bytes.extend(utf16(",4\n"));
-    rowmill.write("in.csv.zst", zstd(&bytes));
+    rowmill.write_bytes("in.csv.zst", &zstd(&bytes));
     let dry = "submit --dry-run in.csv.zst --app test --op rows";
     let counted = rowmill.run(&format!("{dry} --json")).code(0).json();
     assert_eq!(counted["encoding"], "UTF-16LE");
@@ -272,7 +272,7 @@ fn a_nul_in_a_field_goes_all_the_way() {
         "n,a\0b,_line,_status,_errcode,_message\n\0,x\0,2,success,,\n\
          bad,\0\0,3,failed,is_bad,n: it is bad\n"
     );
-    rowmill.write("back.csv", report);
+    rowmill.write("back.csv", &report);
     let again = rowmill
         .run(&format!("submit back.csv {SUBMIT}"))
         .code(0)
@@ -312,7 +312,7 @@ fn a_json_text_comes_through_store_and_handler_byte_for_byte() {
         deep.as_str(),
     ];
     let file: String = texts.iter().map(|text| format!(" {text}\t\r\n")).collect();
-    rowmill.write("in.jsonl", format!("\u{FEFF}{file}"));
+    rowmill.write("in.jsonl", &format!("\u{FEFF}{file}"));
     let id = rowmill.run(&format!("run in.jsonl {SUBMIT}")).code(0).id();
     let shown = rowmill
         .run(&format!("rows {id} --format jsonl"))
@@ -340,7 +340,7 @@ fn what_is_no_json_is_a_failed_row_with_its_line_as_a_string() {
         too_deep.as_str(),
     ];
     let file: String = bad.iter().map(|line| format!("{line}\n")).collect();
-    rowmill.write("in.jsonl", format!("{file}{{\"n\":\"1\"}}\n"));
+    rowmill.write("in.jsonl", &format!("{file}{{\"n\":\"1\"}}\n"));
     let batch = rowmill
         .run(&format!("run in.jsonl {SUBMIT}"))
         .code(1)
