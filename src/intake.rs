@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::client::{Client, NewRow};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ingest::{IngestError, Options, Records};
+use crate::ingest::{Encoding, IngestError, Options, Packing, Records};
 use crate::model::{
     BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, RawJson, Token,
 };
@@ -47,6 +47,10 @@ pub struct Intake {
     pub first_rejected: Vec<(u32, Message)>,
     /// A CSV's columns.
     pub columns: Option<Vec<String>>,
+    /// The encoding that an input was read in; `None` where rows were given by call.
+    pub encoding: Option<Encoding>,
+    /// How the input was packed.
+    pub packing: Option<Packing>,
 }
 
 impl Intake {
@@ -91,6 +95,8 @@ impl Source {
     pub(crate) fn reader(reader: impl Read + Send + 'static, options: Options) -> Self {
         Self(Box::new(move |feeder| {
             let mut records = Records::open(reader, options).map_err(unusable)?;
+            feeder.intake.encoding = Some(records.encoding());
+            feeder.intake.packing = records.packing();
             let mut input = String::new();
             while let Some(record) = records.read(&mut input).map_err(unusable)? {
                 let more = match record.rejected {
@@ -159,7 +165,7 @@ pub(crate) fn next_line(last: u32, own: Option<u32>) -> Result<u32> {
 
 fn unusable(error: IngestError) -> Error {
     let (kind, code) = match &error {
-        IngestError::Io(_) => (ErrorKind::Invalid, "unreadable_input"),
+        IngestError::Io(_) | IngestError::Packed { .. } => (ErrorKind::Invalid, "unreadable_input"),
         IngestError::TooLarge { .. } => (ErrorKind::Invalid, "input_too_large"),
         _ => (ErrorKind::Invalid, "unusable_input"),
     };

@@ -8,7 +8,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::bench::Shape;
 use crate::config::Overrides;
-use crate::ingest::{MAX_DEPTH, is_too_deep};
+use crate::ingest::{Encoding, IngestError, MAX_DEPTH, is_too_deep};
 use crate::model::{RawJson, Status, Timestamp, parse_duration};
 
 const AFTER_HELP: &str = "\
@@ -178,7 +178,7 @@ pub(super) struct What {
 #[derive(Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct Input {
-    /// csv or jsonl [default: by the file's extension]
+    /// csv or jsonl [default: by the file's extension, before .gz or .zst]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<InputFormat>,
     /// CSV: the character between fields [default: ,]
@@ -187,9 +187,9 @@ pub(super) struct Input {
     /// CSV: the character around fields [default: "]
     #[arg(long, value_name = "C", value_parser = character)]
     pub(super) quote: Option<u8>,
-    /// The input's encoding [default: UTF-8, the only one in this version]
+    /// Such as UTF-16LE or windows-1252; a byte order mark wins [default: UTF-8]
     #[arg(long, value_name = "NAME", value_parser = encoding)]
-    pub(super) encoding: Option<()>,
+    pub(super) encoding: Option<Encoding>,
     /// CSV: the first record is a row; the columns are column_1, column_2 …
     #[arg(long)]
     pub(super) no_header: bool,
@@ -361,12 +361,8 @@ fn character(text: &str) -> Result<u8, String> {
     }
 }
 
-fn encoding(text: &str) -> Result<(), String> {
-    if ["utf-8", "utf8"].contains(&text.to_ascii_lowercase().as_str()) {
-        Ok(())
-    } else {
-        Err("is not in this version yet, only UTF-8; convert the file first: iconv -f NAME -t UTF-8".to_owned())
-    }
+fn encoding(text: &str) -> Result<Encoding, String> {
+    text.parse().map_err(|e: IngestError| e.to_string())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::args::{Input, InputFormat};
 use super::exit::Failure;
 use crate::config::Config;
 use crate::error::Error;
-use crate::ingest::{Format, Options};
+use crate::ingest::{Format, Options, Packing};
 
 /// An input that is open.
 pub(super) struct Opened {
@@ -46,13 +46,15 @@ pub(super) fn open(file: &Path, input: &Input, config: &Config) -> Result<Opened
         format: _,
         delimiter,
         quote,
-        encoding: _,
+        encoding,
         no_header,
     } = input;
     let options = Options {
         delimiter: delimiter.unwrap_or(usual.delimiter),
         quote: quote.unwrap_or(usual.quote),
         header: !no_header,
+        encoding: encoding.unwrap_or(usual.encoding),
+        packing: Packing::of_path(file).filter(|_| !stdin),
         max_row_bytes: usize::try_from(config.max_row_bytes.value).unwrap_or(usize::MAX),
         max_input_bytes: config.max_input_bytes.value,
         ..usual
@@ -68,20 +70,8 @@ fn by_extension(file: &Path, name: &str) -> Result<Format, Failure> {
     if let Some(format) = Format::of_path(file) {
         return Ok(format);
     }
-    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("");
-    let unpack = match extension {
-        "gz" => Some("gzip"),
-        "zst" => Some("zstd"),
-        _ => None,
-    };
-    let text = match unpack {
-        Some(program) => format!(
-            "{name}: packed files are not in this version yet; unpack it into a pipe: {program} -dc FILE | … - --format csv"
-        ),
-        None => {
-            format!("{name}: its name does not tell its format; add --format csv or --format jsonl")
-        }
-    };
+    let text =
+        format!("{name}: its name does not tell its format; add --format csv or --format jsonl");
     Err(Failure::invalid("unknown_format", text))
 }
 

@@ -13,6 +13,7 @@ use super::signals::{Signal, Stop};
 use super::waits::Who;
 use crate::client::{Client, Submission};
 use crate::error::{Error, ErrorKind};
+use crate::ingest::{Encoding, Packing};
 use crate::intake::{Intake, Source};
 use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson};
 
@@ -165,6 +166,9 @@ async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
             "{name}: {rows} rows: {good} good, {} bad; {blank} blank lines; nothing was stored\n",
             intake.rejected
         );
+        if let Some(form) = form(&intake) {
+            text.push_str(&format!("  form: {form}\n"));
+        }
         if let Some(columns) = &intake.columns {
             let line = format!("  columns: {}", columns.join(", "));
             text.push_str(&shown::clean(&line));
@@ -183,6 +187,8 @@ struct Counted<'a> {
     rejected: u64,
     blank: u64,
     columns: Option<&'a [String]>,
+    encoding: Option<&'static str>,
+    packing: Option<&'static str>,
     first_rejected: Vec<Rejected<'a>>,
 }
 
@@ -199,6 +205,8 @@ impl<'a> Counted<'a> {
             rejected: intake.rejected,
             blank: intake.blank,
             columns: intake.columns.as_deref(),
+            encoding: intake.encoding.map(Encoding::name),
+            packing: intake.packing.map(Packing::name),
             first_rejected: intake
                 .first_rejected
                 .iter()
@@ -209,6 +217,15 @@ impl<'a> Counted<'a> {
                 .collect(),
         }
     }
+}
+
+/// How the input was packed and written, where that is not as usual.
+fn form(intake: &Intake) -> Option<String> {
+    let packing = intake.packing.map(Packing::name);
+    let encoding = intake.encoding.filter(|e| *e != Encoding::UTF_8);
+    let parts = [packing, encoding.map(Encoding::name)];
+    let words: Vec<_> = parts.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 pub(super) fn rejected(intake: &Intake) -> String {

@@ -3,17 +3,19 @@
 use std::str::Utf8Error;
 
 use super::columns::Columns;
+use super::encoding::Encoding;
 use super::fields::{Field, Fields};
 use super::json_text;
 use super::jsonl;
 use super::options::INPUT_COLUMN;
-use super::reject::Rejection;
+use super::reject::{Rejection, place_of_bad};
 use super::scan::Quoting;
 
 /// Writes the rows of one CSV.
 pub(super) struct Csv {
     quoting: Quoting,
     ignored: &'static [&'static str],
+    encoding: Encoding,
     /// `None` until the first record of a file without a header tells how many there are.
     columns: Option<Columns>,
     /// Which field is a row's input as JSON: the file is a report of rows that came from no CSV.
@@ -21,10 +23,15 @@ pub(super) struct Csv {
 }
 
 impl Csv {
-    pub(super) fn new(quoting: Quoting, ignored: &'static [&'static str]) -> Self {
+    pub(super) fn new(
+        quoting: Quoting,
+        ignored: &'static [&'static str],
+        encoding: Encoding,
+    ) -> Self {
         Self {
             quoting,
             ignored,
+            encoding,
             columns: None,
             json: None,
         }
@@ -35,9 +42,10 @@ impl Csv {
         self.columns = Some(Columns::named(names, self.ignored));
     }
 
-    /// Takes the columns' names from the header's bytes.
-    pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
-        let header = str::from_utf8(bytes)?;
+    /// Takes the columns' names from the header's bytes, or says why they are none.
+    pub(super) fn set_header(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let header =
+            str::from_utf8(bytes).map_err(|error| bad_header(self.encoding, bytes, error))?;
         let names: Vec<String> = self.fields(header).map(Field::to_value).collect();
         let is_report = names.len() == self.ignored.len() + 1
             && (self.ignored.iter()).all(|report| names.iter().any(|name| name == report));
@@ -67,7 +75,7 @@ impl Csv {
             Err(error) => {
                 // As a whole, before it is split: the parts of a field could join to a character.
                 self.write_object(&String::from_utf8_lossy(bytes), out);
-                Some(Rejection::bad_encoding(error))
+                Some(Rejection::bad_encoding(self.encoding, bytes, error))
             }
         }
     }
@@ -84,7 +92,7 @@ impl Csv {
             return Some(Rejection::field_count(found, columns));
         }
         let mut text = String::new();
-        let rejected = jsonl::write(input.as_bytes(), &mut text);
+        let rejected = jsonl::write(input.as_bytes(), self.encoding, &mut text);
         // In a JSON text that is one, line breaks stand between tokens alone.
         out.extend(
             text.chars()
@@ -92,7 +100,7 @@ impl Csv {
         );
         match str::from_utf8(bytes) {
             Ok(_) => rejected,
-            Err(error) => Some(Rejection::bad_encoding(error)),
+            Err(error) => Some(Rejection::bad_encoding(self.encoding, bytes, error)),
         }
     }
 
@@ -133,4 +141,9 @@ impl Csv {
     fn fields<'a>(&self, record: &'a str) -> Fields<'a> {
         Fields::new(record, self.quoting)
     }
+}
+
+fn bad_header(encoding: Encoding, bytes: &[u8], error: Utf8Error) -> String {
+    let (unit, place) = place_of_bad(encoding, bytes, error);
+    format!("not {encoding} at its {unit} {place}; save it as UTF-8, or tell its encoding")
 }

@@ -2,6 +2,7 @@
 
 use serde::de::IgnoredAny;
 
+use super::encoding::Encoding;
 use super::json_text;
 use super::reject::Rejection;
 
@@ -14,13 +15,13 @@ pub(super) fn is_blank(line: &[u8]) -> bool {
 }
 
 /// Appends the JSON text of a line that is not blank; what is wrong with it, if anything is.
-pub(super) fn write(line: &[u8], out: &mut String) -> Option<Rejection> {
+pub(super) fn write(line: &[u8], encoding: Encoding, out: &mut String) -> Option<Rejection> {
     match str::from_utf8(line) {
         Ok(text) => write_text(text, out).err(),
         Err(error) => {
             // A value whose bad bytes are all in strings stays a value; else the line is kept.
             let _ = write_text(&String::from_utf8_lossy(line), out);
-            Some(Rejection::bad_encoding(error))
+            Some(Rejection::bad_encoding(encoding, line, error))
         }
     }
 }
@@ -87,7 +88,7 @@ mod tests {
 
     fn read(line: &str) -> (String, Option<RejectCode>) {
         let mut out = String::new();
-        let rejected = write(line.as_bytes(), &mut out).map(|r| r.code);
+        let rejected = write(line.as_bytes(), Encoding::UTF_8, &mut out).map(|r| r.code);
         (out, rejected)
     }
 
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn a_bad_line_says_where() {
         let mut out = String::new();
-        let rejected = write(b"  {\"a\":1,}", &mut out).expect("rejected");
+        let rejected = write(b"  {\"a\":1,}", Encoding::UTF_8, &mut out).expect("rejected");
         assert_eq!(rejected.vals, ["10"]);
         assert_eq!(out, r#""  {\"a\":1,}""#);
         assert!(
@@ -173,12 +174,12 @@ mod tests {
     #[test]
     fn bad_bytes_leave_an_object_an_object() {
         let mut out = String::new();
-        let rejected = write(b" {\"a\":\"\xFF\"}", &mut out).expect("rejected");
+        let rejected = write(b" {\"a\":\"\xFF\"}", Encoding::UTF_8, &mut out).expect("rejected");
         assert_eq!(rejected.code, RejectCode::BadEncoding);
         assert_eq!(rejected.vals, ["8"]);
         assert_eq!(out, "{\"a\":\"\u{FFFD}\"}");
         out.clear();
-        let rejected = write(b"{\xFF}", &mut out).expect("rejected");
+        let rejected = write(b"{\xFF}", Encoding::UTF_8, &mut out).expect("rejected");
         assert_eq!(rejected.code, RejectCode::BadEncoding);
         assert_eq!(out, "\"{\u{FFFD}}\"");
     }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::IngestError;
+use super::encoding::Encoding;
+use super::unpack::Packing;
 
 /// The columns that `rows --format csv` adds after the input's own: no part of a row.
 pub const REPORT_COLUMNS: [&str; 4] = ["_line", "_status", "_errcode", "_message"];
@@ -24,16 +26,23 @@ pub enum Format {
 impl Format {
     /// The format that a path's extension tells, in any case of letters; `None` where it tells none.
     ///
+    /// Of a packed file it is the extension before that of the packing.
+    ///
     /// ```
     /// # use rowmill::ingest::Format;
     /// # use std::path::Path;
     /// assert_eq!(Format::of_path(Path::new("payments.CSV")), Some(Format::Csv));
     /// assert_eq!(Format::of_path(Path::new("in/events.ndjson")), Some(Format::Jsonl));
+    /// assert_eq!(Format::of_path(Path::new("payments.csv.gz")), Some(Format::Csv));
     /// assert_eq!(Format::of_path(Path::new("events.json")), None);
     /// ```
     #[must_use]
     pub fn of_path(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?;
+        let inner = match Packing::of_path(path) {
+            Some(_) => Path::new(path.file_stem()?),
+            None => path,
+        };
+        let extension = inner.extension()?.to_str()?;
         let is = |known: &str| extension.eq_ignore_ascii_case(known);
         if is("csv") {
             Some(Self::Csv)
@@ -62,9 +71,15 @@ pub struct Options {
     pub quote: u8,
     /// CSV: whether the first record names the columns; otherwise they are `column_1`, `column_2` …
     pub header: bool,
-    /// The most bytes that a record may have, its line break apart; bounds the memory, too.
+    /// The encoding of the text; a byte order mark tells otherwise, and is no part of the text.
+    pub encoding: Encoding,
+    /// What the input's name says of its packing; then it must be packed. Whatever it says, the
+    /// first bytes tell whether and how it is, so `None` unpacks, too.
+    pub packing: Option<Packing>,
+    /// The most bytes that a record may have, in UTF-8 and its line break apart; bounds the memory,
+    /// too.
     pub max_row_bytes: usize,
-    /// The most bytes that the input may have.
+    /// The most bytes that the input may have, unpacked and before they are decoded.
     pub max_input_bytes: Option<u64>,
     /// CSV without a header: the columns' names, where they are known from elsewhere.
     pub columns: Option<Vec<String>>,
@@ -73,7 +88,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Comma, double quote, header, 1 MiB a row, the report's own columns ignored.
+    /// UTF-8, comma, double quote, header, 1 MiB a row, the report's own columns ignored.
     #[must_use]
     pub fn csv() -> Self {
         Self {
@@ -81,6 +96,8 @@ impl Options {
             delimiter: b',',
             quote: b'"',
             header: true,
+            encoding: Encoding::UTF_8,
+            packing: None,
             max_row_bytes: 1024 * 1024,
             max_input_bytes: None,
             columns: None,
@@ -136,7 +153,15 @@ mod tests {
             ("a.json", None),
             ("csv", None),
             ("-", None),
-            ("a.csv.gz", None),
+            ("a.csv.gz", Some(Format::Csv)),
+            ("in.d/a.CSV.GZ", Some(Format::Csv)),
+            ("a.ndjson.zst", Some(Format::Jsonl)),
+            ("a.gz", None),
+            ("csv.gz", None),
+            (".csv.gz", None),
+            ("a.gz.csv", Some(Format::Csv)),
+            ("a.csv.gz.gz", None),
+            ("a.csv.gzip", None),
         ] {
             assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
         }

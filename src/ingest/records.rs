@@ -5,10 +5,13 @@ use std::io::Read;
 use memchr::memchr2;
 
 use super::csv::Csv;
+use super::encoding::Encoding;
+use super::input::Input;
 use super::json_text;
 use super::jsonl;
 use super::reject::Rejection;
 use super::scan::{Extent, OpenQuote, Quoting, Rules, Scan, Span, after_break};
+use super::unpack::Packing;
 use super::window::Window;
 use super::{Format, IngestError, Options};
 
@@ -73,7 +76,7 @@ impl<R: Read> Records<R> {
     ///
     /// # Errors
     /// An option that cannot be used, a header that cannot be read, an input that cannot be read or
-    /// has more bytes than it may.
+    /// unpacked or has more bytes than it may.
     pub fn open(reader: R, options: Options) -> Result<Self, IngestError> {
         options.check()?;
         let quoting = Quoting {
@@ -81,7 +84,7 @@ impl<R: Read> Records<R> {
             delimiter: options.delimiter,
         };
         let mut records = Self {
-            window: Window::open(reader, options.max_input_bytes)?,
+            window: Window::new(Input::open(reader, &options)?),
             rules: Rules {
                 quoting: (options.format == Format::Csv).then_some(quoting),
                 max_bytes: options.max_row_bytes,
@@ -92,7 +95,8 @@ impl<R: Read> Records<R> {
             open_quote: None,
         };
         if options.format == Format::Csv {
-            let mut csv = Csv::new(quoting, options.ignored);
+            let encoding = records.encoding();
+            let mut csv = Csv::new(quoting, options.ignored, encoding);
             if options.header {
                 records.read_header(&mut csv)?;
             } else if let Some(names) = options.columns {
@@ -152,7 +156,7 @@ impl<R: Read> Records<R> {
                     Some(Rejection::unclosed_quote())
                 }
                 (_, Rows::Csv(csv)) => csv.write(bytes, input),
-                (_, Rows::Jsonl) => jsonl::write(bytes, input),
+                (_, Rows::Jsonl) => jsonl::write(bytes, self.window.input().encoding(), input),
             };
             self.pass(span, lines);
             return Ok(Some(Record { line, rejected }));
@@ -171,10 +175,22 @@ impl<R: Read> Records<R> {
         self.lines
     }
 
-    /// The bytes read so far: those of the records, and what was read ahead.
+    /// The bytes read so far, unpacked and before they were decoded, with what was read ahead.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.window.bytes()
+        self.window.input().bytes()
+    }
+
+    /// The encoding that is in force: a byte order mark's, or that of the options.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.window.input().encoding()
+    }
+
+    /// How the input is packed, whatever its name says.
+    #[must_use]
+    pub fn packing(&self) -> Option<Packing> {
+        self.window.input().packing()
     }
 
     /// How far the next record goes; `None` at the end.
@@ -275,9 +291,8 @@ impl<R: Read> Records<R> {
             let bytes = self.window.held().get(..span.len).unwrap_or_default();
             if bytes.is_empty() {
                 self.blank += 1;
-            } else if let Err(error) = csv.set_header(bytes) {
-                let byte = error.valid_up_to() + 1;
-                return unreadable(format!("not UTF-8 at its byte {byte}; save it as UTF-8"));
+            } else if let Err(reason) = csv.set_header(bytes) {
+                return unreadable(reason);
             }
             let done = !bytes.is_empty();
             self.pass(span, lines);

@@ -1,11 +1,15 @@
 //! Why a record cannot be a row.
 
+use std::str::Utf8Error;
+
+use super::encoding::Encoding;
+
 /// Why a record cannot be a row: the code on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectCode {
     /// More or fewer fields than columns.
     FieldCount,
-    /// Bytes that are not UTF-8.
+    /// Bytes that are none of the input's encoding.
     BadEncoding,
     /// A line that is not one JSON value, or one nested too deep.
     BadJson,
@@ -71,12 +75,12 @@ impl Rejection {
         }
     }
 
-    pub(super) fn bad_encoding(error: std::str::Utf8Error) -> Self {
-        let byte = error.valid_up_to() + 1;
+    pub(super) fn bad_encoding(encoding: Encoding, bytes: &[u8], error: Utf8Error) -> Self {
+        let (unit, place) = place_of_bad(encoding, bytes, error);
         Self {
             code: RejectCode::BadEncoding,
-            text: format!("not UTF-8 at byte {byte} of the record"),
-            vals: vec![byte.to_string()],
+            text: format!("not {encoding} at {unit} {place} of the record"),
+            vals: vec![place.to_string()],
         }
     }
 
@@ -111,4 +115,21 @@ impl Rejection {
             vals: Vec::new(),
         }
     }
+}
+
+/// Where the first bad bytes of a record are, from 1: what was decoded has only its characters' places.
+pub(super) fn place_of_bad(
+    encoding: Encoding,
+    bytes: &[u8],
+    error: Utf8Error,
+) -> (&'static str, usize) {
+    let good = error.valid_up_to();
+    if encoding == Encoding::UTF_8 {
+        return ("byte", good + 1);
+    }
+    let good = bytes.get(..good).unwrap_or_default();
+    (
+        "character",
+        String::from_utf8_lossy(good).chars().count() + 1,
+    )
 }

@@ -4,7 +4,10 @@ use super::{IngestError, Options, Records, RejectCode};
 
 use RejectCode::{BadEncoding, FieldCount, UnclosedQuote};
 
+mod encodings;
+mod hostile;
 mod limits;
+mod packed;
 
 /// What is read of an input: line, input and code of each record.
 type Rows = Vec<(u32, String, Option<RejectCode>)>;

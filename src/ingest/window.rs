@@ -1,24 +1,22 @@
 //! The bytes that were read and not yet consumed.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use super::IngestError;
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+use super::input::Input;
 
 /// A stretch of the input: it grows at its end by [`fill`](Self::fill) and shrinks at its front by
 /// [`consume`](Self::consume), so that a record lies in one piece and can be looked at again.
-pub(super) struct Window<R> {
-    reader: R,
+pub(super) struct Window<R: Read> {
+    input: Input<R>,
     room: Vec<u8>,
     start: usize,
     end: usize,
     ended: bool,
-    bytes: u64,
-    max_bytes: Option<u64>,
+    consumed: u64,
 }
 
-impl<R> Window<R> {
+impl<R: Read> Window<R> {
     /// Room for the first read, in bytes; it doubles only for records that need it.
     pub(super) const FIRST_ROOM: usize = 128 * 1024;
 
@@ -27,30 +25,22 @@ impl<R> Window<R> {
     pub(super) fn room(&self) -> usize {
         self.room.len()
     }
-}
 
-impl<R: Read> Window<R> {
-    /// Begins to read, after a byte order mark where there is one.
-    pub(super) fn open(reader: R, max_bytes: Option<u64>) -> Result<Self, IngestError> {
-        let mut window = Self {
-            reader,
+    /// Begins to read.
+    pub(super) fn new(input: Input<R>) -> Self {
+        Self {
+            input,
             room: vec![0; Self::FIRST_ROOM],
             start: 0,
             end: 0,
             ended: false,
-            bytes: 0,
-            max_bytes,
-        };
-        while !window.ended
-            && window.held().len() < BYTE_ORDER_MARK.len()
-            && BYTE_ORDER_MARK.starts_with(window.held())
-        {
-            window.fill()?;
+            consumed: 0,
         }
-        if window.held().starts_with(BYTE_ORDER_MARK) {
-            window.consume(BYTE_ORDER_MARK.len());
-        }
-        Ok(window)
+    }
+
+    /// What it reads.
+    pub(super) fn input(&self) -> &Input<R> {
+        &self.input
     }
 
     /// The bytes read and not consumed.
@@ -63,39 +53,26 @@ impl<R: Read> Window<R> {
         self.ended
     }
 
-    /// The bytes read so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Where the held bytes begin in the input.
+    /// Where the held bytes begin in the input's text.
     pub(super) fn offset(&self) -> u64 {
-        self.bytes - self.held().len() as u64
+        self.consumed
     }
 
     /// Lets go of the first `count` held bytes.
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.end);
+        let count = count.min(self.end - self.start);
+        self.start += count;
+        self.consumed += count as u64;
     }
 
     /// Reads once; at the end of the input only [`ended`](Self::ended) changes.
     pub(super) fn fill(&mut self) -> Result<(), IngestError> {
         self.make_room();
         let free = self.room.get_mut(self.end..).unwrap_or_default();
-        let count = loop {
-            match self.reader.read(free) {
-                Ok(count) => break count.min(free.len()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let count = self.input.read(free)?;
         self.ended = count == 0;
         self.end += count;
-        self.bytes += count as u64;
-        match self.max_bytes {
-            Some(limit) if self.bytes > limit => Err(IngestError::TooLarge { limit }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Keeps at least half of the room free, so that moving costs less than reading.
@@ -118,28 +95,23 @@ impl<R: Read> Window<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Options;
 
     fn open(bytes: &[u8]) -> Window<&[u8]> {
-        Window::open(bytes, None).expect("a slice can be read")
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_skipped_once() {
-        assert_eq!(open(b"\xEF\xBB\xBFa").held(), b"a");
-        assert_eq!(open(b"\xEF\xBB\xBF\xEF\xBB\xBFa").held(), b"\xEF\xBB\xBFa");
-        assert_eq!(open(b"\xEF\xBBa").held(), b"\xEF\xBBa");
-        assert_eq!(open(b"\xEF\xBB").held(), b"\xEF\xBB");
-        assert_eq!(open(b"").held(), b"");
+        Window::new(Input::open(bytes, &Options::csv()).expect("a slice can be read"))
     }
 
     #[test]
     fn the_offset_counts_what_was_consumed() {
         let mut window = open(b"\xEF\xBB\xBFabc");
-        assert_eq!((window.offset(), window.bytes()), (3, 6));
+        while !window.ended() {
+            window.fill().expect("reads");
+        }
+        assert_eq!((window.offset(), window.held()), (0, &b"abc"[..]));
         window.consume(2);
-        assert_eq!((window.offset(), window.held()), (5, &b"c"[..]));
+        assert_eq!((window.offset(), window.held()), (2, &b"c"[..]));
         window.consume(99);
-        assert_eq!(window.offset(), 6);
+        assert_eq!(window.offset(), 3);
     }
 
     #[test]
@@ -147,34 +119,14 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * Window::<&[u8]>::FIRST_ROOM)
             .map(|i| (i % 251) as u8)
             .collect();
-        let mut window = Window::open(bytes.as_slice(), None).expect("opens");
+        let mut window = open(&bytes);
+        while window.held().len() < 1000 {
+            window.fill().expect("reads");
+        }
         window.consume(1000);
         while !window.ended() {
             window.fill().expect("reads");
         }
         assert_eq!(Some(window.held()), bytes.get(1000..));
-    }
-
-    #[test]
-    fn an_interrupted_read_is_tried_again() {
-        struct Interrupts(u8);
-        impl Read for Interrupts {
-            fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
-                self.0 += 1;
-                if self.0 == 1 {
-                    return Err(ErrorKind::Interrupted.into());
-                }
-                Ok((&b"abc"[..]).read(room).unwrap_or(0))
-            }
-        }
-        let window = Window::open(Interrupts(0), None).expect("reads on");
-        assert_eq!(window.held(), b"abc");
-    }
-
-    #[test]
-    fn one_byte_over_the_limit_is_refused() {
-        assert!(Window::open(&b"abc"[..], Some(3)).is_ok());
-        let refused = Window::open(&b"abcd"[..], Some(3)).err();
-        assert!(matches!(refused, Some(IngestError::TooLarge { limit: 3 })));
     }
 }

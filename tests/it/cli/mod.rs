@@ -6,6 +6,7 @@ mod bad;
 mod doctor;
 mod first;
 mod handlers;
+mod inputs;
 mod interrupted;
 mod listing;
 mod ops;

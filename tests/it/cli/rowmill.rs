@@ -49,7 +49,11 @@ impl Rowmill {
     }
 
     pub(super) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
+        self.write_bytes(name, text.as_bytes());
+    }
+
+    pub(super) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
     }
 
     pub(super) fn read(&self, name: &str) -> String {
@@ -77,12 +81,16 @@ impl Rowmill {
     }
 
     pub(super) fn run_fed(&self, args: &str, stdin: &str) -> Done {
+        self.run_fed_bytes(args, stdin.as_bytes())
+    }
+
+    pub(super) fn run_fed_bytes(&self, args: &str, stdin: &[u8]) -> Done {
         let mut command = self.command(args);
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        pipe.write_all(stdin.as_bytes()).unwrap();
+        pipe.write_all(stdin).unwrap();
         drop(pipe);
         Done::of(args, child.wait_with_output().unwrap())
     }

@@ -7,6 +7,7 @@ mod ends;
 mod fair;
 mod files;
 mod init;
+mod inputs;
 mod limits;
 mod listing;
 mod live;

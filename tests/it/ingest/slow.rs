@@ -132,13 +132,16 @@ fn free(stem: &str, from: usize, taken: &HashSet<String>) -> String {
         .unwrap()
 }
 
-fn object(fields: &[Vec<u8>], columns: &[String]) -> String {
+fn object(fields: &[Vec<u8>], columns: &[String], ignored: &[&str]) -> String {
     let mut taken: HashSet<String> = columns.iter().cloned().collect();
     let mut members = Vec::new();
     for (index, field) in fields.iter().enumerate() {
         let name = columns.get(index).cloned();
         let name = name.unwrap_or_else(|| free("column", index + 1, &taken));
         taken.insert(name.clone());
+        if columns.contains(&name) && ignored.contains(&name.as_str()) {
+            continue;
+        }
         members.push(format!("{}:{}", string(&name), string(&lossy(field))));
     }
     format!("{{{}}}", members.join(","))
@@ -186,6 +189,8 @@ pub fn csv(bytes: &[u8], options: &Options) -> Result<Reading, u32> {
         blank: 0,
         lines: 0,
     };
+    // Where the columns are made by number none of them can be.
+    let ignored = options.ignored;
     let mut rest = after_mark(bytes);
     while !rest.is_empty() {
         let line = reading.lines as u32 + 1;
@@ -218,13 +223,16 @@ pub fn csv(bytes: &[u8], options: &Options) -> Result<Reading, u32> {
                 } else {
                     None
                 };
-                (object(&fields, columns), code)
+                (object(&fields, columns, ignored), code)
             }
         };
         reading.rows.push(Row { line, input, code });
     }
     if options.header && reading.columns.is_none() {
         return Err(reading.lines as u32 + 1);
+    }
+    if let Some(columns) = &mut reading.columns {
+        columns.retain(|name| !ignored.contains(&name.as_str()));
     }
     Ok(reading)
 }
