@@ -18,8 +18,6 @@ use super::workers::Workers;
 
 /// Batches that have not ended at most; beyond it nothing is submitted.
 const OPEN: usize = 60;
-/// Ended batches that are looked at again.
-const ENDED: usize = 300;
 /// Ended batches are kept so long.
 const KEEP: Duration = Duration::from_secs(15);
 
@@ -54,7 +52,10 @@ impl Soak {
         let file = folder.join("rowmill.db");
         let objects = ObjectStore::folder(folder.join("files"));
         let store = Store::sqlite(&file).await?;
-        let client = rowmill::JobManager::builder(store).objects(objects).build()?.client();
+        let client = rowmill::JobManager::builder(store)
+            .objects(objects)
+            .build()?
+            .client();
         let db = Connection::open(&file)?;
         db.busy_timeout(Duration::from_secs(60))?;
         db.execute_batch(SCHEMA)?;
@@ -100,7 +101,11 @@ impl Soak {
             }
         } else if purge.elapsed() > KEEP / 3 {
             *purge = Instant::now();
-            let purged = self.client.purge(&Purge::older_than(KEEP)).await?;
+            let what = Purge {
+                older_than: KEEP,
+                ..Purge::default()
+            };
+            let purged = self.client.purge(&what).await?;
             self.count("purged", purged.batches);
             self.weigh()?;
         } else if look.elapsed() > Duration::from_secs(2) {
@@ -139,7 +144,10 @@ impl Soak {
     }
 
     async fn submit(&mut self) -> Result<(), Failed> {
-        let op = *self.dice.pick(&["rows", "chunks", "moves"]).unwrap_or(&"rows");
+        let op = *self
+            .dice
+            .pick(&["rows", "chunks", "moves"])
+            .unwrap_or(&"rows");
         let most = if self.dice.once_in(10) { 6000 } else { 300 };
         let count = 1 + self.dice.below(most);
         let fates = self.fates(count);
@@ -161,7 +169,14 @@ impl Soak {
         Ok(())
     }
 
-    fn know(&mut self, id: BatchId, op: &'static str, fates: BTreeMap<u32, Fate>, held: bool, expires: bool) {
+    fn know(
+        &mut self,
+        id: BatchId,
+        op: &'static str,
+        fates: BTreeMap<u32, Fate>,
+        held: bool,
+        expires: bool,
+    ) {
         let known = Known {
             op,
             fates,
@@ -177,7 +192,9 @@ impl Soak {
         let fate = *self.dice.pick(&Fate::ALL).unwrap_or(&Fate::Good);
         let input = serde_json::to_string(&Input { n: 1, fate })?;
         let new = NewBatch::new(JobKey::new(APP, "ask", Kind::Query)?);
-        let query = self.client.slow_query_submit(new, RawJson::from_string(input)?);
+        let query = self
+            .client
+            .slow_query_submit(new, RawJson::from_string(input)?);
         let id = query.await?.id;
         self.know(id, "ask", [(1, fate)].into(), false, false);
         self.count("queries", 1);
@@ -185,7 +202,10 @@ impl Soak {
     }
 
     fn any(&mut self, held: Option<bool>) -> Option<BatchId> {
-        let which = self.open.iter().filter(|(_, k)| held.is_none_or(|h| h == k.held));
+        let which = self
+            .open
+            .iter()
+            .filter(|(_, k)| held.is_none_or(|h| h == k.held));
         let ids: Vec<BatchId> = which.map(|(id, _)| *id).collect();
         self.dice.pick(&ids).copied()
     }
@@ -196,7 +216,10 @@ impl Soak {
         };
         let count = 1 + self.dice.below(1500);
         let fates = self.fates(count);
-        let last = self.open.get(&id).and_then(|k| k.fates.keys().last().copied());
+        let last = self
+            .open
+            .get(&id)
+            .and_then(|k| k.fates.keys().last().copied());
         let first = last.unwrap_or(0) + 1;
         let rows = Self::rows(&fates, first)?;
         let options = AppendOptions {
@@ -254,7 +277,10 @@ impl Soak {
             self.client.op_resume(&key).await?;
             return Ok(());
         }
-        let op = *self.dice.pick(&["rows", "chunks", "moves"]).unwrap_or(&"rows");
+        let op = *self
+            .dice
+            .pick(&["rows", "chunks", "moves"])
+            .unwrap_or(&"rows");
         let key = JobKey::new(APP, op, Kind::Batch)?;
         self.client.op_pause(&key).await?;
         self.paused = Some(key);
@@ -275,7 +301,11 @@ impl Soak {
         if self.open.contains_key(&retried.batch.id) || retried.repeated {
             return Ok(());
         }
-        let rows: Vec<_> = self.client.rows(id, Some(Status::Failed)).try_collect().await?;
+        let rows: Vec<_> = self
+            .client
+            .rows(id, Some(Status::Failed))
+            .try_collect()
+            .await?;
         let mut fates = BTreeMap::new();
         for row in rows {
             let input: Input = serde_json::from_str(row.input.get())?;

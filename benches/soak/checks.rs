@@ -88,7 +88,12 @@ impl Soak {
         };
         use Status::{Aborted, Expired, Failed as Bad, Success};
         let counts = &batch.counts;
-        let told = [counts.success, counts.failed, counts.aborted, counts.expired];
+        let told = [
+            counts.success,
+            counts.failed,
+            counts.aborted,
+            counts.expired,
+        ];
         if told != [Success, Bad, Aborted, Expired].map(count) {
             return Err(format!("its counts are not those of its rows: {batch:?}").into());
         }
@@ -119,9 +124,8 @@ impl Soak {
     /// Output files have the lines of the rows that wrote, in their order.
     async fn files(&self, batch: &Batch, known: &Known, rows: &[RowView]) -> Result<(), Failed> {
         // A chunk that panics gives its rows no outcome and no text.
-        let silent = |r: &RowView| {
-            known.op == "chunks" && known.fates.get(&r.line.0) == Some(&Fate::Panic)
-        };
+        let silent =
+            |r: &RowView| known.op == "chunks" && known.fates.get(&r.line.0) == Some(&Fate::Panic);
         let writes = |r: &&RowView| match r.status {
             Status::Success => true,
             Status::Failed => batch.kind == rowmill::Kind::Batch && !silent(r),
@@ -189,7 +193,6 @@ impl Soak {
         );
     }
 }
-
 
 fn summary(batch: &Batch) -> Result<String, Failed> {
     Ok(serde_json::to_string(batch)?)

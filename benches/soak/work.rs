@@ -16,8 +16,7 @@ use super::Failed;
 pub(crate) const APP: &str = "soak";
 pub(crate) const FILE: &str = "out.txt";
 /// The table of the transactional op.
-pub(crate) const SCHEMA: &str =
-    "create table moves (batch text not null, line integer not null); create index moves_batch on moves (batch);";
+pub(crate) const SCHEMA: &str = "create table moves (batch text not null, line integer not null); create index moves_batch on moves (batch);";
 
 /// What is to become of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
