@@ -5,6 +5,7 @@ mod history;
 mod list;
 mod ops;
 mod purge;
+mod query;
 mod retry;
 mod submit_in;
 
@@ -18,17 +19,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
 use crate::intake::{self, Intake, Source};
 use crate::model::{
-    Batch, BatchId, Block, BlockBuilder, ContentHash, JobKey, Kind, NewBatch, OutputFile, Progress,
-    RawJson, RowView, Status,
+    Batch, BatchId, BlockBuilder, JobKey, Kind, NewBatch, OutputFile, Progress, RawJson, RowView,
+    Status,
 };
 use crate::processor::Registry;
-use crate::store::{Store, StoreError, Submitted};
-
-pub use purge::{Purge, Purged};
+use crate::store::{Store, StoreError};
 
 pub use append::{AppendOptions, Appended};
 pub use ops::Waits;
 pub(crate) use ops::{in_force, unknown};
+pub use purge::{Purge, Purged};
+pub use query::{NewQuery, SubmittedQuery};
 pub use retry::Retried;
 pub use submit_in::submit_in;
 
@@ -39,24 +40,6 @@ pub struct NewRow {
     pub line: Option<u32>,
     /// Its input: any JSON.
     pub input: Box<RawJson>,
-}
-
-/// A slow query to submit.
-#[derive(Debug, Clone)]
-pub struct NewQuery {
-    /// What is to answer it, and how it is to run.
-    pub query: NewBatch,
-    /// What is asked: any JSON.
-    pub input: Box<RawJson>,
-}
-
-/// A slow query that was submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SubmittedQuery {
-    /// Its id; that of the query that is there, where the same was submitted before.
-    pub id: BatchId,
-    /// The same content was there already, under the same id or external id.
-    pub existed: bool,
 }
 
 /// A batch that was submitted, and what was read for it.
@@ -173,52 +156,6 @@ impl Client {
         let settings = self.settings_in_force(key).await?;
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
         Ok(BlockBuilder::new(settings.block_rows, bytes))
-    }
-
-    /// Submits one slow query.
-    ///
-    /// # Errors
-    /// As [`Client::batch_submit`].
-    pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
-        let query = NewQuery { query, input };
-        let submitted = self.slow_query_submit_many(vec![query]).await?;
-        match submitted.as_slice() {
-            [query] => self.batch_status(query.id).await,
-            _ => Err(Error::new(
-                ErrorKind::Internal,
-                "internal",
-                "one query, one id",
-            )),
-        }
-    }
-
-    /// Submits many slow queries in one transaction: all or none.
-    ///
-    /// What is returned stands in the order of `queries`. **Cancellation:** all or none of them is
-    /// stored; repeat them with the same ids to know.
-    ///
-    /// # Errors
-    /// As [`Client::batch_submit`].
-    pub async fn slow_query_submit_many(
-        &self,
-        queries: Vec<NewQuery>,
-    ) -> Result<Vec<SubmittedQuery>> {
-        let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
-        for NewQuery { query, input } in queries {
-            let query = self.signed(query);
-            check(&query, Kind::Query)?;
-            let mut builder = BlockBuilder::new(1, usize::MAX);
-            builder.push(1, input.get());
-            let block = builder.finish().unwrap_or_default();
-            let hash = ContentHash::of(&block);
-            ready.push((query, block, hash));
-        }
-        let submitted = self.store.submit_many(ready, self.clock.now()).await?;
-        let submitted = submitted.into_iter().map(|submitted| SubmittedQuery {
-            id: submitted.id(),
-            existed: matches!(submitted, Submitted::Existing(_)),
-        });
-        Ok(submitted.collect())
     }
 
     /// The batch or query as it is.

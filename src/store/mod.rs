@@ -6,6 +6,7 @@
 
 mod appends;
 mod error;
+mod purges;
 mod signal;
 pub mod sqlite;
 mod types;
@@ -25,13 +26,14 @@ use crate::model::{
 pub(crate) use appends::more_columns;
 pub use appends::{Added, AppendBlocks, AppendContent, AppendPiece, Begun, NewAppend};
 pub use error::StoreError;
+pub use purges::{PurgePage, PurgeScan, Purgeable};
 pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Piece, PurgePage, PurgeScan, Purgeable, Recorded,
-    RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    OpRegistration, OpState, OutcomePart, Part, Piece, Recorded, RowsPage, Running, Serves,
+    SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.

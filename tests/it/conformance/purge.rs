@@ -24,18 +24,6 @@ fn ids(page: &PurgePage) -> Vec<BatchId> {
     page.batches.iter().map(|batch| batch.id).collect()
 }
 
-async fn mark(kit: &Kit, id: BatchId) -> bool {
-    let marked = kit
-        .store
-        .purge_mark(vec![id], Some("pam".to_owned()), kit.now());
-    marked.await.unwrap() == [id]
-}
-
-async fn purge(kit: &Kit, id: BatchId) {
-    assert!(mark(kit, id).await);
-    while !kit.store.purge_piece(id, 1000).await.unwrap() {}
-}
-
 /// An op whose ends are told to nobody.
 async fn quiet_op(kit: &Kit) -> OpId {
     kit.register(kit.key(), false, 3).await
@@ -69,7 +57,7 @@ pub async fn a_purged_batch_leaves_its_counts_and_names(h: &impl Harness) {
     };
     let id = ended(kit, new, &[3, 2]).await;
     let before = kit.batch(id).await;
-    purge(kit, id).await;
+    kit.purge(id).await;
     let after = kit.batch(id).await;
     assert_eq!((after.status, after.done), (Status::Success, true));
     assert_eq!(after.counts, before.counts);
@@ -87,7 +75,7 @@ pub async fn a_purged_batch_leaves_its_counts_and_names(h: &impl Harness) {
 pub async fn rows_of_a_purged_batch_are_gone_for_every_reader(h: &impl Harness) {
     let kit = h.kit();
     let id = ended(kit, kit.new_batch(), &[3]).await;
-    assert!(mark(kit, id).await);
+    assert!(kit.mark_purged(id).await);
     // From the mark on, before anything is removed.
     for _ in 0..2 {
         assert_purged(kit.store.rows(id, 0, None).await, id);
@@ -101,7 +89,7 @@ pub async fn rows_of_a_purged_batch_are_gone_for_every_reader(h: &impl Harness) 
 pub async fn a_purge_goes_in_pieces_and_is_taken_up_where_it_was_cut_off(h: &impl Harness) {
     let kit = h.kit();
     let id = ended(kit, kit.new_batch(), &[1; 10]).await;
-    assert!(mark(kit, id).await);
+    assert!(kit.mark_purged(id).await);
     let mut pieces = 0;
     loop {
         let marked = kit.store.purging(10).await.unwrap();
@@ -139,7 +127,7 @@ pub async fn a_batch_that_goes_on_is_not_purged(h: &impl Harness) {
     kit.advance(DAY);
     assert_eq!(ids(&look(kit, op, None, 10).await), []);
     for id in [held, running, BatchId::new()] {
-        assert!(!mark(kit, id).await);
+        assert!(!kit.mark_purged(id).await);
         assert!(kit.store.purge_piece(id, 10).await.unwrap());
     }
     assert_eq!(kit.rows(held).await.len(), 2);
@@ -150,11 +138,11 @@ pub async fn a_batch_that_goes_on_is_not_purged(h: &impl Harness) {
 pub async fn a_batch_is_marked_once(h: &impl Harness) {
     let kit = h.kit();
     let id = ended(kit, kit.new_batch(), &[1]).await;
-    let (a, b) = futures_util::join!(mark(kit, id), mark(kit, id));
+    let (a, b) = futures_util::join!(kit.mark_purged(id), kit.mark_purged(id));
     assert!(a ^ b, "one of two purges has it");
-    assert!(!mark(kit, id).await);
+    assert!(!kit.mark_purged(id).await);
     while !kit.store.purge_piece(id, 10).await.unwrap() {}
-    assert!(!mark(kit, id).await);
+    assert!(!kit.mark_purged(id).await);
 }
 
 pub async fn ended_batches_are_found_oldest_end_first_in_pages(h: &impl Harness) {
@@ -180,7 +168,7 @@ pub async fn ended_batches_are_found_oldest_end_first_in_pages(h: &impl Harness)
     };
     let page = kit.store.purgeable(young, kit.now()).await.unwrap();
     assert_eq!(ids(&page), all[..3], "those that ended before that time");
-    purge(kit, all[0]).await;
+    kit.purge(all[0]).await;
     assert_eq!(ids(&look(kit, op, None, 10).await), all[1..]);
 }
 
@@ -192,10 +180,10 @@ pub async fn a_batch_whose_end_waits_to_be_told_is_kept_for_30_days(h: &impl Har
     kit.advance(29 * DAY);
     let page = look(kit, op, None, 10).await;
     assert_eq!((ids(&page), page.waiting), (Vec::new(), 1));
-    assert!(!mark(kit, id).await);
+    assert!(!kit.mark_purged(id).await);
     kit.advance(2 * DAY);
     assert_eq!(ids(&look(kit, op, None, 10).await), [id]);
-    purge(kit, id).await;
+    kit.purge(id).await;
     assert!(h.facts().notices.is_empty(), "it goes with its batch");
 }
 
@@ -213,9 +201,9 @@ pub async fn a_told_end_keeps_nothing(h: &impl Harness) {
         .map(|n| (n.claim, None))
         .collect();
     kit.advance(60);
-    assert!(!mark(kit, id).await, "it is being told");
+    assert!(!kit.mark_purged(id).await, "it is being told");
     kit.store.settle_notices(worker, told).await.unwrap();
-    purge(kit, id).await;
+    kit.purge(id).await;
 }
 
 pub async fn the_same_content_is_known_after_the_purge(h: &impl Harness) {
@@ -225,7 +213,7 @@ pub async fn the_same_content_is_known_after_the_purge(h: &impl Harness) {
         ..kit.new_batch()
     };
     let id = ended(kit, new.clone(), &[2]).await;
-    purge(kit, id).await;
+    kit.purge(id).await;
     let again = |new: &NewBatch, sizes: &[u32]| {
         let (new, blocks) = (new.clone(), kit.blocks(sizes));
         async move { kit.try_submit(new, blocks).await }
@@ -260,7 +248,7 @@ pub async fn a_tombstone_is_forgotten_after_400_days(h: &impl Harness) {
     };
     let id = ended(kit, new, &[1]).await;
     let kept = ended(kit, kit.new_batch(), &[1]).await;
-    purge(kit, id).await;
+    kit.purge(id).await;
     kit.advance(399 * DAY);
     assert_eq!(kit.store.forget(kit.now(), 10).await.unwrap(), 0);
     kit.advance(2 * DAY);
@@ -277,7 +265,7 @@ pub async fn a_tombstone_is_forgotten_after_400_days(h: &impl Harness) {
 pub async fn a_half_purged_batch_is_not_forgotten(h: &impl Harness) {
     let kit = h.kit();
     let id = ended(kit, kit.new_batch(), &[2]).await;
-    assert!(mark(kit, id).await);
+    assert!(kit.mark_purged(id).await);
     kit.advance(401 * DAY);
     assert_eq!(kit.store.forget(kit.now(), 10).await.unwrap(), 0);
     assert_eq!(kit.store.purging(1).await.unwrap()[0].id, id);
@@ -306,7 +294,7 @@ pub async fn names_of_output_files_are_counted_and_go_with_their_batch(h: &impl 
     kit.advance(1);
     let page = look(kit, op, None, 10).await;
     assert_eq!((page.batches[0].files, page.batches[0].bytes), (1, 42));
-    purge(kit, id).await;
+    kit.purge(id).await;
     assert!(kit.batch(id).await.files.is_empty());
 }
 

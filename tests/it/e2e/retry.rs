@@ -364,19 +364,14 @@ async fn a_purged_batch_is_not_retried_and_in_no_list() {
     world.work(&manager).await;
     let child = manager.retry(parent).await.unwrap().batch.id;
     world.work(&manager).await;
-    let purge = |id: BatchId| {
-        let database = rusqlite::Connection::open(world.database()).unwrap();
-        let sql = "update batches set purged_at = 1 where id = ?1";
-        assert_eq!(database.execute(sql, [id.0.as_bytes()]).unwrap(), 1);
-    };
     let purged = (ErrorKind::Conflict, "purged");
-    purge(child);
+    world.kit().purge(child).await;
     // Which rows the child brought to an outcome is not known any more.
     assert_eq!(refusal(manager.retry(parent).await), purged);
     let list = manager.list_page(BatchFilter::default(), None, 9).await;
     let list: Vec<BatchId> = list.unwrap().data.iter().map(|b| b.id).collect();
     assert_eq!(list, [parent]);
-    purge(parent);
+    world.kit().purge(parent).await;
     assert_eq!(refusal(manager.retry(parent).await), purged);
     let list = manager.list_page(BatchFilter::default(), None, 9).await;
     assert!(list.unwrap().data.is_empty());

@@ -56,10 +56,6 @@ impl World {
         self.h.folder().join("files")
     }
 
-    pub fn database(&self) -> std::path::PathBuf {
-        self.h.path()
-    }
-
     pub fn builder(&self) -> Builder {
         JobManager::builder(self.kit().store.clone())
             .objects(ObjectStore::folder(self.folder()))

@@ -257,6 +257,19 @@ impl Kit {
         self.store.release(id, "rob".to_owned(), self.now()).await
     }
 
+    /// Marks an ended batch as purged; false where it stays.
+    pub async fn mark_purged(&self, id: BatchId) -> bool {
+        let by = Some("pam".to_owned());
+        let marked = self.store.purge_mark(vec![id], by, self.now());
+        marked.await.expect("marked") == [id]
+    }
+
+    /// Purges an ended batch whole.
+    pub async fn purge(&self, id: BatchId) {
+        assert!(self.mark_purged(id).await, "it may be purged");
+        while !self.store.purge_piece(id, 1000).await.expect("purged") {}
+    }
+
     pub async fn find(&self, id: BatchId) -> Option<Batch> {
         self.store.batch(id).await.expect("read")
     }
