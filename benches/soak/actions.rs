@@ -297,24 +297,44 @@ impl Soak {
         if batch.purged_at.is_some() || batch.counts.failed == 0 || batch.kind == Kind::Query {
             return Ok(());
         }
-        let retried = self.client.retry(id).await?;
+        let retried = match self.client.retry(id).await {
+            Ok(retried) => retried,
+            // An earlier retry of it was purged meanwhile: nobody knows which rows it took.
+            Err(error) if error.code() == "purged" => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         if self.open.contains_key(&retried.batch.id) || retried.repeated {
             return Ok(());
         }
-        let rows: Vec<_> = self
-            .client
-            .rows(id, Some(Status::Failed))
-            .try_collect()
-            .await?;
-        let mut fates = BTreeMap::new();
-        for row in rows {
-            let input: Input = serde_json::from_str(row.input.get())?;
-            fates.insert(row.line.0, input.fate);
+        let failed = self.inputs(id, Some(Status::Failed)).await?;
+        // Rows that an earlier retry had are not among them, but for those that it aborted.
+        let fates = self.inputs(retried.batch.id, None).await?;
+        if fates
+            .iter()
+            .any(|(line, fate)| failed.get(line) != Some(fate))
+        {
+            let child = retried.batch;
+            return Err(format!("a retry of {id} has rows that had not failed: {child:?}").into());
         }
         let op = self.op_of(&batch)?;
         self.know(retried.batch.id, op, fates, false, false);
         self.count("retries", 1);
         Ok(())
+    }
+
+    /// What is to become of the rows of a batch, by line.
+    async fn inputs(
+        &self,
+        id: BatchId,
+        status: Option<Status>,
+    ) -> Result<BTreeMap<u32, Fate>, Failed> {
+        let mut rows = std::pin::pin!(self.client.rows(id, status));
+        let mut fates = BTreeMap::new();
+        while let Some(row) = rows.try_next().await? {
+            let input: Input = serde_json::from_str(row.input.get())?;
+            fates.insert(row.line.0, input.fate);
+        }
+        Ok(fates)
     }
 
     fn op_of(&self, batch: &Batch) -> Result<&'static str, Failed> {
