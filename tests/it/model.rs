@@ -5,6 +5,7 @@
 
 mod append;
 mod retry;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -238,6 +239,7 @@ struct Run {
     appends: u32,
     /// Close tasks that were put off, and until when.
     put_off: BTreeMap<rowmill::BatchId, Timestamp>,
+    seen: seen::Seen,
 }
 
 impl Run {
@@ -256,6 +258,7 @@ impl Run {
             ghosts: Vec::new(),
             appends: 0,
             put_off: BTreeMap::new(),
+            seen: seen::Seen::default(),
         }
     }
 
@@ -604,7 +607,7 @@ impl Run {
     }
 
     /// What the store says must be what the model says.
-    async fn compare(&self) {
+    async fn compare(&mut self) {
         for (id, batch) in &self.batches {
             let seen = self.kit().batch(*id).await;
             assert_eq!(seen.done, batch.done(), "{batch:#?}\n{seen:#?}");
@@ -620,6 +623,7 @@ impl Run {
             );
         }
         self.compare_lists().await;
+        self.look().await;
         let facts: Facts = self.h.facts();
         check(&facts);
     }

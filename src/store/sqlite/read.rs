@@ -398,6 +398,7 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
         each(rest.as_deref(), count, |o| {
             if let Some(row) = at(states, o) {
                 row.status = status;
+                row.attempt = Some(part.attempt).filter(|a| *a > 0);
                 row.done_at = Some(part.at);
             }
         });

@@ -190,3 +190,17 @@ pub async fn an_abort_of_a_query_ends_it(h: &impl Harness) {
     assert_eq!((query.status, query.done), (Status::Aborted, true));
     assert!(query.result.unwrap().is_none());
 }
+
+pub async fn a_row_that_was_claimed_before_its_abort_keeps_its_attempt(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.rows_of(2).await;
+    let task = kit.claim_one(worker, op).await;
+    let given = kit.store.give_back(worker, vec![task.claim], kit.now());
+    given.await.unwrap();
+    kit.abort(id).await;
+    let never = kit.rows_of(1).await;
+    kit.abort(never).await;
+    assert_eq!(kit.row(id, 2).await.attempt, Some(1));
+    assert_eq!(kit.row(never, 1).await.attempt, None, "it never started");
+}

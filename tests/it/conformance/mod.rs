@@ -232,6 +232,7 @@ on_every_store! {
         an_abort_counts_rejected_rows_as_failed
         an_abort_waits_for_output_files_of_rows_that_ended
         an_abort_of_a_query_ends_it
+        a_row_that_was_claimed_before_its_abort_keeps_its_attempt
     ;
     expire:
         a_batch_that_has_not_begun_in_time_expires
