@@ -1,11 +1,13 @@
 //! Processors whose writes commit with their rows' outcomes.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rowmill::model::{Delivery, Kind, Message, Status};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
-use rowmill::{NewRow, RowCx, RowFailure};
+use rowmill::{CancellationToken, JobManager, NewRow, RowCx, RowFailure};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::world::{
     World, code, done, inputs, log, numbers, read, rows_of, settings, statuses, submit,
@@ -70,6 +72,42 @@ async fn world() -> World {
     world
 }
 
+/// A manager of the op `bank/post`.
+fn manager(world: &World, processor: impl TransactionalProcessor) -> JobManager {
+    let builder = world.builder().transactional("bank", "post", processor);
+    builder.build().unwrap()
+}
+
+/// A processor whose rows take 2 ms each, and what says that the first has begun.
+fn slow() -> (impl TransactionalProcessor, mpsc::Receiver<()>) {
+    let (began, begun) = mpsc::channel();
+    let processor = effects(move |tx, _, n| {
+        note(tx, n)?;
+        let _ = began.send(());
+        let until = Instant::now() + Duration::from_millis(2);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        Ok(json!(n))
+    });
+    (processor, begun)
+}
+
+/// Works in the background until it is stopped; returns when the first row has begun.
+async fn working(
+    manager: &JobManager,
+    begun: mpsc::Receiver<()>,
+) -> (CancellationToken, JoinHandle<rowmill::Result<()>>) {
+    let (worker, stop) = (manager.clone(), CancellationToken::new());
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { worker.run(stop).await }
+    });
+    let waited = tokio::task::spawn_blocking(move || begun.recv()).await;
+    waited.unwrap().unwrap();
+    (stop, running)
+}
+
 /// Works five rows off with a processor in which row 3 is the bad one; returns the statuses.
 async fn with_bad_row(
     world: &World,
@@ -85,11 +123,7 @@ async fn with_bad_row(
         }
         Ok(json!(n))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(5)).await;
     world.work(&manager).await;
     let found = statuses(&manager, id).await;
@@ -204,11 +238,7 @@ async fn a_statement_error_that_is_handled_costs_nothing() {
         let inserted = tx.execute("insert into once values (?1)", [n / 2]);
         Ok(json!(inserted.is_ok()))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(5)).await;
     world.work(&manager).await;
     let rows = rows_of(&manager, id).await;
@@ -298,11 +328,7 @@ async fn rows_read_what_those_before_them_wrote_and_write_files_in_order() {
         cx.write_line("sums.txt", &sum.unwrap_or(0).to_string());
         Ok(json!(sum))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(4)).await;
     world.work(&manager).await;
     let batch = manager.batch_done(id).await.unwrap();
@@ -317,11 +343,7 @@ async fn inputs_and_contexts_that_do_not_fit_fail_their_rows() {
         note(tx, n)?;
         Ok(json!(n))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", inputs(&[json!(1), json!("x"), json!(3)])).await;
     world.work(&manager).await;
     assert_eq!(statuses(&manager, id).await, [Success, Failed, Success]);
@@ -334,31 +356,10 @@ async fn inputs_and_contexts_that_do_not_fit_fail_their_rows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_abort_leaves_effects_of_the_rows_that_succeeded_and_of_no_other() {
     let world = world().await;
-    let (began, begun) = std::sync::mpsc::channel();
-    let processor = effects(move |tx, _, n| {
-        note(tx, n)?;
-        let _ = began.send(());
-        let until = Instant::now() + Duration::from_millis(2);
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        Ok(json!(n))
-    });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let (processor, begun) = slow();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(1000)).await;
-    let (worker, stop) = (manager.clone(), rowmill::CancellationToken::new());
-    let running = tokio::spawn({
-        let stop = stop.clone();
-        async move { worker.run(stop).await }
-    });
-    tokio::task::spawn_blocking(move || begun.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    let (stop, running) = working(&manager, begun).await;
     manager.batch_abort(id, Duration::ZERO).await.unwrap();
     let batch = done(&manager, id).await;
     stop.cancel();
@@ -379,31 +380,10 @@ async fn an_abort_leaves_effects_of_the_rows_that_succeeded_and_of_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_in_the_middle_loses_nothing_and_does_nothing_twice() {
     let world = world().await;
-    let (began, begun) = std::sync::mpsc::channel();
-    let processor = effects(move |tx, _, n| {
-        note(tx, n)?;
-        let _ = began.send(());
-        let until = Instant::now() + Duration::from_millis(2);
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        Ok(json!(n))
-    });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let (processor, begun) = slow();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(500)).await;
-    let (worker, stop) = (manager.clone(), rowmill::CancellationToken::new());
-    let running = tokio::spawn({
-        let stop = stop.clone();
-        async move { worker.run(stop).await }
-    });
-    tokio::task::spawn_blocking(move || begun.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    let (stop, running) = working(&manager, begun).await;
     stop.cancel();
     running.await.unwrap().unwrap();
     let before = manager.batch_status(id).await.unwrap();
@@ -432,11 +412,7 @@ async fn many_bad_rows_among_good_ones_cost_no_more_than_themselves() {
         }
         Ok(json!(n))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(1000)).await;
     world.work(&manager).await;
     let batch = manager.batch_done(id).await.unwrap();
@@ -481,11 +457,7 @@ async fn a_submit_from_a_row_is_there_if_and_only_if_the_row_succeeds() {
         }
         Ok(json!(id.to_string()))
     });
-    let manager = world
-        .builder()
-        .transactional("bank", "post", processor)
-        .build()
-        .unwrap();
+    let manager = manager(&world, processor);
     let id = submit(&manager, "post", numbers(3)).await;
     world.work(&manager).await;
     let rows = rows_of(&manager, id).await;
