@@ -123,7 +123,7 @@ async fn with_bad_row(
         }
         Ok(json!(n))
     });
-    let manager = manager(&world, processor);
+    let manager = manager(world, processor);
     let id = submit(&manager, "post", numbers(5)).await;
     world.work(&manager).await;
     let found = statuses(&manager, id).await;
