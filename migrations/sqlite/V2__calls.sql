@@ -73,10 +73,12 @@ outcomes as (
       from attempts a, json_each('[' || replace(rtrim(a.body, char(10)), char(10), ',') || ']') e
      where a.format = 0 and a.body <> '' and coalesce(e.value ->> 'status', 'success') not in ('retry', 'later')
     union all
-    select a.batch, a.no, e.value, case a.ended_as when 5 then 'expired' else 'aborted' end, null, null, a.attempt, a.at
+    select a.batch, a.no, e.value, case a.ended_as when 5 then 'expired' else 'aborted' end, null,
+           case a.ended_as when 5 then '[{"msgid":30,"errcode":"expired","text":"the batch expired before the row could end"}]' end, a.attempt, a.at
       from attempts a, json_each(a.rest) e where a.ended > 0 and a.rest is not null
     union all
-    select a.batch, a.no, -1, case a.ended_as when 5 then 'expired' else 'aborted' end, null, null, a.attempt, a.at
+    select a.batch, a.no, -1, case a.ended_as when 5 then 'expired' else 'aborted' end, null,
+           case a.ended_as when 5 then '[{"msgid":30,"errcode":"expired","text":"the batch expired before the row could end"}]' end, a.attempt, a.at
       from attempts a where a.ended > 0 and a.rest is null
 )
 select lower(substr(hex(b.id), 1, 8) || '-' || substr(hex(b.id), 9, 4) || '-' || substr(hex(b.id), 13, 4) || '-' || substr(hex(b.id), 17, 4) || '-' || substr(hex(b.id), 21)),

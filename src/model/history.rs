@@ -139,7 +139,11 @@ impl BlockHistory {
     pub(crate) fn line(self, ordinal: u32, line: Line) -> Vec<HistoryEntry> {
         let mut events = self.events;
         events.retain(|e| e.ordinal == ordinal);
-        events.sort_by_key(|e| (e.attempt, e.ended_at.is_none(), e.ended_at));
+        // A row that went again and was stopped in the same moment has ended with the stop.
+        events.sort_by_key(|e| {
+            let open = e.ended_at.is_none();
+            (e.attempt, open, e.ended_at, e.after.is_final())
+        });
         events
             .into_iter()
             .map(|e| HistoryEntry {
@@ -268,7 +272,7 @@ fn part_events(
     }
     let (after, errcode) = match part.ended_as {
         Some(EndedAs::Aborted) => (Status::Aborted, None),
-        Some(EndedAs::Expired) => (Status::Expired, None),
+        Some(EndedAs::Expired) => (Status::Expired, Some(codes::EXPIRED.0)),
         Some(EndedAs::Lost) => (Status::Queued, Some(codes::WORKER_LOST.0)),
         _ => (Status::Queued, None),
     };

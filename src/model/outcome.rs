@@ -30,6 +30,9 @@ pub mod codes {
     pub const INTERRUPTED: (&str, u32) = ("interrupted", 17);
     /// The row's time had passed before it began.
     pub const EXPIRED: (&str, u32) = ("expired", 30);
+    /// The messages of every expired row; the view `batchrows` gives the same text.
+    pub(crate) const EXPIRED_MESSAGES: &str =
+        r#"[{"msgid":30,"errcode":"expired","text":"the batch expired before the row could end"}]"#;
 }
 
 /// What the row's owner reads: a stable code, and text without an internal error.

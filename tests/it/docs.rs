@@ -36,6 +36,13 @@ fn sources() -> Vec<String> {
     sources
 }
 
+/// Targets of Markdown links that stay within the package.
+fn links(document: &str) -> impl Iterator<Item = &str> {
+    let targets = document.split("](").skip(1);
+    let targets = targets.filter_map(|rest| rest.split([')', '#', ' ']).next());
+    targets.filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
 fn document(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
@@ -77,4 +84,55 @@ fn every_line_of_the_errors_names_a_test_that_exists() {
     }
     assert!(lines >= 40, "the errors are gone from the page");
     all_exist("docs/errors.md", &named_tests(&errors));
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let twice = document("docs/twice.md");
+    // Beside the tables the text names tests too.
+    let names = twice
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let row = format!("|`{}`|", names.collect::<Vec<_>>().join("`|`"));
+    let named = named_tests(&row);
+    assert!(named.len() >= 20, "the tests are gone from docs/twice.md");
+    all_exist("docs/twice.md", &named);
+    let promises = twice.lines().filter(|line| line.starts_with("| "));
+    let promises = promises.filter(|line| {
+        !line.starts_with("| ---")
+            && !line.starts_with("| kind of")
+            && !line.starts_with("| what happened")
+    });
+    for promise in promises {
+        assert!(
+            !named_tests(promise).is_empty(),
+            "no test shows it: {promise}"
+        );
+    }
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec!["README.md".to_owned()];
+    for entry in std::fs::read_dir(root.join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    let mut followed = 0;
+    for page in &pages {
+        let text = document(page);
+        let folder = root.join(page);
+        let folder = folder.parent().unwrap();
+        for link in links(&text) {
+            followed += 1;
+            assert!(
+                folder.join(link).exists(),
+                "{page} links to {link}, which is not there"
+            );
+        }
+    }
+    assert!(followed >= 15, "the links are gone from the pages");
 }

@@ -8,7 +8,7 @@ use super::errors::corrupt;
 use super::pass;
 use super::sql::{all, batch_id, key, one, sql, time, unlist};
 use crate::model::{
-    Batch, BatchId, BatchState, Counts, Kind, Line, OutputFile, RowView, Status, TaskState,
+    Batch, BatchId, BatchState, Counts, Kind, Line, OutputFile, RowView, Status, TaskState, codes,
     decode_outcome,
 };
 use crate::store::{OutcomePart, RowsPage, StoreError};
@@ -400,6 +400,9 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
                 row.status = status;
                 row.attempt = Some(part.attempt).filter(|a| *a > 0);
                 row.done_at = Some(part.at);
+                if status == Status::Expired {
+                    row.messages = Some(codes::EXPIRED_MESSAGES.to_owned());
+                }
             }
         });
     }

@@ -36,7 +36,11 @@ pub async fn a_batch_that_has_not_begun_in_time_expires(h: &impl Harness) {
             (batch.status, batch.counts.expired, batch.done),
             (Status::Expired, 3, true)
         );
-        assert_eq!(kit.row(id, 2).await.status, Status::Expired);
+        let row = kit.row(id, 2).await;
+        assert_eq!(row.status, Status::Expired);
+        let messages = row.messages.expect("why it ended");
+        let told: Vec<rowmill::Message> = serde_json::from_str(messages.get()).unwrap();
+        assert_eq!((told[0].errcode.as_str(), told[0].msgid), ("expired", 30));
     }
     assert_eq!(h.facts().notices.len(), 2);
     assert_eq!(kit.store.keep(kit.now()).await.unwrap().expired, 0);

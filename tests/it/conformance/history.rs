@@ -236,11 +236,11 @@ pub async fn rows_that_expired_or_were_refused_ran_in_no_attempt(h: &impl Harnes
     assert_eq!(line(kit, id, 2).await, ["0 -→failed bad_json"]);
     kit.advance(5);
     kit.store.keep(kit.now()).await.unwrap();
-    assert_eq!(line(kit, id, 1).await, ["0 queued→expired"]);
+    assert_eq!(line(kit, id, 1).await, ["0 queued→expired expired"]);
     assert_eq!(line(kit, id, 2).await, ["0 -→failed bad_json"]);
     assert_eq!(
         blocks(kit, id).await,
-        ["2+1: 0 -→failed bad_json", "1+2: 0 queued→expired"]
+        ["2+1: 0 -→failed bad_json", "1+2: 0 queued→expired expired"]
     );
 }
 
