@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use rowmill::model::{JobKey, NewBatch, RawJson, Timestamp};
 use rowmill::sqlite::rusqlite::Connection;
-use rowmill::{
-    AppendOptions, Batch, BatchId, Client, Kind, NewRow, ObjectStore, Purge, Status, Store,
-};
+use rowmill::{AppendOptions, Batch, BatchId, Client, Kind, NewRow, Purge, Status};
 
 use super::Failed;
 use super::dice::Dice;
-use super::work::{APP, Fate, Input, SCHEMA};
+use super::work::{APP, Fate, Input, SCHEMA, manager};
 use super::workers::Workers;
 
 /// Batches that have not ended at most; beyond it nothing is submitted.
@@ -50,12 +48,8 @@ pub(crate) struct Soak {
 impl Soak {
     pub(crate) async fn begin(folder: &Path, seed: u64) -> Result<Self, Failed> {
         let file = folder.join("rowmill.db");
-        let objects = ObjectStore::folder(folder.join("files"));
-        let store = Store::sqlite(&file).await?;
-        let client = rowmill::JobManager::builder(store)
-            .objects(objects)
-            .build()?
-            .client();
+        // It knows the ops from the start, whenever the workers come.
+        let client = manager(folder).await?.client();
         let db = Connection::open(&file)?;
         db.busy_timeout(Duration::from_secs(60))?;
         db.execute_batch(SCHEMA)?;
