@@ -136,3 +136,49 @@ fn every_link_between_the_pages_leads_somewhere() {
     }
     assert!(followed >= 15, "the links are gone from the pages");
 }
+
+/// How many cases the conformance list has, and asynchronous tests the suites of whole programs.
+fn cases() -> usize {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let list = std::fs::read_to_string(root.join("conformance/mod.rs")).unwrap();
+    let list = list.split_once("\non_every_store! {").unwrap().1;
+    let listed = list
+        .lines()
+        .filter(|line| line.starts_with("        "))
+        .count();
+    let mut suites = Vec::new();
+    for dir in ["e2e", "cli", "fault"] {
+        files(&root.join(dir), &mut suites);
+    }
+    let marked = suites.iter().map(|s| s.matches("#[tokio::test").count());
+    listed + marked.sum::<usize>()
+}
+
+#[test]
+fn the_parity_page_is_whole_and_names_tests_that_exist() {
+    let parity = document("docs/parity-alya.md");
+    for section in ["1.3", "1.4", "1.5", "1.6", "1.7", "3", "4", "5", "6", "7"] {
+        let heading = format!("\n## {section} ");
+        let (_, body) = parity.split_once(&heading).expect(section);
+        let body = body.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = body
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .skip(2)
+            .collect();
+        assert!(rows.len() >= 8, "section {section} has lost its rows");
+        for row in rows {
+            assert_eq!(row.matches(" | ").count(), 1, "{row}");
+            let answered = ["later", "does not apply", "Redis", "see 1."]
+                .iter()
+                .any(|word| row.contains(word));
+            assert!(
+                answered || !named_tests(row).is_empty(),
+                "nothing shows it: {row}"
+            );
+        }
+    }
+    all_exist("docs/parity-alya.md", &named_tests(&parity));
+    let cases = cases();
+    assert!(cases >= 120, "only {cases} cases");
+}

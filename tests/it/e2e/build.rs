@@ -392,3 +392,23 @@ async fn a_batch_is_no_slow_query_and_is_not_aborted_as_one() {
     }
     assert_eq!(statuses(&manager, batch).await, [Status::Queued; 2]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_processor_is_registered_once_and_found_in_any_case() {
+    let world = World::new().await;
+    let echo = || super::world::queries(|_, input| async { Ok(input) }.boxed());
+    let twice = world
+        .builder()
+        .slow_query("bank", "GenReport", echo())
+        .slow_query("bank", "genreport", echo());
+    let error = twice.build().err().expect("a mistake").to_string();
+    let mistake = "query processor already registered for bank/genreport";
+    assert!(error.contains(mistake), "{error}");
+    let manager = world.builder().slow_query("bank", "GenReport", echo());
+    let manager = manager.build().unwrap();
+    let asked = super::world::ask(&manager, "genREPORT", "1").await;
+    world.work(&manager).await;
+    let query = manager.slow_query_done(asked).await.unwrap();
+    assert_eq!(query.status, Status::Success);
+    world.end(&manager).await;
+}

@@ -1,9 +1,10 @@
 //! Inputs that a processor takes as they are.
 
+use futures_util::FutureExt;
 use rowmill::ingest::Options;
 use rowmill::{BatchProcessor, NewBatch, RawJson, RowCx, RowFailure};
 
-use super::world::{World, key, rows_of};
+use super::world::{World, ask, key, queries, rows_of};
 
 /// Gives every row back as it came.
 struct Echo;
@@ -57,6 +58,21 @@ async fn a_processor_of_raw_json_gets_and_gives_every_byte() {
             "{:?}",
             row.messages
         );
+    }
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_may_answer_with_any_json() {
+    let world = World::new().await;
+    let echo = queries(|_, input| async { Ok(input) }.boxed());
+    let manager = world.builder().slow_query("bank", "ask", echo);
+    let manager = manager.build().unwrap();
+    for text in ["[1,[2]]", "\"a text\"", "7", "false", "{\"a\":1}", "[]"] {
+        let id = ask(&manager, "ask", text).await;
+        world.work(&manager).await;
+        let query = manager.slow_query_done(id).await.unwrap();
+        assert_eq!(query.result.unwrap().unwrap().get(), text);
     }
     world.end(&manager).await;
 }
