@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use rusqlite::{Connection, ErrorCode, Params, Row, ffi};
+use rusqlite::{CachedStatement, Connection, ErrorCode, Params, Row, ffi};
 
 use super::errors::sqlite_error;
 use super::sql::change;
@@ -52,7 +52,7 @@ impl Guest {
         });
         let (asked, timed) = (Arc::clone(&guest), Arc::clone(&guest));
         let may = move |asks: AuthContext<'_>| {
-            if asked.here.load(Ordering::Relaxed) && is_ours(&asks.action) {
+            if asked.here.load(Ordering::Relaxed) && is_refused(&asks) {
                 Authorization::Deny
             } else {
                 Authorization::Allow
@@ -89,6 +89,19 @@ impl Drop for Visit<'_> {
     }
 }
 
+/// What an application may not do. Something temporary would stay on this connection, for every batch
+/// of this process and of no other; by its name it would hide one of our tables from our statements.
+fn is_refused(asks: &AuthContext<'_>) -> bool {
+    match asks.action {
+        AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempView { .. }
+        | AuthAction::CreateTempTrigger { .. } => true,
+        AuthAction::CreateVtable { .. } => asks.database_name == Some("temp"),
+        ref action => is_ours(action),
+    }
+}
+
 /// What only the store may do: begin, end and undo transactions, reach for other files, write its tables.
 fn is_ours(action: &AuthAction<'_>) -> bool {
     let table = match action {
@@ -116,7 +129,8 @@ fn is_ours(action: &AuthAction<'_>) -> bool {
 ///
 /// Its calls wait for nothing but the disk. What is written through it is there if and only if the
 /// row's outcome is `success`. It cannot be ended, undone or left: `commit`, `rollback`, `savepoint`,
-/// `pragma` and `attach` are refused, and so is writing rowmill's own tables, which can be read.
+/// `pragma` and `attach` are refused, and so is making anything temporary, and writing rowmill's own
+/// tables, which can be read.
 /// Foreign keys are enforced, deferred ones at the row's end.
 ///
 /// ```
@@ -150,7 +164,7 @@ impl<'a> Tx<'a> {
     /// it up (a full disk, `or rollback`, a time-out): every later call fails then, whatever the row
     /// comes to.
     pub fn execute(&mut self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        self.call(|c| c.prepare_cached(sql)?.execute(params))
+        self.call(|c| theirs(c, sql)?.execute(params))
     }
 
     /// Reads the first record of a statement, if there is one.
@@ -164,7 +178,7 @@ impl<'a> Tx<'a> {
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Option<T>> {
         self.call(|c| {
-            let mut statement = c.prepare_cached(sql)?;
+            let mut statement = theirs(c, sql)?;
             let mut rows = statement.query(params)?;
             rows.next()?.map(read).transpose()
         })
@@ -180,7 +194,7 @@ impl<'a> Tx<'a> {
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.call(|c| c.prepare_cached(sql)?.query_map(params, read)?.collect())
+        self.call(|c| theirs(c, sql)?.query_map(params, read)?.collect())
     }
 
     /// The rowid of the record that was inserted last.
@@ -265,6 +279,12 @@ impl<'a> Tx<'a> {
     }
 }
 
+/// A statement of the application's. SQLite asks whether it may be run when it is made, so one that
+/// the store has made and kept must never be handed out for it: no text of the store's ends like this.
+fn theirs<'c>(c: &'c Connection, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+    c.prepare_cached(&format!("{sql}\n-- the application's"))
+}
+
 fn lost() -> rusqlite::Error {
     let code = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
     let text = "the transaction is gone: SQLite has rolled it back".to_owned();
@@ -332,5 +352,70 @@ mod tests {
         assert!(kept && !tx.is_lost());
         let count = one(&c, "select count(*) from mine", [], |r| r.get::<_, i64>(0));
         assert_eq!(count.unwrap(), Some(1));
+    }
+
+    fn watched(dir: &tempfile::TempDir) -> (Connection, Arc<Guest>) {
+        let options = super::super::Options::new(dir.path().join("rowmill.db"));
+        let mut c = super::super::open::prepare(&options).unwrap();
+        c.execute_batch("create table mine (n integer); begin")
+            .unwrap();
+        let guest = Guest::watch(&mut c).unwrap();
+        (c, guest)
+    }
+
+    #[test]
+    fn a_statement_of_the_stores_is_refused_after_the_store_has_run_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (c, guest) = watched(&dir);
+        let mut tx = Tx::new(&c, &guest);
+        let limit = Duration::from_secs(60);
+        let ours = "delete from queue where batch = 1";
+        change(&c, ours, []).unwrap();
+        // The store has run each of its own statements about a row once.
+        tx.row(limit, |_| (false, ())).unwrap();
+        let (kept, ()) = tx
+            .row(limit, |tx| {
+                tx.execute("insert into mine values (1)", []).unwrap();
+                for sql in [
+                    "rollback to app_row",
+                    "release app_row",
+                    "savepoint app_row",
+                    ours,
+                ] {
+                    let answer = tx.execute(sql, []);
+                    let error = answer.expect_err(sql).to_string();
+                    assert!(error.contains("not authorized"), "{sql}: {error}");
+                }
+                (true, ())
+            })
+            .unwrap();
+        assert!(kept);
+        let count = one(&c, "select count(*) from mine", [], |r| r.get::<_, i64>(0));
+        assert_eq!(count.unwrap(), Some(1));
+    }
+
+    #[test]
+    fn nothing_temporary_hides_or_watches_what_is_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let (c, guest) = watched(&dir);
+        let mut tx = Tx::new(&c, &guest);
+        let refused = [
+            "create temp table queue (n integer)",
+            "create temp table other (n integer)",
+            "create temp view queue as select 1 as n",
+            "create temp trigger t after insert on main.queue begin insert into mine values (1); end",
+            "create temp trigger t after insert on main.mine begin select 1; end",
+            "create virtual table temp.queue using fts5(n)",
+        ];
+        let ran = tx.row(Duration::from_secs(60), |tx| {
+            for sql in refused {
+                let answer = tx.execute(sql, []);
+                let error = answer.expect_err(sql).to_string();
+                assert!(error.contains("not authorized"), "{sql}: {error}");
+            }
+            tx.execute("insert into mine values (1)", []).unwrap();
+            (true, ())
+        });
+        assert!(ran.unwrap().0);
     }
 }
