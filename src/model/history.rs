@@ -99,6 +99,21 @@ pub(crate) struct BlockHistory {
     events: Vec<Event>,
 }
 
+impl Event {
+    fn entry(self, of: HistoryOf) -> HistoryEntry {
+        HistoryEntry {
+            of,
+            attempt: self.attempt,
+            worker: self.worker,
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            before: self.before,
+            after: self.after,
+            errcode: self.errcode,
+        }
+    }
+}
+
 impl BlockHistory {
     /// Reads the parts of a block of `rows` rows, and the tasks of it that run.
     pub(crate) fn of(
@@ -146,16 +161,7 @@ impl BlockHistory {
         });
         events
             .into_iter()
-            .map(|e| HistoryEntry {
-                of: HistoryOf::Line { line },
-                attempt: e.attempt,
-                worker: e.worker,
-                started_at: e.started_at,
-                ended_at: e.ended_at,
-                before: e.before,
-                after: e.after,
-                errcode: e.errcode,
-            })
+            .map(|e| e.entry(HistoryOf::Line { line }))
             .collect()
     }
 
@@ -169,24 +175,15 @@ impl BlockHistory {
                 first_line: line_of(e.ordinal),
                 rows: 1,
             };
-            let entry = HistoryEntry {
-                of,
-                attempt: e.attempt,
-                worker: e.worker,
-                started_at: e.started_at,
-                ended_at: e.ended_at,
-                before: e.before,
-                after: e.after,
-                errcode: e.errcode,
-            };
+            let (ordinal, entry) = (e.ordinal, e.entry(of));
             match groups.entry(key) {
                 std::collections::btree_map::Entry::Vacant(slot) => {
-                    slot.insert((e.ordinal, entry));
+                    slot.insert((ordinal, entry));
                 }
                 std::collections::btree_map::Entry::Occupied(mut slot) => {
                     let (first, sum) = slot.get_mut();
-                    join(*first <= e.ordinal, sum, entry);
-                    *first = (*first).min(e.ordinal);
+                    join(*first <= ordinal, sum, entry);
+                    *first = (*first).min(ordinal);
                 }
             }
         }
