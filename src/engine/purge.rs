@@ -73,14 +73,22 @@ pub(super) async fn some(
         }
         marked = store.purging(BATCHES).await?;
     }
-    let (mut purged, mut pieces) = (0, PIECES);
+    let (mut purged, mut pieces, mut failed) = (0, PIECES, None);
     for batch in &marked {
-        if pieces == 0 || !remove(store, objects, batch, &mut pieces).await? {
-            break;
+        match remove(store, objects, batch, &mut pieces).await {
+            Ok(true) => purged += 1,
+            Ok(false) => break,
+            // A folder that cannot be removed keeps only its own batch.
+            Err(error) => {
+                tracing::warn!(%error, batch = %batch.id, "a batch could not be purged");
+                failed = Some(error);
+            }
         }
-        purged += 1;
     }
-    Ok((purged, true))
+    match failed {
+        Some(error) if purged == 0 => Err(error),
+        _ => Ok((purged, true)),
+    }
 }
 
 /// Batches that their op keeps no longer, of the first op that has some.

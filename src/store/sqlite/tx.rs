@@ -74,6 +74,11 @@ impl Guest {
         Visit(self)
     }
 
+    /// The store's own code runs until what is returned is dropped.
+    fn leave(&self) -> Absence<'_> {
+        Absence(self, self.here.swap(false, Ordering::Relaxed))
+    }
+
     fn is_over(&self) -> bool {
         let until = self.until.load(Ordering::Relaxed);
         until != u64::MAX && self.since.elapsed().as_micros() > u128::from(until)
@@ -86,6 +91,14 @@ impl Drop for Visit<'_> {
     fn drop(&mut self) {
         self.0.here.store(false, Ordering::Relaxed);
         self.0.until.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+struct Absence<'a>(&'a Guest, bool);
+
+impl Drop for Absence<'_> {
+    fn drop(&mut self) {
+        self.0.here.store(self.1, Ordering::Relaxed);
     }
 }
 
@@ -131,7 +144,8 @@ fn is_ours(action: &AuthAction<'_>) -> bool {
 /// row's outcome is `success`. It cannot be ended, undone or left: `commit`, `rollback`, `savepoint`,
 /// `pragma` and `attach` are refused, and so is making anything temporary, and writing rowmill's own
 /// tables, which can be read.
-/// Foreign keys are enforced, deferred ones at the row's end.
+/// Foreign keys are enforced, deferred ones at the row's end; one to a table of rowmill's holds only
+/// until rowmill removes what it points to.
 ///
 /// ```
 /// # use rowmill::{RowFailure, sqlite::Tx};
@@ -272,10 +286,8 @@ impl<'a> Tx<'a> {
 
     /// Lets the store's own code work in the transaction in between.
     pub(crate) fn ours<T>(&self, run: impl FnOnce(&Connection) -> T) -> T {
-        let here = self.guest.here.swap(false, Ordering::Relaxed);
-        let answer = run(self.connection);
-        self.guest.here.store(here, Ordering::Relaxed);
-        answer
+        let _absence = self.guest.leave();
+        run(self.connection)
     }
 }
 
@@ -392,6 +404,22 @@ mod tests {
         assert!(kept);
         let count = one(&c, "select count(*) from mine", [], |r| r.get::<_, i64>(0));
         assert_eq!(count.unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_panic_of_the_stores_own_code_leaves_the_application_no_more_than_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let (c, guest) = watched(&dir);
+        let mut tx = Tx::new(&c, &guest);
+        tx.row(Duration::from_secs(60), |tx| {
+            let down = std::panic::AssertUnwindSafe(|| tx.ours(|_| panic!("down")));
+            std::panic::catch_unwind(down).unwrap_err();
+            let answer = tx.execute("delete from queue", []);
+            let error = answer.expect_err("it is ours").to_string();
+            assert!(error.contains("not authorized"), "{error}");
+            (true, ())
+        })
+        .unwrap();
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl Writer {
             .name("rowmill-writer".to_owned())
             .spawn(move || {
                 let mut group: Vec<Job> = Vec::new();
-                let mut synchronous = Durability::Disk;
+                let mut settings = Settings {
+                    durability: Durability::Disk,
+                    foreign_keys: false,
+                };
                 let mut put_off = None;
                 while let Some(first) = put_off.take().or_else(|| inbox.blocking_recv()) {
                     let joins = !first.alone;
@@ -91,7 +94,7 @@ impl Writer {
                         group.push(next);
                     }
                     let before = connection.total_changes();
-                    commit(&mut connection, &turnstile, &mut synchronous, &mut group);
+                    commit(&mut connection, &turnstile, &mut settings, &mut group);
                     // A step that found nothing to do must not set everyone looking again.
                     if connection.total_changes() != before {
                         waker.wake();
@@ -158,29 +161,16 @@ impl Writer {
 fn commit(
     connection: &mut Connection,
     turnstile: &Turnstile,
-    synchronous: &mut Durability,
+    settings: &mut Settings,
     group: &mut Vec<Job>,
 ) {
-    let durability = if group.iter().all(|j| j.durability == Durability::Process) {
-        Durability::Process
-    } else {
-        Durability::Disk
-    };
+    let wanted = Settings::of(group);
     let mut endings: Vec<Ending> = Vec::with_capacity(group.len());
     let result = (|| {
         let _turn = turnstile.take().map_err(|e| {
             StoreError::unavailable("waiting for the turn to write the database", e)
         })?;
-        if *synchronous != durability {
-            let level = match durability {
-                Durability::Disk => "pragma synchronous = full",
-                Durability::Process => "pragma synchronous = normal",
-            };
-            connection
-                .execute_batch(level)
-                .map_err(sqlite_error("setting synchronous"))?;
-            *synchronous = durability;
-        }
+        settings.change(connection, wanted)?;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(sqlite_error("beginning a transaction"))?;
@@ -228,6 +218,52 @@ fn commit(
                 )));
             }
         }
+    }
+}
+
+/// What SQLite lets nobody change within a transaction.
+struct Settings {
+    durability: Durability,
+    /// Enforced where the application writes. An application's key to one of our records must not
+    /// keep us from removing it.
+    foreign_keys: bool,
+}
+
+impl Settings {
+    fn of(group: &[Job]) -> Self {
+        let soft = group.iter().all(|j| j.durability == Durability::Process);
+        Self {
+            durability: if soft {
+                Durability::Process
+            } else {
+                Durability::Disk
+            },
+            foreign_keys: group.iter().any(|j| j.alone),
+        }
+    }
+
+    fn change(&mut self, connection: &Connection, to: Self) -> Result<(), StoreError> {
+        let set = |pragma: &str| {
+            connection
+                .execute_batch(pragma)
+                .map_err(sqlite_error("setting up a transaction"))
+        };
+        if self.durability != to.durability {
+            set(match to.durability {
+                Durability::Disk => "pragma synchronous = full",
+                Durability::Process => "pragma synchronous = normal",
+            })?;
+            self.durability = to.durability;
+        }
+        if self.foreign_keys != to.foreign_keys {
+            set(if to.foreign_keys {
+                "pragma foreign_keys = on"
+            } else {
+                "pragma foreign_keys = off"
+            })?;
+            self.foreign_keys = to.foreign_keys;
+        }
+        Ok(())
     }
 }
 

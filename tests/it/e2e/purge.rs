@@ -331,6 +331,60 @@ async fn files_that_cannot_be_removed_stop_a_purge_and_the_next_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_cannot_be_removed_keeps_no_other_batch_from_a_workers_purge() {
+    let world = World::new().await;
+    let manager = manager(&world);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(submit(&manager, "kept", numbers(2)).await);
+    }
+    world.work(&manager).await;
+    let dir = dir_of(&world, "kept", ids[0]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::write(&dir, "a file where the folder was").unwrap();
+    world.kit().clock.advance(2 * DAY + Duration::from_secs(60));
+    let minute = Duration::from_secs(60);
+    assert_eq!(manager.tick().await.unwrap().purged, 2);
+    assert_eq!(
+        world.facts().blocks.len(),
+        1,
+        "that of the batch that stays"
+    );
+    std::fs::remove_file(&dir).unwrap();
+    let mut purged = 0;
+    while purged == 0 {
+        world.kit().clock.advance(minute);
+        purged = manager.tick().await.unwrap().purged;
+    }
+    assert_eq!(world.facts().blocks.len(), 0);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_applications_foreign_key_keeps_nothing_from_a_purge() {
+    let world = World::new().await;
+    let manager = manager(&world);
+    let id = submit(&manager, "post", numbers(3)).await;
+    world.work(&manager).await;
+    let theirs = "
+        create table theirs (batch blob not null references batches (id), no integer not null,
+                             foreign key (batch, no) references blocks (batch, no));
+        insert into theirs select batch, no from blocks;";
+    database(&world).execute_batch(theirs).unwrap();
+    world.kit().clock.advance(DAY);
+    assert_eq!(manager.purge(&older(0)).await.unwrap().batches, 1);
+    assert_eq!(world.facts().blocks.len(), 0);
+    world.kit().clock.advance(401 * DAY);
+    let forgotten = world.kit().store.forget(world.kit().now(), 10).await;
+    assert_eq!(forgotten.unwrap(), 1);
+    assert_eq!(
+        manager.batch_status(id).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_was_not_told_yet_is_told_before_its_batch_is_purged() {
     let world = World::new().await;
     let ends = Ends::answering(&[super::world::Answer::Error]);
