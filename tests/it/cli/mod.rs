@@ -5,6 +5,7 @@ mod append;
 mod bad;
 mod doctor;
 mod first;
+mod guide;
 mod handlers;
 mod inputs;
 mod interrupted;
