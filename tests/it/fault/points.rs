@@ -109,6 +109,9 @@ pub(super) async fn goes_on_after_kill_at(mut task: Task, point: &str, nth: u32)
         );
     }
     assert_whole(&task, &[]).await;
+    // Whoever is killed when it has told an end, and cannot say so any more, tells it again.
+    let times = if point == "told" { 2 } else { 1 };
+    assert_eq!(task.told().len(), times, "how often the end was told");
 }
 
 macro_rules! each_point {
