@@ -208,7 +208,7 @@ fn every_line_of_what_a_death_leaves_names_a_test_that_exists() {
         }
     }
     assert!(lines >= 60, "the deaths are gone from the page");
-    assert!(untested <= 2, "{untested} lines without a test");
+    assert!(untested <= 1, "{untested} lines without a test");
     all_exist("docs/crash.md", &named_anywhere(&crash));
 }
 

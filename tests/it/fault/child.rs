@@ -215,6 +215,8 @@ impl Work {
     fn row(cx: &mut RowCx<'_, Effects, ()>, row: &Row) -> Result<u64, RowFailure> {
         let Line(line) = cx.line();
         let effects = cx.block();
+        let key = format!("{}/{line}", effects.task.id);
+        assert_eq!(cx.key(), key, "the same however often it runs");
         // One write, so that a kill leaves whole lines.
         let begun = format!("{line}\n");
         effects.file.lock().unwrap().write_all(begun.as_bytes())?;

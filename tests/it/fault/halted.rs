@@ -1,10 +1,12 @@
-//! A process that is stopped, and one that dies while its batch is aborted.
+//! A process that is stopped, one that dies while its batch is aborted, and one that takes over and dies.
 
 use std::time::Duration;
 
 use rowmill::{Client, Status, Store};
 
 use super::child::Task;
+#[cfg(feature = "probe")]
+use super::points::assert_whole;
 use super::random::{assert_one_outcome_each, lines_of};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,4 +56,35 @@ async fn killed_while_its_batch_was_aborted() {
     }
     assert!(!task.told().is_empty(), "the end was told to nobody");
     assert!(task.told().iter().all(|status| status == "aborted"));
+}
+
+/// The points around a take-over.
+#[cfg(feature = "probe")]
+pub(super) const TAKE_OVER: [&str; 2] = ["dead_found", "taken_over"];
+
+/// A worker dies, the one that finds it dies at a point, and the third goes on with what both had.
+#[cfg(feature = "probe")]
+async fn the_next_goes_on_after_kill_at(point: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Task::new(dir.path(), 2000);
+    assert!(!task.start("row_done:700=kill").wait());
+    assert!(!task.start(&format!("{point}=kill")).wait());
+    assert!(task.start("").wait());
+    assert!(
+        task.starts().values().all(|n| *n <= 2),
+        "one death of a row's"
+    );
+    assert_whole(&task, &[]).await;
+}
+
+#[cfg(feature = "probe")]
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_a_dead_worker_was_taken_over() {
+    the_next_goes_on_after_kill_at("dead_found").await;
+}
+
+#[cfg(feature = "probe")]
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_a_dead_worker_was_taken_over() {
+    the_next_goes_on_after_kill_at("taken_over").await;
 }
