@@ -24,6 +24,8 @@ pub const POINTS: &[&str] = &[
     "closed",
     "before_notice",
     "told",
+    "dead_found",
+    "taken_over",
     "purge_marked",
     "purge_files_removed",
     "purge_piece",

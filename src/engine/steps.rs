@@ -80,6 +80,7 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
             Vec::new()
         });
         for dead in dead {
+            probe::at("dead_found");
             let over = match store.take_over(dead, now).await {
                 Ok(over) => over,
                 Err(error) => {
@@ -87,6 +88,7 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
                     continue;
                 }
             };
+            probe::at("taken_over");
             tracing::warn!(
                 worker = dead.0,
                 tasks = over.tasks,

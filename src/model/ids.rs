@@ -382,3 +382,18 @@ impl fmt::Display for FileName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_id_tells_its_time_and_nothing_of_its_machine() {
+        let (one, two) = (BatchId::new(), BatchId::new());
+        assert!(one < two, "the later one comes later");
+        let random = |id: BatchId| id.0.into_bytes()[10..].to_owned();
+        assert_eq!((one.0.get_version_num(), two.0.get_version_num()), (7, 7));
+        // Where version 1 has the machine's address.
+        assert_ne!(random(one), random(two));
+    }
+}

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use rowmill::model::{AppName, Status};
 use rowmill::{
-    BatchProcessor, BoxError, CancellationToken, InitBlock, Initializer, RowCx, RowFailure,
+    BatchProcessor, BoxError, CancellationToken, InitBlock, Initializer, QueryCx, RowCx,
+    RowFailure, SlowQueryProcessor,
 };
 use serde_json::Value;
 
-use super::world::{LONG, World, numbers, statuses, submit};
+use super::world::{LONG, World, ask, numbers, statuses, submit};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Opening {
@@ -75,6 +76,17 @@ impl BatchProcessor for Uses {
     }
 }
 
+impl SlowQueryProcessor for Uses {
+    type Block = Pool;
+    type Context = Value;
+    type Input = Value;
+    type Output = u32;
+
+    async fn query(&self, cx: &mut QueryCx<'_, Pool, Value>, _: Value) -> Result<u32, RowFailure> {
+        Ok(cx.block().0.opened.load(SeqCst))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_is_opened_once_and_closed_at_the_stop() {
     let world = World::new().await;
@@ -83,12 +95,17 @@ async fn a_block_is_opened_once_and_closed_at_the_stop() {
         .builder()
         .initializer("bank", Open(seen.clone()))
         .batch("bank", "post", Uses)
-        .batch("bank", "other", Uses);
+        .batch("bank", "other", Uses)
+        .slow_query("bank", "ask", Uses);
     let manager = manager.build().unwrap();
     for op in ["post", "other", "post"] {
         submit(&manager, op, numbers(5)).await;
         world.work(&manager).await;
     }
+    let query = ask(&manager, "ask", "1").await;
+    world.work(&manager).await;
+    let query = manager.slow_query_done(query).await.unwrap();
+    assert_eq!(query.result.unwrap().unwrap().get(), "1", "the same block");
     assert_eq!((seen.opened.load(SeqCst), seen.closed.load(SeqCst)), (1, 0));
     world.end(&manager).await;
     assert_eq!((seen.opened.load(SeqCst), seen.closed.load(SeqCst)), (1, 1));

@@ -1,5 +1,6 @@
 //! The engine from the outside: a manager, processors, a clock that stands still.
 
+mod again;
 mod append;
 mod build;
 mod chunk;

@@ -54,6 +54,9 @@ const SCHEMA: &str = "
     create table parents (n integer primary key);
     create table children (n integer references parents (n) deferrable initially deferred);";
 
+/// A statement that ends when it is interrupted.
+const ENDLESS: &str = "insert into effects with recursive c (n) as (select 100 union all select n + 1 from c) select n from c";
+
 fn note(tx: &mut Tx<'_>, n: i64) -> Result<(), RowFailure> {
     tx.execute("insert into effects values (?1)", [n])?;
     Ok(())
@@ -257,8 +260,7 @@ async fn a_statement_that_takes_too_long_is_interrupted_and_has_no_effect() {
     let processor = effects(|tx, _, n| {
         note(tx, n)?;
         if n == 3 {
-            let endless = "insert into effects with recursive c (n) as (select 100 union all select n + 1 from c) select n from c";
-            tx.execute(endless, [])?;
+            tx.execute(ENDLESS, [])?;
         }
         Ok(json!(n))
     });
@@ -293,6 +295,10 @@ async fn a_row_that_goes_again_takes_effect_once() {
         match (n, cx.attempt()) {
             (2, 1) => Err(RowFailure::retry("busy")),
             (3, 1) => Err(RowFailure::Later(Duration::from_secs(5))),
+            (5, 1) => {
+                tx.execute(ENDLESS, [])?;
+                Ok(json!(n))
+            }
             _ => Ok(json!(n)),
         }
     });
@@ -303,16 +309,19 @@ async fn a_row_that_goes_again_takes_effect_once() {
             "bank",
             "post",
             Kind::Batch,
-            settings(|s| s.max_attempts = 2),
+            settings(|s| {
+                s.max_attempts = 2;
+                s.timeout = Some(Duration::from_millis(100));
+            }),
         )
         .build()
         .unwrap();
-    let id = submit(&manager, "post", numbers(4)).await;
+    let id = submit(&manager, "post", numbers(5)).await;
     world.work(&manager).await;
     assert_eq!(noted(&world), [1, 4]);
     world.work_to_the_end(&manager).await;
-    assert_eq!(statuses(&manager, id).await, [Success; 4]);
-    assert_eq!(noted(&world), [1, 2, 3, 4]);
+    assert_eq!(statuses(&manager, id).await, [Success; 5]);
+    assert_eq!(noted(&world), [1, 2, 3, 4, 5]);
     world.end(&manager).await;
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rowmill::clock::Clock;
 use rowmill::ingest::Options;
-use rowmill::model::{Backoff, Line, Timestamp};
+use rowmill::model::{Backoff, Delivery, Line, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
     AppendOptions, Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer,
@@ -35,6 +35,8 @@ pub(super) struct Task {
     pub(super) block_rows: u32,
     /// Each row that succeeds moves money in the transaction of its outcome.
     pub(super) transactional: bool,
+    /// No row begins twice.
+    pub(super) once: bool,
     /// Rows that are submitted, held; the others are appended and release the batch.
     pub(super) held: Option<u32>,
     /// Purges whatever has ended, at its end.
@@ -55,6 +57,7 @@ impl Task {
             ahead: 0,
             block_rows: 1000,
             transactional: false,
+            once: false,
             held: None,
             purge: false,
         }
@@ -135,6 +138,13 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: libc::c_int) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: a signal to a child that was not waited for touches no memory.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
     /// Waits for its end; true if it ended well, false if it was killed.
     pub(super) fn wait(mut self) -> bool {
         self.wait_rows(u32::MAX);
@@ -205,6 +215,8 @@ impl Work {
     fn row(cx: &mut RowCx<'_, Effects, ()>, row: &Row) -> Result<u64, RowFailure> {
         let Line(line) = cx.line();
         let effects = cx.block();
+        let key = format!("{}/{line}", effects.task.id);
+        assert_eq!(cx.key(), key, "the same however often it runs");
         // One write, so that a kill leaves whole lines.
         let begun = format!("{line}\n");
         effects.file.lock().unwrap().write_all(begun.as_bytes())?;
@@ -281,8 +293,14 @@ fn run_as_child() {
 
 async fn work(task: Task) {
     let store = Store::sqlite(task.database()).await.unwrap();
+    let delivery = if task.once {
+        Delivery::AtMostOnce
+    } else {
+        Delivery::AtLeastOnce
+    };
     let settings = OpSettings {
         block_rows: task.block_rows,
+        delivery,
         backoff: Backoff {
             base: Duration::from_millis(1),
             ..Backoff::default()

@@ -3,8 +3,12 @@
 //! The child is this same test binary, started again for the one test [`child::run_as_child`].
 
 mod child;
+mod halted;
+mod once;
 #[cfg(feature = "probe")]
 mod points;
+#[cfg(feature = "probe")]
+mod power;
 #[cfg(feature = "probe")]
 mod purge;
 mod random;

@@ -108,7 +108,16 @@ pub(super) async fn goes_on_after_kill_at(mut task: Task, point: &str, nth: u32)
             "line {line} was recorded and ran again"
         );
     }
+    let again = after.values().filter(|n| **n > 1).count();
+    match point {
+        "row_done" | "before_record" => assert!(again > 0, "what was not recorded runs again"),
+        "claimed" if nth == 1 => assert_eq!(again, 0, "no row had begun"),
+        _ => {}
+    }
     assert_whole(&task, &[]).await;
+    // Whoever is killed when it has told an end, and cannot say so any more, tells it again.
+    let times = if point == "told" { 2 } else { 1 };
+    assert_eq!(task.told().len(), times, "how often the end was told");
 }
 
 macro_rules! each_point {
@@ -121,6 +130,7 @@ macro_rules! each_point {
         #[test]
         fn every_fault_point_has_its_test() {
             let tested = [$($point),+].into_iter().chain(super::transfer::PIECES);
+            let tested = tested.chain(super::halted::TAKE_OVER);
             let tested: BTreeSet<&str> = tested.chain(super::purge::POINTS).collect();
             let all: BTreeSet<&str> = POINTS.iter().copied().collect();
             assert_eq!(tested, all);

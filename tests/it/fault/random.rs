@@ -46,7 +46,7 @@ pub(super) fn assert_one_outcome_each(task: &Task) {
     assert_eq!(open, 0, "tasks of an ended batch");
 }
 
-async fn lines_of(task: &Task, status: Status) -> Vec<(u32, String)> {
+pub(super) async fn lines_of(task: &Task, status: Status) -> Vec<(u32, String)> {
     let client = Client::new(Store::sqlite(task.database()).await.unwrap());
     let rows: Vec<_> = client
         .rows(task.id, Some(status))
@@ -61,8 +61,7 @@ async fn lines_of(task: &Task, status: Status) -> Vec<(u32, String)> {
 }
 
 /// Kills `kills` children, each after a number of rows that varies, then lets one end.
-pub(super) async fn survives_kills(mut task: Task, kills: u32, step: u32) {
-    task.fails = 1_000_000;
+pub(super) fn kill_again_and_again(task: &Task, kills: u32, step: u32) {
     // A fixed series, so that a failure can be seen again; its moments are as good as any.
     let mut dice = 0x2545_F491_u32;
     for _ in 0..kills {
@@ -74,6 +73,11 @@ pub(super) async fn survives_kills(mut task: Task, kills: u32, step: u32) {
         child.kill();
     }
     assert!(task.start("").wait());
+}
+
+pub(super) async fn survives_kills(mut task: Task, kills: u32, step: u32) {
+    task.fails = 1_000_000;
+    kill_again_and_again(&task, kills, step);
     assert_eq!(lines_of(&task, Status::Failed).await, []);
     let success = lines_of(&task, Status::Success).await;
     assert_eq!(success.len(), usize::try_from(task.rows).unwrap());
