@@ -1,7 +1,9 @@
 //! What the user typed: flags and words, before any file is read or any default applies.
 
 use std::ffi::OsString;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -217,12 +219,12 @@ pub(super) struct Submit {
     #[arg(long)]
     pub(super) hold: bool,
     /// -100 to 100, higher first [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = priority)]
     pub(super) priority: Option<i32>,
     /// Not before this time, such as 2026-01-31T18:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) run_at: Option<Timestamp>,
-    /// Rows that have not begun by this time expire
+    /// Rows that have not begun by this time, which is after --run-at, expire; where it is over, all
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) expires_at: Option<Timestamp>,
     /// Wait until it has ended, with progress
@@ -300,7 +302,7 @@ pub(super) struct Abort {
     #[command(flatten)]
     pub(super) named: Named,
     /// How long to wait for rows that run
-    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = parse_duration)]
     pub(super) wait: Duration,
 }
 
@@ -316,7 +318,7 @@ pub(super) struct Work {
 #[command(after_help = "Example:\n  rowmill bench --rows 1000000")]
 pub(super) struct Bench {
     /// How many rows or queries
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, allow_negative_numbers = true, value_parser = whole::<u64>)]
     pub(super) rows: u64,
     /// rows: one batch of many; queries: many slow queries
     #[arg(long, value_name = "SHAPE", default_value_t = Shape::Rows)]
@@ -349,6 +351,20 @@ pub(super) fn json(text: &str) -> Result<Box<RawJson>, String> {
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     text.parse()
         .map_err(|_| "is no time; write it as 2026-01-31T18:00:00Z".to_owned())
+}
+
+/// A whole number, 0 or more; a word that begins with a hyphen is a bad value, and no other flag.
+pub(super) fn whole<N: FromStr<Err = ParseIntError>>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|e: ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => "is too large".to_owned(),
+        _ => "must be a whole number, 0 or more".to_owned(),
+    })
+}
+
+/// A whole number; whether there is such a priority is asked where all of them are.
+pub(super) fn priority(text: &str) -> Result<i32, String> {
+    text.parse()
+        .map_err(|_| "must be a whole number from -100 to 100".to_owned())
 }
 
 fn character(text: &str) -> Result<u8, String> {

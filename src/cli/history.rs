@@ -6,7 +6,7 @@ use std::pin::pin;
 use clap::Args;
 use futures_util::TryStreamExt as _;
 
-use super::args::Named;
+use super::args::{Named, whole};
 use super::exit::{About, Failure};
 use super::rows::BUFFER;
 use super::session::Session;
@@ -27,7 +27,7 @@ pub(super) struct History {
     #[command(flatten)]
     named: Named,
     /// The row of this line alone
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>)]
     line: Option<u32>,
 }
 

@@ -6,6 +6,7 @@ use std::pin::pin;
 use clap::Args;
 use futures_util::TryStreamExt as _;
 
+use super::args::whole;
 use super::exit::Failure;
 use super::output;
 use super::rows::BUFFER;
@@ -32,10 +33,10 @@ pub(super) struct List {
     #[arg(long, value_name = "STATUS")]
     status: Option<Status>,
     /// Submitted since a time, such as 2026-01-31T18:00:00Z, or for so long, such as 7d
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = since)]
     since: Option<Since>,
     /// At most so many; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, value_parser = whole::<u64>)]
     limit: u64,
 }
 

@@ -25,7 +25,7 @@ Example:
   rowmill purge --older-than 90d --app bank --dry-run")]
 pub(super) struct Args {
     /// Batches and slow queries that ended longer ago than this, such as 90d
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     older_than: Duration,
     /// Those of this application alone
     #[arg(long)]

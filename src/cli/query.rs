@@ -10,7 +10,7 @@ use super::exit::{About, Ending, Failure};
 use super::output::{self, Much};
 use super::session::Session;
 use super::signals::Stop;
-use super::{named, submit};
+use super::{named, submit, waits};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::model::{BatchId, JobKey, Kind, NewBatch, RawJson, Timestamp, parse_duration};
@@ -55,12 +55,12 @@ struct Submit {
     #[arg(long, value_name = "NAME")]
     external_id: Option<String>,
     /// -100 to 100, higher first [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::priority)]
     priority: Option<i32>,
     /// Not before this time, such as 2026-01-31T18:00:00Z
     #[arg(long, value_name = "TIME", value_parser = args::time)]
     run_at: Option<Timestamp>,
-    /// It expires where it has not begun by this time
+    /// It expires where it has not begun by this time, which is after --run-at
     #[arg(long, value_name = "TIME", value_parser = args::time)]
     expires_at: Option<Timestamp>,
     /// Wait until it has ended
@@ -88,7 +88,7 @@ struct Abort {
     #[command(flatten)]
     named: Named,
     /// How long to wait for it where it runs
-    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = parse_duration)]
     wait: std::time::Duration,
 }
 
@@ -136,6 +136,7 @@ async fn submit_one(session: &Session, args: Submit, stop: &Stop) -> Result<Endi
             return Ok(Ending::Interrupted(signal));
         }
     };
+    waits::tell_over(session, query.expires_at.filter(|_| !query.done));
     if follow {
         return submit::follow(session, &client, query.id, stop).await;
     }

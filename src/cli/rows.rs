@@ -31,10 +31,13 @@ pub(super) async fn run(session: &Session, args: &Rows) -> Result<(), Failure> {
     let client = session.reader().await?;
     let id = named::find(&client, &args.named).await?;
     let batch = client.batch_status(id).await.about(id)?;
-    let mut printer = Printer::begin(format, &batch)?;
     let mut rows = pin!(client.rows(id, args.status));
-    while let Some(row) = rows.try_next().await.about(id)? {
+    // The head goes out with the first row: an error is told alone.
+    let mut next = rows.try_next().await.about(id)?;
+    let mut printer = Printer::begin(format, &batch)?;
+    while let Some(row) = next {
         printer.row(&row)?;
+        next = rows.try_next().await.about(id)?;
     }
     printer.end()
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Global, LogForm};
 use super::exit::Failure;
+use super::shown;
 use crate::client::Client;
 use crate::config::{self, Config, Handler, Migrate, OpConfig};
 use crate::error::{Error, ErrorKind};
@@ -94,7 +95,9 @@ impl Session {
             let told: Vec<&str> = text.lines().map(str::trim).collect();
             tracing::warn!("{}", told.join("; "));
         } else {
-            super::progress::say(&format!("{text}\n"));
+            // Names in it may be somebody else's.
+            let lines = text.lines().map(|line| shown::clean(line) + "\n");
+            super::progress::say(&lines.collect::<String>());
         }
     }
 

@@ -10,8 +10,8 @@ use super::progress::{self, Waited};
 use super::session::Session;
 use super::shown;
 use super::signals::{Signal, Stop};
-use super::waits::Who;
-use crate::client::{Client, Submission};
+use super::waits::{self, Who};
+use crate::client::{self, Client, Submission};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Encoding, Packing};
 use crate::intake::{Intake, Source};
@@ -38,11 +38,6 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
     let key = JobKey::new(&app, &op, Kind::Batch)?;
     let opened = input::open(&file, &input, &session.config)?;
     session.refuse_other_kind(&key)?;
-    if dry_run {
-        return count(session, opened).await;
-    }
-    stop.heard();
-    let client = session.client().await?;
     let new = NewBatch {
         hold,
         priority: priority.unwrap_or(0),
@@ -50,6 +45,13 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         expires_at,
         ..new_batch(key, context, external_id)
     };
+    if dry_run {
+        client::check(&new, Kind::Batch)?;
+        waits::tell_over(session, expires_at);
+        return count(session, opened).await;
+    }
+    stop.heard();
+    let client = session.client().await?;
     let id = new.id;
     let Opened {
         reader,
@@ -64,6 +66,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
     if intake.rejected > 0 && !session.json {
         exit::say(&rejected(&intake));
     }
+    waits::tell_over(session, batch.expires_at.filter(|_| !batch.done));
     if follow {
         return self::follow(session, &client, batch.id, stop).await;
     }

@@ -1,9 +1,11 @@
 //! Says why a batch does not go on, where ops and workers tell: once, on stderr.
 
 use super::exit::Failure;
+use super::ops;
+use super::output::time;
 use super::session::Session;
 use crate::client::{Client, Waits};
-use crate::model::{Batch, JobKey};
+use crate::model::{Batch, JobKey, Timestamp};
 
 /// Who is to work on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +32,48 @@ pub(super) async fn tell(
         op: batch.op.clone(),
         kind: batch.kind,
     };
-    let flag = match batch.kind {
-        crate::model::Kind::Batch => "",
-        crate::model::Kind::Query => " --kind query",
-    };
-    let text = match why {
+    session.note(&text(session, &op, why, "the batch waits"));
+    Ok(true)
+}
+
+/// Says of each op that this process would work on why its queued rows are left: it is paused.
+pub(super) async fn tell_paused(session: &Session, client: &Client) -> Result<(), Failure> {
+    for (op, why) in client.paused_work().await? {
+        let words = match (op.queued.rows, op.queued.more) {
+            (1, false) => "1 row waits".to_owned(),
+            (rows, more) => format!("{rows}{} rows wait", if more { "+" } else { "" }),
+        };
+        session.note(&text(session, &op.key, why, &words));
+    }
+    Ok(())
+}
+
+/// Says that rows expire instead of running, where that is certain from the beginning.
+///
+/// No error: the same submission once more, after its time, still answers with the batch that is there.
+pub(super) fn tell_over(session: &Session, expires_at: Option<Timestamp>) {
+    if let Some(at) = expires_at.filter(|at| *at <= Timestamp::now()) {
+        session.note(&format!(
+            "it expires at {}, which is over: nothing of it runs",
+            time(at)
+        ));
+    }
+}
+
+fn text(session: &Session, op: &JobKey, why: Waits, what: &str) -> String {
+    let typed = ops::typed(op);
+    match why {
         Waits::Paused => format!(
-            "{op} is paused: the batch waits\n  go on: {}",
-            session.command(format_args!("ops resume {op}{flag}"))
+            "{op} is paused: {what}\n  go on: {}",
+            session.command(format_args!("ops resume {typed}"))
         ),
         Waits::NoConcurrency => format!(
-            "{op} is paused by concurrency = 0: the batch waits\n  go on: {}",
-            session.command(format_args!("ops set {op}{flag} concurrency=N"))
+            "{op} is paused by concurrency = 0: {what}\n  go on: {}",
+            session.command(format_args!("ops set {typed} concurrency=N"))
         ),
         Waits::NoWorker => format!(
-            "no worker serves {op}: the batch waits\n  start one: {}",
+            "no worker serves {op}: {what}\n  start one: {}",
             session.command("work")
         ),
-    };
-    session.note(&text);
-    Ok(true)
+    }
 }

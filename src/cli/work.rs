@@ -6,7 +6,7 @@ use super::args::Work;
 use super::exit::{Ending, Failure};
 use super::session::Session;
 use super::signals::Stop;
-use super::submit;
+use super::{submit, waits};
 use crate::error::{Error, ErrorKind};
 
 pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<Ending, Failure> {
@@ -25,6 +25,9 @@ pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<E
         }
         manager.stop().await?;
         worked?;
+        if stop.signal().is_none() {
+            waits::tell_paused(session, &manager).await?;
+        }
     } else {
         let mut working = pin!(manager.run(stop.token().clone()));
         tokio::select! {

@@ -349,7 +349,8 @@ impl Client {
     }
 }
 
-fn check(batch: &NewBatch, kind: Kind) -> Result<()> {
+/// Whether a batch could be submitted, as far as it tells itself.
+pub(crate) fn check(batch: &NewBatch, kind: Kind) -> Result<()> {
     if batch.key.kind != kind {
         return Err(Error::invalid(
             "wrong_kind",
@@ -382,7 +383,7 @@ fn check(batch: &NewBatch, kind: Kind) -> Result<()> {
     {
         return Err(Error::invalid(
             "bad_expires_at",
-            "expires_at must be after run_at",
+            "expires_at must be after run_at: nothing of it could run",
         ));
     }
     Ok(())

@@ -153,17 +153,37 @@ impl Client {
         let Some(state) = self.store.op(key.clone(), Some(batch.id)).await? else {
             return Ok(None);
         };
-        let base = self.registry.settings_of(&key).unwrap_or_default();
-        let settings = in_force(state.settings.as_deref(), &base);
-        Ok(if state.paused {
-            Some(Waits::Paused)
-        } else if settings.concurrency == Some(0) {
-            Some(Waits::NoConcurrency)
+        let paused = self.why_paused(&key, state.paused, state.settings.as_deref());
+        Ok(if paused.is_some() {
+            paused
         } else if state.workers == 0 && batch.run_at.is_none_or(|at| at <= self.clock.now()) {
             Some(Waits::NoWorker)
         } else {
             None
         })
+    }
+
+    /// Ops registered in this process that are paused and have queued work, and what pauses them.
+    pub(crate) async fn paused_work(&self) -> Result<Vec<(OpEntry, Waits)>> {
+        let ops = self.ops().await?.into_iter();
+        let served = ops.filter(|op| self.registry.has(&op.key) && !op.queued.is_none());
+        Ok(served
+            .filter_map(|op| {
+                let why = self.why_paused(&op.key, op.paused, op.settings.as_deref())?;
+                Some((op, why))
+            })
+            .collect())
+    }
+
+    fn why_paused(&self, key: &JobKey, paused: bool, set: Option<&str>) -> Option<Waits> {
+        let base = self.registry.settings_of(key).unwrap_or_default();
+        if paused {
+            Some(Waits::Paused)
+        } else if in_force(set, &base).concurrency == Some(0) {
+            Some(Waits::NoConcurrency)
+        } else {
+            None
+        }
     }
 }
 

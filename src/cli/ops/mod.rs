@@ -7,7 +7,7 @@ mod show;
 use clap::{Args, Subcommand};
 
 use super::exit::Failure;
-use super::session::Session;
+use super::session::{Session, quoted};
 use crate::client::{Client, unknown};
 use crate::model::{JobKey, Kind, OpEntry, OpSettings};
 
@@ -160,9 +160,10 @@ async fn find(
 }
 
 /// An op as a command of this program names it.
-fn typed(key: &JobKey) -> String {
+pub(super) fn typed(key: &JobKey) -> String {
+    let name = quoted(&key.to_string());
     match key.kind {
-        Kind::Batch => key.to_string(),
-        Kind::Query => format!("{key} --kind query"),
+        Kind::Batch => name,
+        Kind::Query => format!("{name} --kind query"),
     }
 }

@@ -36,6 +36,46 @@ fn usage_is_exit_2() {
 }
 
 #[test]
+fn a_number_that_is_none_is_told_in_words() {
+    let rowmill = Rowmill::new();
+    rowmill.write("in.csv", "n\n1\n");
+    let whole = "must be a whole number, 0 or more";
+    let priority = "must be a whole number from -100 to 100";
+    let duration = "is negative; write a duration as 90s";
+    for (args, told) in [
+        ("list --limit -1", whole),
+        ("list --limit x", whole),
+        ("list --limit=1.5", whole),
+        ("list --limit 99999999999999999999", "is too large"),
+        ("history x --line -1", whole),
+        ("history x --line 4294967296", "is too large"),
+        ("bench --rows -5", whole),
+        ("submit in.csv --app a --op b --priority x", priority),
+        (
+            "query submit --app a --op b --input 1 --priority 1.5",
+            priority,
+        ),
+        ("list --since -7d", "is no time and no duration"),
+        ("abort x --for -5s", duration),
+        ("query abort x --for -5s", duration),
+        ("purge --older-than -5d", duration),
+    ] {
+        let problem = rowmill.run(&format!("{args} --json")).code(2).problem();
+        assert_eq!(problem["id"], "usage", "{args}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(told), "{args}: {detail}");
+        let text = rowmill.run(args).code(2);
+        assert_eq!(text.stdout, "", "{args}");
+        let first = text.stderr.lines().next().unwrap();
+        assert_eq!(first, format!("error: {detail}"), "{args}");
+    }
+    let far = "submit in.csv --app a --op b --priority -101 --json";
+    assert_eq!(rowmill.run(far).code(2).problem()["id"], "bad_priority");
+    let dry = far.replace("--json", "--json --dry-run");
+    assert_eq!(rowmill.run(&dry).code(2).problem()["id"], "bad_priority");
+}
+
+#[test]
 fn what_is_not_in_this_version_is_exit_2_and_says_so() {
     let rowmill = Rowmill::new();
     for flag in [

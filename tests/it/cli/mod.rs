@@ -4,6 +4,7 @@ mod answers;
 mod append;
 mod bad;
 mod doctor;
+mod expired;
 mod first;
 mod guide;
 mod handlers;

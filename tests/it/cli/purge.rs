@@ -132,6 +132,15 @@ fn purge_yes_removes_rows_and_files_and_leaves_a_status() {
                 .contains("its counts are left")
         );
     }
+    for args in [
+        "rows",
+        "rows --format csv",
+        "rows --status failed",
+        "history",
+    ] {
+        let done = rowmill.run(&format!("{args} {id}")).code(3);
+        assert_eq!(done.stdout, "", "no head stands before an error: {args}");
+    }
     assert_eq!(rows(&rowmill, &held), 2);
     let again = rowmill.run("purge --older-than 0s --yes").code(0).stdout;
     assert!(again.starts_with("removed 0 batches"), "{again}");

@@ -62,6 +62,64 @@ fn a_run_of_an_op_whose_configuration_pauses_it_says_so() {
 }
 
 #[test]
+fn work_once_says_what_waits_because_it_is_paused() {
+    let rowmill = Rowmill::new();
+    rowmill.submit("1 2", "");
+    for (hold, told, go_on) in [
+        (
+            "pause test/rows",
+            "test/rows is paused: 2 rows wait",
+            "ops resume test/rows",
+        ),
+        (
+            "set test/rows concurrency=0",
+            "test/rows is paused by concurrency = 0: 2 rows wait",
+            "ops set test/rows concurrency=N",
+        ),
+    ] {
+        rowmill.run(&format!("ops {hold}")).code(0);
+        let done = rowmill.run("work --once").code(0);
+        let last = format!("{told}\n  go on: ");
+        assert!(done.stderr.contains(&last), "{}", done.stderr);
+        assert!(
+            done.stderr.ends_with(&format!("{go_on}\n")),
+            "{}",
+            done.stderr
+        );
+        let done = rowmill.run("work --once --json").code(0);
+        assert_eq!(done.stdout, "");
+        assert!(done.stderr.contains(told), "{}", done.stderr);
+        rowmill.run("ops resume test/rows").code(0);
+    }
+    rowmill.run("ops set test/rows concurrency=").code(0);
+    let done = rowmill.run("work --once").code(0);
+    assert!(!done.stderr.contains("paused:"), "{}", done.stderr);
+    // Nothing of it waits any more.
+    rowmill.run("ops pause test/rows").code(0);
+    let done = rowmill.run("work --once").code(0);
+    assert!(!done.stderr.contains("is paused"), "{}", done.stderr);
+}
+
+#[test]
+fn a_hint_names_an_op_as_a_shell_reads_it() {
+    let rowmill = Rowmill::new();
+    let config = rowmill
+        .read("rowmill.toml")
+        .replace("test/rows", "it's a test/rows");
+    rowmill.write("rowmill.toml", &config);
+    rowmill.write("in.csv", "n\n1\n");
+    let mut submit = rowmill.command("submit in.csv --op rows --app");
+    Done::of("submit", submit.arg("it's a test").output().unwrap()).code(0);
+    let name = r"'it'\''s a test/rows'";
+    let told = rowmill.run("ops list").code(0).stderr;
+    assert!(told.contains(&format!("ops show {name}\n")), "{told}");
+    let mut pause = rowmill.command("ops pause");
+    Done::of("ops", pause.arg("it's a test/rows").output().unwrap()).code(0);
+    let told = rowmill.run("work --once").code(0).stderr;
+    assert!(told.ends_with(&format!("ops resume {name}\n")), "{told}");
+}
+
+#[test]
 fn a_batch_that_nobody_works_on_says_so_once() {
     let rowmill = Rowmill::new();
     let id = rowmill.submit("1", "");
