@@ -1,6 +1,6 @@
 //! work: one claimed task from its first row to its last outcome.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -102,8 +102,8 @@ pub(super) async fn run(seat: Seat) -> Worked {
         recorded: 0,
         began: Instant::now(),
     };
+    let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
     let panicked = {
-        let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
         let grace = table.grace_over(cancel);
         tokio::pin!(grace);
         let mut flush_at = tokio::time::Instant::now() + FLUSH;
@@ -120,6 +120,8 @@ pub(super) async fn run(seat: Seat) -> Worked {
             }
         }
     };
+    // Rows that are cut off here have their word below, whatever their destructors do.
+    drop(catch_unwind(AssertUnwindSafe(|| drop(run))));
     table.end(panicked).await
 }
 
