@@ -239,7 +239,7 @@ impl Table {
             return;
         }
         let then = Then::GoesOn {
-            row_now: None,
+            row_now: self.row_now(),
             soft: false,
         };
         let again = self.same_again(spread);
@@ -247,15 +247,21 @@ impl Table {
         self.send(part, None).await;
     }
 
+    /// The row of a suspect task that has started: it stays to blame while others leave.
+    fn row_now(&self) -> Option<u32> {
+        let started = self.seat.task.suspect.then(|| self.desk.started());
+        Some(self.desk.ordinal(*started?.first()?))
+    }
+
     /// Rows that others can begin before this task gets to them.
     fn spread(&self) -> Vec<u32> {
         let (done, left) = self.desk.progress();
         let elapsed = self.began.elapsed();
-        if self.seat.task.suspect {
-            return Vec::new();
-        }
         if self.seat.held.load(Ordering::Relaxed) {
             return self.desk.give_back(0);
+        }
+        if self.seat.task.suspect {
+            return Vec::new();
         }
         if left < 2 {
             return Vec::new();
