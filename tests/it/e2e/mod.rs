@@ -11,6 +11,7 @@ mod inputs;
 mod limits;
 mod listing;
 mod live;
+mod many_files;
 mod panics;
 mod purge;
 mod retry;
