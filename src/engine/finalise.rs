@@ -1,14 +1,17 @@
 //! finalise: output files of a batch whose rows have all ended, in the order of its lines.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
-use crate::model::{FileName, OutputFile, decode_outcome};
+use crate::model::{BatchId, FileName, OutputFile, decode_outcome};
 use crate::probe;
 use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
 
 /// Outcomes that are read at once.
 const PAGE: usize = 4 << 20;
+/// Files that are assembled at once: many systems let a process have 1,024 open.
+const OPEN: usize = 256;
 
 /// Why a close has to be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -30,37 +33,13 @@ pub(super) async fn finalise(
     task: &CloseTask,
 ) -> Result<Vec<OutputFile>, FinaliseError> {
     let batch = task.claim.batch;
-    let mut open: BTreeMap<FileName, Box<dyn Staging>> = BTreeMap::new();
     let mut done: BTreeMap<FileName, Staged> = BTreeMap::new();
-    let mut from = 0;
+    let mut turns = Turns::default();
     loop {
-        let blocks = store.outcomes(batch, from, PAGE).await?;
-        let Some(last) = blocks.last() else { break };
-        from = last.no + 1;
-        for block in &blocks {
-            for text in texts(block)? {
-                match text {
-                    Text::Lines(name, lines) => {
-                        let staging = match open.entry(name.parse()?) {
-                            std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-                            std::collections::btree_map::Entry::Vacant(e) => {
-                                e.insert(objects.stage(batch).await?)
-                            }
-                        };
-                        staging.write(lines.as_bytes()).await?;
-                    }
-                    Text::Streamed(name, staged) => {
-                        done.insert(name.parse()?, staged);
-                    }
-                }
-            }
-            tokio::task::yield_now().await;
+        assemble(store, objects, batch, &mut turns, &mut done).await?;
+        if !turns.next() {
+            break;
         }
-    }
-    for (name, staging) in open {
-        let staged = staging.finish().await?;
-        // A file that was streamed under the same name stands for itself.
-        done.entry(name).or_insert(staged);
     }
     probe::at("assembled");
     let mut files = Vec::with_capacity(done.len());
@@ -77,6 +56,83 @@ pub(super) async fn finalise(
     }
     probe::at("published");
     Ok(files)
+}
+
+/// Whose turn it is: a batch with more files than may be open is read once for each so many.
+#[derive(Default)]
+struct Turns {
+    now: BTreeSet<FileName>,
+    later: BTreeSet<FileName>,
+    /// All names are known: it has been read once.
+    known: bool,
+}
+
+impl Turns {
+    fn has(&mut self, name: &FileName) -> bool {
+        if self.now.contains(name) || self.known {
+            return self.now.contains(name);
+        }
+        let now = self.now.len() < OPEN;
+        let names = if now { &mut self.now } else { &mut self.later };
+        names.insert(name.clone());
+        now
+    }
+
+    /// Goes on to the next; false where there is none.
+    fn next(&mut self) -> bool {
+        self.known = true;
+        self.now.clear();
+        while self.now.len() < OPEN
+            && let Some(name) = self.later.pop_first()
+        {
+            self.now.insert(name);
+        }
+        !self.now.is_empty()
+    }
+}
+
+/// Reads all outcomes for the files whose turn it is.
+async fn assemble(
+    store: &Store,
+    objects: &ObjectStore,
+    batch: BatchId,
+    turns: &mut Turns,
+    done: &mut BTreeMap<FileName, Staged>,
+) -> Result<(), FinaliseError> {
+    let mut open: BTreeMap<FileName, Box<dyn Staging>> = BTreeMap::new();
+    let mut from = 0;
+    loop {
+        let blocks = store.outcomes(batch, from, PAGE).await?;
+        let Some(last) = blocks.last() else { break };
+        from = last.no + 1;
+        for block in &blocks {
+            for text in texts(block)? {
+                match text {
+                    Text::Lines(name, lines) => {
+                        let name = name.parse()?;
+                        if !turns.has(&name) {
+                            continue;
+                        }
+                        let staging = match open.entry(name) {
+                            Entry::Occupied(e) => e.into_mut(),
+                            Entry::Vacant(e) => e.insert(objects.stage(batch).await?),
+                        };
+                        staging.write(lines.as_bytes()).await?;
+                    }
+                    Text::Streamed(name, staged) => {
+                        done.insert(name.parse()?, staged);
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    for (name, staging) in open {
+        let staged = staging.finish().await?;
+        // A file that was streamed under the same name stands for itself.
+        done.entry(name).or_insert(staged);
+    }
+    Ok(())
 }
 
 enum Text<'a> {

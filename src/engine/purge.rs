@@ -4,7 +4,7 @@
 //! batch; then its files, whose names are still in the database; then its records. Whoever purges
 //! next finds the mark and goes on.
 
-use crate::files::{ObjectStore, StageError, object_folder};
+use crate::files::{ObjectStore, StageError, guarded, object_folder};
 use crate::model::{BatchId, OpId, Timestamp};
 use crate::probe;
 use crate::store::{PurgeScan, Purgeable, Store, StoreError};
@@ -75,7 +75,7 @@ pub(super) async fn some(
     }
     let (mut purged, mut pieces, mut failed) = (0, PIECES, None);
     for batch in &marked {
-        match remove(store, objects, batch, &mut pieces).await {
+        match guarded(remove(store, objects, batch, &mut pieces)).await {
             Ok(true) => purged += 1,
             Ok(false) => break,
             // A folder that cannot be removed keeps only its own batch.

@@ -8,6 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::finalise::finalise;
 use super::work::{Outgoing, Worked};
 use super::{Parts, parts};
+use crate::files::guarded;
 use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
@@ -232,7 +233,7 @@ pub(super) async fn close(parts: Parts, worker: WorkerNo) -> Step {
 
 async fn close_one(parts: &Parts, worker: WorkerNo, task: &CloseTask) -> bool {
     let (store, batch) = (&parts.store, task.claim.batch);
-    let files = match finalise(store, &parts.objects, task).await {
+    let files = match guarded(finalise(store, &parts.objects, task)).await {
         Ok(files) => files,
         Err(error) => {
             // An object store that is down delays the end; it fails nothing.
@@ -256,7 +257,7 @@ async fn close_one(parts: &Parts, worker: WorkerNo, task: &CloseTask) -> bool {
     probe::at("closed");
     match closed {
         Ok(Recorded::Done) => {
-            if let Err(error) = parts.objects.clear(batch).await {
+            if let Err(error) = guarded(async { parts.objects.clear(batch).await }).await {
                 tracing::warn!(%batch, %error, "staged files could not be cleared");
             }
             true

@@ -1,6 +1,6 @@
 //! work: one claimed task from its first row to its last outcome.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -102,8 +102,8 @@ pub(super) async fn run(seat: Seat) -> Worked {
         recorded: 0,
         began: Instant::now(),
     };
+    let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
     let panicked = {
-        let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
         let grace = table.grace_over(cancel);
         tokio::pin!(grace);
         let mut flush_at = tokio::time::Instant::now() + FLUSH;
@@ -120,6 +120,8 @@ pub(super) async fn run(seat: Seat) -> Worked {
             }
         }
     };
+    // Rows that are cut off here have their word below, whatever their destructors do.
+    drop(catch_unwind(AssertUnwindSafe(|| drop(run))));
     table.end(panicked).await
 }
 
@@ -237,7 +239,7 @@ impl Table {
             return;
         }
         let then = Then::GoesOn {
-            row_now: None,
+            row_now: self.row_now(),
             soft: false,
         };
         let again = self.same_again(spread);
@@ -245,15 +247,21 @@ impl Table {
         self.send(part, None).await;
     }
 
+    /// The row of a suspect task that has started: it stays to blame while others leave.
+    fn row_now(&self) -> Option<u32> {
+        let started = self.seat.task.suspect.then(|| self.desk.started());
+        Some(self.desk.ordinal(*started?.first()?))
+    }
+
     /// Rows that others can begin before this task gets to them.
     fn spread(&self) -> Vec<u32> {
         let (done, left) = self.desk.progress();
         let elapsed = self.began.elapsed();
-        if self.seat.task.suspect {
-            return Vec::new();
-        }
         if self.seat.held.load(Ordering::Relaxed) {
             return self.desk.give_back(0);
+        }
+        if self.seat.task.suspect {
+            return Vec::new();
         }
         if left < 2 {
             return Vec::new();

@@ -6,9 +6,11 @@
 mod folder;
 
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::model::{BatchId, FileName, JobKey, StagedFile};
@@ -112,6 +114,19 @@ impl From<&StagedFile> for Staged {
             sha256: file.sha256.clone(),
         }
     }
+}
+
+/// Runs what asks an object store: its panic is an error as any other, and is tried again as one.
+pub(crate) async fn guarded<T, E: From<StageError>>(
+    run: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let ended = AssertUnwindSafe(run).catch_unwind().await;
+    ended.unwrap_or_else(|_| {
+        // The panic's text has gone to the log.
+        let what = "asking the object store".to_owned();
+        let source = std::io::Error::other("it panicked");
+        Err(StageError { what, source }.into())
+    })
 }
 
 /// The key of a batch's output file.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -84,10 +84,22 @@ pub(super) fn type_of<T: 'static>() -> (std::any::TypeId, &'static str) {
 
 /// An outcome of success; a result that cannot be JSON is the row's failure.
 pub(super) fn success<O: Serialize>(output: &O) -> RowOutcome {
-    match serde_json::to_string(output) {
-        Ok(json) if json == "null" => RowOutcome::success(None),
-        Ok(json) => RowOutcome::success(Some(json)),
-        Err(error) => failure(RowFailure::Error(Box::new(error))),
+    let written = catch_unwind(AssertUnwindSafe(|| serde_json::to_string(output)));
+    match written {
+        Ok(Ok(json)) if json == "null" => RowOutcome::success(None),
+        Ok(Ok(json)) => RowOutcome::success(Some(json)),
+        Ok(Err(error)) => failure(RowFailure::Error(Box::new(error))),
+        Err(panic) => panicked(&*panic),
+    }
+}
+
+/// Reads what an application's type is to hold. Its code may panic as its processor may, and a panic
+/// that belongs to no row would have the rows run again without end.
+pub(super) fn decode<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, RowOutcome> {
+    match catch_unwind(|| serde_json::from_str(json)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(bad_input(what, &error)),
+        Err(panic) => Err(panicked(&*panic)),
     }
 }
 
@@ -114,7 +126,7 @@ pub(super) fn failure(failure: RowFailure) -> RowOutcome {
     }
 }
 
-pub(super) fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
+fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
     // serde's text names fields and types of the input, which is its owner's.
     RowOutcome::of(
         OutcomeStatus::Failed,
@@ -173,8 +185,7 @@ pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
             "the init block is of another type".into(),
         ))
     })?;
-    let decoded = serde_json::from_str(work.task.batch.context.get())
-        .map_err(|e| bad_input("the batch's context", &e))?;
+    let decoded = decode("the batch's context", work.task.batch.context.get())?;
     Ok(Shared {
         work,
         block,
@@ -193,9 +204,9 @@ pub(crate) struct PerRow<P>(pub(crate) P);
 
 impl<P: BatchProcessor> PerRow<P> {
     async fn row(&self, shared: Shared<'_, P::Block, P::Context>, place: usize) -> RowOutcome {
-        let input = match serde_json::from_str(shared.work.input(place)) {
+        let input = match decode("the input", shared.work.input(place)) {
             Ok(input) => input,
-            Err(error) => return bad_input("the input", &error),
+            Err(outcome) => return outcome,
         };
         let mut cx = RowCx {
             shared,

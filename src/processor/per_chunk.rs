@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use super::context::Shared;
 use super::desk::Work;
 use super::erased::{
-    AnyBlock, ErasedProcessor, all_rows, bad_input, block_of, ends, guarded, shared, type_of,
+    AnyBlock, ErasedProcessor, all_rows, block_of, decode, ends, guarded, shared, type_of,
 };
 use super::{BoxError, ChunkCx, ChunkOut, ChunkProcessor, DoneCx, InputRow};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
@@ -70,13 +70,13 @@ impl<P: ChunkProcessor> PerChunk<P> {
         let mut fit = Vec::with_capacity(places.len());
         let mut rows = Vec::with_capacity(places.len());
         for place in places {
-            match serde_json::from_str(work.input(*place)) {
+            match decode("the input", work.input(*place)) {
                 Ok(input) => {
                     let line = work.line(*place);
                     rows.push(InputRow { line, input });
                     fit.push(*place);
                 }
-                Err(error) => work.desk.put(*place, &bad_input("the input", &error)),
+                Err(outcome) => work.desk.put(*place, &outcome),
             }
         }
         if fit.is_empty() {

@@ -5,9 +5,7 @@ use futures_util::future::BoxFuture;
 
 use super::context::Lines;
 use super::desk::Work;
-use super::erased::{
-    AnyBlock, ErasedProcessor, bad_input, ends, guarded, shared, success, type_of,
-};
+use super::erased::{AnyBlock, ErasedProcessor, decode, ends, guarded, shared, success, type_of};
 use super::{BoxError, DoneCx, QueryCx, SlowQueryProcessor};
 use crate::model::{Batch, OutcomeStatus, RowOutcome};
 
@@ -20,9 +18,9 @@ impl<P: SlowQueryProcessor> PerQuery<P> {
             Ok(shared) => shared,
             Err(outcome) => return outcome,
         };
-        let input = match serde_json::from_str(work.input(place)) {
+        let input = match decode("the input", work.input(place)) {
             Ok(input) => input,
-            Err(error) => return bad_input("the input", &error),
+            Err(outcome) => return outcome,
         };
         let mut cx = QueryCx {
             shared,

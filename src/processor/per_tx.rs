@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use super::context::{Lines, Shared};
 use super::desk::{Ran, TxRows, Work};
 use super::erased::{
-    AnyBlock, ErasedProcessor, all_rows, bad_input, block_of, ends, failure, panicked, shared,
+    AnyBlock, ErasedProcessor, all_rows, block_of, decode, ends, failure, panicked, shared,
     success, type_of,
 };
 use super::{BoxError, DoneCx, RowCx, RowFailure, TransactionalProcessor};
@@ -121,9 +121,9 @@ fn one<P: TransactionalProcessor>(
     context: &P::Context,
     place: usize,
 ) -> Option<RowOutcome> {
-    let input = match serde_json::from_str(work.input(place)) {
+    let input = match decode("the input", work.input(place)) {
         Ok(input) => input,
-        Err(error) => return Some(bad_input("the input", &error)),
+        Err(outcome) => return Some(outcome),
     };
     let block = match block_of::<P::Block>(work) {
         Ok(block) => block,
@@ -141,12 +141,12 @@ fn one<P: TransactionalProcessor>(
     let limit = work.settings.timeout.unwrap_or(ROW);
     let began = Instant::now();
     let ran = tx.row(limit, |tx| {
-        let call = AssertUnwindSafe(|| processor.process(tx, &mut cx, input));
-        let outcome = match catch_unwind(call) {
-            Ok(Ok(output)) => success(&output),
-            Ok(Err(error)) => failure(error),
-            Err(panic) => panicked(&*panic),
-        };
+        // With what it returned: an error's text and the end of a result are the application's code too.
+        let call = AssertUnwindSafe(|| match processor.process(tx, &mut cx, input) {
+            Ok(output) => success(&output),
+            Err(error) => failure(error),
+        });
+        let outcome = catch_unwind(call).unwrap_or_else(|panic| panicked(&*panic));
         let outcome = cx.lines.into_outcome(outcome);
         (outcome.status == OutcomeStatus::Success, outcome)
     });

@@ -232,6 +232,8 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Fut<'_, Transacted>;
 
     /// Gives tasks back that were claimed and not begun; their attempt is not counted as a failure.
+    ///
+    /// One of which something was recorded is lost, as if this worker had died with it.
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()>;
 
     /// What the store believes this worker runs, and which of it is aborting.

@@ -140,18 +140,9 @@ struct Lost {
     row_now: Option<u32>,
 }
 
-/// Ends a dead worker and gives its tasks back under their tokens, one loss each.
-pub(super) fn take_over(
-    c: &Connection,
-    worker: WorkerNo,
-    now: Timestamp,
-) -> Result<TakenOver, StoreError> {
-    let mut done = TakenOver::default();
-    if change(c, sql!("worker_end"), params![worker.0, us(now)])? == 0 {
-        return Ok(done);
-    }
-    change(c, sql!("worker_serves_none"), [worker.0])?;
-    let lost = all(c, sql!("take_over_tasks"), [worker.0], |r| {
+/// What a worker runs.
+fn held_by(c: &Connection, worker: WorkerNo) -> Result<Vec<Lost>, StoreError> {
+    all(c, sql!("take_over_tasks"), [worker.0], |r| {
         Ok(Lost {
             claim: ClaimRef {
                 batch: batch_id(r.get(0)?),
@@ -178,8 +169,35 @@ pub(super) fn take_over(
             laters: r.get(14)?,
             row_now: r.get(16)?,
         })
-    })?;
-    for lost in &lost {
+    })
+}
+
+/// Takes one task from a worker that lives and knows nothing of it any more, as if it had died with it.
+pub(super) fn lose(
+    c: &Connection,
+    worker: WorkerNo,
+    claim: &ClaimRef,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let held = held_by(c, worker)?;
+    if let Some(lost) = held.iter().find(|lost| lost.claim == *claim && !lost.close) {
+        take_back(c, worker, lost, now)?;
+    }
+    Ok(())
+}
+
+/// Ends a dead worker and gives its tasks back under their tokens, one loss each.
+pub(super) fn take_over(
+    c: &Connection,
+    worker: WorkerNo,
+    now: Timestamp,
+) -> Result<TakenOver, StoreError> {
+    let mut done = TakenOver::default();
+    if change(c, sql!("worker_end"), params![worker.0, us(now)])? == 0 {
+        return Ok(done);
+    }
+    change(c, sql!("worker_serves_none"), [worker.0])?;
+    for lost in &held_by(c, worker)? {
         done.tasks += 1;
         if lost.close {
             change(

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use super::end;
 use super::errors::corrupt;
 use super::guard::guard;
+use super::liveness;
 use super::single;
 use super::sql::{change, key, list, list_opt, one, sql, unlist, us, us_opt};
 use crate::model::{BatchId, EndedAs, TaskId, TaskState, Timestamp, WorkerNo};
@@ -334,7 +335,8 @@ pub(super) fn requeue(
     Ok(())
 }
 
-/// `running → queued` for tasks that were not begun.
+/// `running → queued` for tasks that were not begun. One that was is lost: its rows that have an
+/// outcome do not go again, nor does one that may start only once.
 pub(super) fn give_back(
     c: &Connection,
     worker: WorkerNo,
@@ -342,11 +344,12 @@ pub(super) fn give_back(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for claim in tasks {
-        let changed = change(
-            c,
-            sql!("give_back"),
-            params![key(claim.batch), claim.task.0, claim.token.0, worker.0],
-        )?;
+        let params = params![key(claim.batch), claim.task.0, claim.token.0, worker.0];
+        if one(c, sql!("give_back_begun"), params, |_| Ok(()))?.is_some() {
+            liveness::lose(c, worker, claim, now)?;
+            continue;
+        }
+        let changed = change(c, sql!("give_back"), params)?;
         if changed == 1 {
             stop_if_stopped(c, claim.batch, now)?;
         }

@@ -187,6 +187,10 @@ on_every_store! {
         only_its_holder_gives_a_task_back
         a_task_given_back_to_an_aborted_batch_ends
         a_task_given_back_to_an_expired_batch_ends
+        a_row_that_has_its_outcome_does_not_go_again
+        a_task_whose_rows_all_have_their_outcomes_ends
+        a_begun_task_that_comes_back_to_an_aborted_batch_keeps_its_outcomes
+        a_row_at_most_once_that_has_started_does_not_go_again
     ;
     take_over:
         a_dead_process_is_found_and_its_tasks_are_queued_at_once

@@ -204,6 +204,8 @@ struct Flaky {
     under: ObjectStore,
     /// Publishes that are made and then fail: the answer is lost.
     after: bool,
+    /// It panics instead.
+    panics: bool,
     failures: Arc<AtomicU32>,
 }
 
@@ -224,6 +226,7 @@ impl ObjectBackend for Flaky {
             }
             match fails {
                 Err(_) => Ok(()),
+                Ok(_) if self.panics => panic!("the object store is broken"),
                 Ok(_) => Err(StageError {
                     what: "publishing".to_owned(),
                     source: std::io::Error::other("the object store is down"),
@@ -256,11 +259,12 @@ impl ObjectBackend for Flaky {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_store_that_is_down_delays_the_end_and_fails_nothing() {
-    for after in [false, true] {
+    for (after, panics) in [(false, false), (true, false), (true, true)] {
         let world = World::new().await;
         let flaky = ObjectStore::new(Flaky {
             under: ObjectStore::folder(world.folder()),
             after,
+            panics,
             failures: Arc::new(AtomicU32::new(3)),
         });
         let batches = rows(|cx, input| {
@@ -307,6 +311,7 @@ async fn files_assembled_twice_have_the_same_bytes() {
         let objects = ObjectStore::new(Flaky {
             under: ObjectStore::folder(world.folder()),
             after: true,
+            panics: false,
             failures: Arc::new(AtomicU32::new(failures)),
         });
         let processor = rows(|cx, input| {

@@ -60,33 +60,43 @@ fn manager(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_lets_running_rows_finish_and_a_resume_goes_on() {
-    let world = World::new().await;
-    let (gate, crowd) = (Gate::new(), Crowd::default());
-    let one = settings(|s| s.local_concurrency = Some(1));
-    let manager = manager(&world, gated!(gate, crowd), one);
-    let id = submit(&manager, "post", numbers(6)).await;
-    let (stop, ran) = run(&manager);
-    gate.entered(1).await;
-    assert!(manager.op_pause(&key("post")).await.unwrap().paused);
-    until(&world, &manager, |op| op.queued.rows == 5).await;
-    gate.open(1);
-    until(&world, &manager, |op| op.running.is_none()).await;
-    let batch = manager.batch_status(id).await.unwrap();
-    assert_eq!((batch.counts.success, batch.counts.pending), (1, 5));
-    assert_eq!(gate.here(), 0, "no other row began");
-    gate.open(5);
-    manager.op_resume(&key("post")).await.unwrap();
-    assert_eq!(done(&manager, id).await.counts.success, 6);
-    let rows = rows_of(&manager, id).await;
-    assert_eq!(rows[0].attempt, Some(1));
-    assert_eq!(
-        rows[5].attempt,
-        Some(2),
-        "it was given back and counts no failure"
-    );
-    stop.cancel();
-    ran.await.unwrap().unwrap();
-    world.end(&manager).await;
+    for delivery in Delivery::ALL {
+        let world = World::new().await;
+        let (gate, crowd) = (Gate::new(), Crowd::default());
+        let one = settings(|s| {
+            s.local_concurrency = Some(1);
+            s.delivery = delivery;
+        });
+        let manager = manager(&world, gated!(gate, crowd), one);
+        let id = submit(&manager, "post", numbers(6)).await;
+        let (stop, ran) = run(&manager);
+        gate.entered(1).await;
+        assert!(manager.op_pause(&key("post")).await.unwrap().paused);
+        until(&world, &manager, |op| op.queued.rows == 5).await;
+        if delivery == Delivery::AtMostOnce {
+            let tasks = world.facts().tasks;
+            let running = tasks.iter().find(|task| task.worker.is_some()).unwrap();
+            assert_eq!(running.row_now, Some(0), "it is still to blame");
+        }
+        gate.open(1);
+        until(&world, &manager, |op| op.running.is_none()).await;
+        let batch = manager.batch_status(id).await.unwrap();
+        assert_eq!((batch.counts.success, batch.counts.pending), (1, 5));
+        assert_eq!(gate.here(), 0, "no other row began");
+        gate.open(5);
+        manager.op_resume(&key("post")).await.unwrap();
+        assert_eq!(done(&manager, id).await.counts.success, 6);
+        let rows = rows_of(&manager, id).await;
+        assert_eq!(rows[0].attempt, Some(1));
+        assert_eq!(
+            rows[5].attempt,
+            Some(2),
+            "it was given back and counts no failure"
+        );
+        stop.cancel();
+        ran.await.unwrap().unwrap();
+        world.end(&manager).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,8 @@ mod inputs;
 mod limits;
 mod listing;
 mod live;
+mod many_files;
+mod panics;
 mod purge;
 mod retry;
 mod stop;

@@ -150,6 +150,49 @@ async fn a_row_that_does_not_heed_an_abort_is_interrupted_after_its_grace() {
     world.end(&manager).await;
 }
 
+/// Something of the application's that cannot even be dropped.
+struct Undroppable;
+
+impl Drop for Undroppable {
+    fn drop(&mut self) {
+        panic!("secret: a bug of the application's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_panics_when_it_is_dropped_is_interrupted_as_any_other() {
+    let world = World::new().await;
+    let gate = Gate::new();
+    let at = gate.clone();
+    let processor = rows(move |_, input| {
+        let gate = at.clone();
+        async move {
+            if input == 2 {
+                let _bad = Undroppable;
+                gate.pass().await;
+            }
+            Ok(input)
+        }
+        .boxed()
+    });
+    let hasty = settings(|s| s.abort_grace = Duration::ZERO);
+    let manager = world.builder().batch("bank", "post", processor);
+    let manager = manager.settings("bank", "post", Kind::Batch, hasty);
+    let manager = manager.build().unwrap();
+    let id = submit(&manager, "post", numbers(3)).await;
+    let (stop, ran) = run(&manager);
+    gate.entered(1).await;
+    let batch = manager.batch_abort(id, LONG).await.unwrap();
+    assert_eq!(
+        (batch.status, batch.counts.success, batch.counts.aborted),
+        (Status::Aborted, 1, 2)
+    );
+    assert_eq!(code(&rows_of(&manager, id).await[1]), "interrupted");
+    stop.cancel();
+    ran.await.unwrap().unwrap();
+    world.end(&manager).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_gives_rows_back_and_counts_no_failure() {
     let world = World::new().await;
