@@ -1,8 +1,8 @@
 //! history: what happened to a batch's rows, attempt by attempt.
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
 
-use super::Client;
+use super::{Client, pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BatchId, HistoryEntry};
 
@@ -22,22 +22,17 @@ impl Client {
         line: Option<u32>,
     ) -> impl Stream<Item = Result<HistoryEntry>> + Send + use<> {
         let store = self.store.clone();
-        let pages = futures_util::stream::try_unfold(Some(0), move |from| {
+        pages::stream(0, move |from| {
             let store = store.clone();
             async move {
-                let Some(from) = from else { return Ok(None) };
                 if let Some(line) = line {
                     let entries = store.line_history(id, line).await?;
-                    let entries = entries.ok_or_else(|| no_line(id, line))?;
-                    return Ok::<_, Error>(Some((entries, None)));
+                    return Ok((entries.ok_or_else(|| no_line(id, line))?, None));
                 }
                 let page = store.history(id, from).await?;
-                Ok(Some((page.entries, page.next)))
+                Ok((page.entries, page.next))
             }
-        });
-        pages
-            .map_ok(|entries| futures_util::stream::iter(entries.into_iter().map(Ok)))
-            .try_flatten()
+        })
     }
 }
 

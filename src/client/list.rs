@@ -1,9 +1,9 @@
 //! list: batches newest first, as a stream or by pages.
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
 
-use super::Client;
-use crate::error::{Error, Result};
+use super::{Client, pages};
+use crate::error::Result;
 use crate::model::{Batch, BatchFilter, BatchesPage, Cursor};
 
 /// Batches that a stream asks for at once.
@@ -16,17 +16,13 @@ impl Client {
     /// **Cancellation:** safe.
     pub fn list(&self, filter: BatchFilter) -> impl Stream<Item = Result<Batch>> + Send + use<> {
         let client = self.clone();
-        let pages = futures_util::stream::try_unfold(Some(None), move |after| {
+        pages::stream(None, move |after| {
             let (client, filter) = (client.clone(), filter.clone());
             async move {
-                let Some(after) = after else { return Ok(None) };
                 let page = client.look(filter, after, PAGE).await?;
-                Ok::<_, Error>(Some((page.data, page.next.map(Some))))
+                Ok((page.data, page.next.map(Some)))
             }
-        });
-        pages
-            .map_ok(|batches| futures_util::stream::iter(batches.into_iter().map(Ok)))
-            .try_flatten()
+        })
     }
 
     /// One page of [`Client::list`]: `limit` batches behind a place, fewer where the list ends.

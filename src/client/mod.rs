@@ -4,6 +4,7 @@ mod append;
 mod history;
 mod list;
 mod ops;
+mod pages;
 mod purge;
 mod query;
 mod retry;
@@ -12,7 +13,7 @@ mod submit_in;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::Stream;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -112,7 +113,7 @@ impl Client {
     {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch).await?;
+        let builder = self.builder(&batch.key).await?;
         let source = Source::rows(rows);
         let (id, _) = intake::submit(self, batch, builder, source).await?;
         self.batch_status(id).await
@@ -133,7 +134,7 @@ impl Client {
     ) -> Result<Submission> {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch).await?;
+        let builder = self.builder(&batch.key).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
         let batch = self.batch_status(id).await?;
@@ -148,11 +149,7 @@ impl Client {
         batch
     }
 
-    async fn builder(&self, batch: &NewBatch) -> Result<BlockBuilder> {
-        self.builder_of(&batch.key).await
-    }
-
-    async fn builder_of(&self, key: &JobKey) -> Result<BlockBuilder> {
+    async fn builder(&self, key: &JobKey) -> Result<BlockBuilder> {
         let settings = self.settings_in_force(key).await?;
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
         Ok(BlockBuilder::new(settings.block_rows, bytes))
@@ -277,18 +274,13 @@ impl Client {
         status: Option<Status>,
     ) -> impl Stream<Item = Result<RowView>> + Send + use<> {
         let store = self.store.clone();
-        let pages = futures_util::stream::try_unfold(Some(0), move |after| {
+        pages::stream(0, move |after| {
             let store = store.clone();
             async move {
-                let Some(after) = after else { return Ok(None) };
                 let page = store.rows(id, after, status).await?;
-                let next = page.next;
-                Ok::<_, Error>(Some((page.rows, next)))
+                Ok((page.rows, page.next))
             }
-        });
-        pages
-            .map_ok(|rows| futures_util::stream::iter(rows).map(Ok))
-            .try_flatten()
+        })
     }
 
     /// The output files, once the batch has ended.

@@ -145,11 +145,7 @@ impl Client {
         if batch.done || batch.status == Status::Wait {
             return Ok(None);
         }
-        let key = JobKey {
-            app: batch.app.clone(),
-            op: batch.op.clone(),
-            kind: batch.kind,
-        };
+        let key = batch.key();
         let Some(state) = self.store.op(key.clone(), Some(batch.id)).await? else {
             return Ok(None);
         };

@@ -58,7 +58,7 @@ impl Client {
         let children = self.store.children(id).await?;
         not_purged(id, &children)?;
         let new = self.signed(child(&parent, &children));
-        let builder = self.builder(&new).await?;
+        let builder = self.builder(&new.key).await?;
         let rows = failed_rows(self.store.clone(), id, &children.batches);
         let source = Source::pages(parent.columns.clone(), rows);
         match intake::submit(self, new, builder, source).await {
@@ -104,11 +104,6 @@ fn not_purged(id: BatchId, children: &Children) -> Result<()> {
 }
 
 fn child(parent: &Batch, children: &Children) -> NewBatch {
-    let new = NewBatch::new(crate::model::JobKey {
-        app: parent.app.clone(),
-        op: parent.op.clone(),
-        kind: parent.kind,
-    });
     NewBatch {
         context: parent.context.clone(),
         priority: parent.priority,
@@ -119,7 +114,7 @@ fn child(parent: &Batch, children: &Children) -> NewBatch {
             generation: parent.generation.saturating_add(1),
             before: u32::try_from(children.batches.len()).unwrap_or(u32::MAX),
         }),
-        ..new
+        ..NewBatch::new(parent.key())
     }
 }
 
