@@ -15,7 +15,22 @@ impl Client {
     ///
     /// # Errors
     /// In the stream: [`ErrorKind::NotFound`] where there is no such batch or line;
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Conflict`] where it was purged; [`ErrorKind::Unavailable`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::TryStreamExt;
+    /// use rowmill::model::{HistoryEntry, Status};
+    /// # use rowmill::{Client, NewRow, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// # let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// client.batch_abort(batch.id, std::time::Duration::ZERO).await?;
+    /// let entries: Vec<HistoryEntry> = client.history(batch.id, Some(1)).try_collect().await?;
+    /// assert_eq!((entries.len(), entries[0].after, entries[0].worker), (1, Status::Aborted, None));
+    /// # Ok(()) }
+    /// ```
     pub fn history(
         &self,
         id: BatchId,

@@ -14,6 +14,24 @@ impl Client {
     ///
     /// Purged ones are not in it. A batch that is submitted while the stream is read is not in it either.
     /// **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// In the stream: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::TryStreamExt;
+    /// use rowmill::model::{BatchFilter, JobKey, Kind, NewBatch, Status};
+    /// # use rowmill::{Batch, Client, NewRow, RawJson, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// let queued = BatchFilter { status: Some(Status::Queued), ..BatchFilter::default() };
+    /// let found: Vec<Batch> = client.list(queued).try_collect().await?;
+    /// assert_eq!(found.iter().map(|b| b.id).collect::<Vec<_>>(), [batch.id]);
+    /// # Ok(()) }
+    /// ```
     pub fn list(&self, filter: BatchFilter) -> impl Stream<Item = Result<Batch>> + Send + use<> {
         let client = self.clone();
         pages::stream(None, move |after| {

@@ -235,8 +235,10 @@ impl Client {
 
     /// Releases a held batch; a released one is no error.
     ///
+    /// **Cancellation:** it is released, or not; a repeat is no error until the batch has ended.
+    ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended; [`ErrorKind::Unavailable`].
     pub async fn wait_off(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
         self.store.release(id, self.by.to_string(), now).await?;
@@ -244,6 +246,9 @@ impl Client {
     }
 
     /// Asks for an abort and waits up to `wait` for rows that run; an ended batch returns as it is.
+    ///
+    /// Rows that were not running end with the call, in one transaction. **Cancellation:** the abort was
+    /// asked for, or not; the wait alone changes nothing, and a repeat is no error.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
@@ -266,8 +271,11 @@ impl Client {
     /// All rows in line order, read as a stream; with `status` those that are in it when they are read.
     ///
     /// Each row is as it was at one moment, and blocks are read one after the other: while the batch is
-    /// worked off, later rows may be seen further on than earlier ones. Of a purged batch the stream is
-    /// an error, [`ErrorKind::Conflict`]. **Cancellation:** safe.
+    /// worked off, later rows may be seen further on than earlier ones. **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// In the stream: [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it was purged;
+    /// [`ErrorKind::Unavailable`].
     pub fn rows(
         &self,
         id: BatchId,

@@ -36,6 +36,32 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has not ended (`wrong_state`), was purged
     /// (`purged`) or has no row that could be retried (`nothing_to_retry`); [`ErrorKind::Unavailable`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rowmill::{BatchProcessor, JobManager, Message, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+    /// # struct Refuse;
+    /// # impl BatchProcessor for Refuse {
+    /// #     type Block = ();
+    /// #     type Context = ();
+    /// #     type Input = i64;
+    /// #     type Output = ();
+    /// #     async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<(), RowFailure> {
+    /// #         if n == 2 { Err(Message::new("no_funds", 101).into()) } else { Ok(()) }
+    /// #     }
+    /// # }
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::sqlite(dir.path().join("rowmill.db")).await?;
+    /// # let manager = JobManager::builder(store).batch("bank", "post", Refuse).build()?;
+    /// # let rows = ["1", "2"].map(|n| NewRow { line: None, input: RawJson::from_string(n.into()).unwrap() });
+    /// # let batch = manager.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// # manager.tick().await?;
+    /// // Of its two rows one has failed.
+    /// let retried = manager.retry(batch.id).await?;
+    /// assert_eq!((retried.batch.parent, retried.batch.counts.rows), (Some(batch.id), 1));
+    /// assert!(manager.retry(batch.id).await?.repeated, "no row is taken twice");
+    /// # Ok(()) }
+    /// ```
     pub async fn retry(&self, id: BatchId) -> Result<Retried> {
         let mut tries = 1;
         loop {
