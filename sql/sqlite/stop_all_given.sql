@@ -1,2 +1,2 @@
 -- Says that no block is left to be given. Params: 1 batch. Returns: nothing. Locks: the file.
-update batches set given = blocks where id = ?1
+update or fail batches set given = blocks where id = ?1

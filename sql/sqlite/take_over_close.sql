@@ -1,2 +1,2 @@
 -- Gives a close task back: running → queued. Params: 1 batch, 2 worker. Returns: nothing. Locks: the file.
-update queue set state = 1, token = null, worker = null, started_at = null where batch = ?1 and what = 1 and state = 2 and worker = ?2
+update or fail queue set state = 1, token = null, worker = null, started_at = null where batch = ?1 and what = 1 and state = 2 and worker = ?2

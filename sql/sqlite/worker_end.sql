@@ -1,2 +1,2 @@
 -- Ends a worker, whatever it holds: alive → ended. Params: 1 no, 2 now. Returns: nothing; no change = it had ended. Locks: the file.
-update workers set ended_at = ?2 where no = ?1 and ended_at is null
+update or fail workers set ended_at = ?2 where no = ?1 and ended_at is null

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Stdout, Write};
 
+use terminal_size::Width;
 use unicode_width::UnicodeWidthChar as _;
 
 /// Columns where stdout is no terminal.
@@ -11,7 +12,8 @@ const NARROWEST: u16 = 40;
 
 /// Columns of a line on stdout.
 pub(super) fn columns() -> usize {
-    let width = comfy_table::Table::new().width().unwrap_or(WIDTH);
+    let size = terminal_size::terminal_size_of(std::io::stdout());
+    let width = size.map_or(WIDTH, |(Width(width), _)| width);
     usize::from(width.max(NARROWEST))
 }
 

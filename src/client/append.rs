@@ -8,7 +8,7 @@ use super::{Client, NewRow};
 use crate::error::{Error, Result};
 use crate::ingest::{Format, Options};
 use crate::intake::{self, Intake, Source};
-use crate::model::{Batch, BatchId, JobKey, Kind};
+use crate::model::{Batch, BatchId, Kind};
 use crate::store::NewAppend;
 
 /// How rows are appended.
@@ -184,12 +184,7 @@ impl Client {
             release,
             by: self.by.to_string(),
         };
-        let key = JobKey {
-            app: batch.app.clone(),
-            op: batch.op.clone(),
-            kind: batch.kind,
-        };
-        let builder = self.builder_of(&key).await?;
+        let builder = self.builder(&batch.key()).await?;
         let (added, intake) = intake::append(self, append, builder, source, stop).await?;
         let Some(added) = added else {
             return Ok(Err(intake));

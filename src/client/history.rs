@@ -1,8 +1,8 @@
 //! history: what happened to a batch's rows, attempt by attempt.
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
 
-use super::Client;
+use super::{Client, pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BatchId, HistoryEntry};
 
@@ -15,29 +15,39 @@ impl Client {
     ///
     /// # Errors
     /// In the stream: [`ErrorKind::NotFound`] where there is no such batch or line;
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Conflict`] where it was purged; [`ErrorKind::Unavailable`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::TryStreamExt;
+    /// use rowmill::model::{HistoryEntry, Status};
+    /// # use rowmill::{Client, NewRow, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// # let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// client.batch_abort(batch.id, std::time::Duration::ZERO).await?;
+    /// let entries: Vec<HistoryEntry> = client.history(batch.id, Some(1)).try_collect().await?;
+    /// assert_eq!((entries.len(), entries[0].after, entries[0].worker), (1, Status::Aborted, None));
+    /// # Ok(()) }
+    /// ```
     pub fn history(
         &self,
         id: BatchId,
         line: Option<u32>,
     ) -> impl Stream<Item = Result<HistoryEntry>> + Send + use<> {
         let store = self.store.clone();
-        let pages = futures_util::stream::try_unfold(Some(0), move |from| {
+        pages::stream(0, move |from| {
             let store = store.clone();
             async move {
-                let Some(from) = from else { return Ok(None) };
                 if let Some(line) = line {
                     let entries = store.line_history(id, line).await?;
-                    let entries = entries.ok_or_else(|| no_line(id, line))?;
-                    return Ok::<_, Error>(Some((entries, None)));
+                    return Ok((entries.ok_or_else(|| no_line(id, line))?, None));
                 }
                 let page = store.history(id, from).await?;
-                Ok(Some((page.entries, page.next)))
+                Ok((page.entries, page.next))
             }
-        });
-        pages
-            .map_ok(|entries| futures_util::stream::iter(entries.into_iter().map(Ok)))
-            .try_flatten()
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! list: batches newest first, as a stream or by pages.
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
 
-use super::Client;
-use crate::error::{Error, Result};
+use super::{Client, pages};
+use crate::error::Result;
 use crate::model::{Batch, BatchFilter, BatchesPage, Cursor};
 
 /// Batches that a stream asks for at once.
@@ -14,19 +14,33 @@ impl Client {
     ///
     /// Purged ones are not in it. A batch that is submitted while the stream is read is not in it either.
     /// **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// In the stream: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::TryStreamExt;
+    /// use rowmill::model::{BatchFilter, JobKey, Kind, NewBatch, Status};
+    /// # use rowmill::{Batch, Client, NewRow, RawJson, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// let queued = BatchFilter { status: Some(Status::Queued), ..BatchFilter::default() };
+    /// let found: Vec<Batch> = client.list(queued).try_collect().await?;
+    /// assert_eq!(found.iter().map(|b| b.id).collect::<Vec<_>>(), [batch.id]);
+    /// # Ok(()) }
+    /// ```
     pub fn list(&self, filter: BatchFilter) -> impl Stream<Item = Result<Batch>> + Send + use<> {
         let client = self.clone();
-        let pages = futures_util::stream::try_unfold(Some(None), move |after| {
+        pages::stream(None, move |after| {
             let (client, filter) = (client.clone(), filter.clone());
             async move {
-                let Some(after) = after else { return Ok(None) };
                 let page = client.look(filter, after, PAGE).await?;
-                Ok::<_, Error>(Some((page.data, page.next.map(Some))))
+                Ok((page.data, page.next.map(Some)))
             }
-        });
-        pages
-            .map_ok(|batches| futures_util::stream::iter(batches.into_iter().map(Ok)))
-            .try_flatten()
+        })
     }
 
     /// One page of [`Client::list`]: `limit` batches behind a place, fewer where the list ends.

@@ -4,6 +4,7 @@ mod append;
 mod history;
 mod list;
 mod ops;
+mod pages;
 mod purge;
 mod query;
 mod retry;
@@ -12,7 +13,7 @@ mod submit_in;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::Stream;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -112,7 +113,7 @@ impl Client {
     {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch).await?;
+        let builder = self.builder(&batch.key).await?;
         let source = Source::rows(rows);
         let (id, _) = intake::submit(self, batch, builder, source).await?;
         self.batch_status(id).await
@@ -133,7 +134,7 @@ impl Client {
     ) -> Result<Submission> {
         let batch = self.signed(batch);
         check(&batch, Kind::Batch)?;
-        let builder = self.builder(&batch).await?;
+        let builder = self.builder(&batch.key).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
         let batch = self.batch_status(id).await?;
@@ -148,11 +149,7 @@ impl Client {
         batch
     }
 
-    async fn builder(&self, batch: &NewBatch) -> Result<BlockBuilder> {
-        self.builder_of(&batch.key).await
-    }
-
-    async fn builder_of(&self, key: &JobKey) -> Result<BlockBuilder> {
+    async fn builder(&self, key: &JobKey) -> Result<BlockBuilder> {
         let settings = self.settings_in_force(key).await?;
         let bytes = usize::try_from(settings.block_bytes).unwrap_or(usize::MAX);
         Ok(BlockBuilder::new(settings.block_rows, bytes))
@@ -238,8 +235,10 @@ impl Client {
 
     /// Releases a held batch; a released one is no error.
     ///
+    /// **Cancellation:** it is released, or not; a repeat is no error until the batch has ended.
+    ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has ended; [`ErrorKind::Unavailable`].
     pub async fn wait_off(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
         self.store.release(id, self.by.to_string(), now).await?;
@@ -247,6 +246,9 @@ impl Client {
     }
 
     /// Asks for an abort and waits up to `wait` for rows that run; an ended batch returns as it is.
+    ///
+    /// Rows that were not running end with the call, in one transaction. **Cancellation:** the abort was
+    /// asked for, or not; the wait alone changes nothing, and a repeat is no error.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
@@ -269,26 +271,24 @@ impl Client {
     /// All rows in line order, read as a stream; with `status` those that are in it when they are read.
     ///
     /// Each row is as it was at one moment, and blocks are read one after the other: while the batch is
-    /// worked off, later rows may be seen further on than earlier ones. Of a purged batch the stream is
-    /// an error, [`ErrorKind::Conflict`]. **Cancellation:** safe.
+    /// worked off, later rows may be seen further on than earlier ones. **Cancellation:** safe.
+    ///
+    /// # Errors
+    /// In the stream: [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it was purged;
+    /// [`ErrorKind::Unavailable`].
     pub fn rows(
         &self,
         id: BatchId,
         status: Option<Status>,
     ) -> impl Stream<Item = Result<RowView>> + Send + use<> {
         let store = self.store.clone();
-        let pages = futures_util::stream::try_unfold(Some(0), move |after| {
+        pages::stream(0, move |after| {
             let store = store.clone();
             async move {
-                let Some(after) = after else { return Ok(None) };
                 let page = store.rows(id, after, status).await?;
-                let next = page.next;
-                Ok::<_, Error>(Some((page.rows, next)))
+                Ok((page.rows, page.next))
             }
-        });
-        pages
-            .map_ok(|rows| futures_util::stream::iter(rows).map(Ok))
-            .try_flatten()
+        })
     }
 
     /// The output files, once the batch has ended.

@@ -58,7 +58,8 @@ impl Client {
 
     /// Pauses an op: nothing of it is claimed any more, rows that run may finish. A paused one is no error.
     ///
-    /// Workers notice within a second. Aborts and expiry go on.
+    /// Workers notice within a second. Aborts and expiry go on. **Cancellation:** it is paused, or not; a
+    /// repeat is no error.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where nobody has used it and it is not registered here;
@@ -75,7 +76,7 @@ impl Client {
         Ok(())
     }
 
-    /// Resumes an op. One that is not paused is no error.
+    /// Resumes an op. One that is not paused is no error. **Cancellation:** as [`Client::op_pause`].
     ///
     /// # Errors
     /// As [`Client::op_pause`].
@@ -101,6 +102,20 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Invalid`] with everything that is wrong, a line each; [`ErrorKind::NotFound`] as
     /// [`Client::op_pause`]; [`ErrorKind::Conflict`] where others set it without end.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rowmill::{Client, NewRow, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// let key = JobKey::new("bank", "post", Kind::Batch)?;
+    /// # client.batch_submit(NewBatch::new(key.clone()), rows).await?;
+    /// let op = client.op_set(&key, &[("concurrency".into(), "4".into())]).await?;
+    /// assert_eq!(op.settings.as_deref(), Some(r#"{"concurrency":4}"#));
+    /// assert!(client.op_pause(&key).await?.paused);
+    /// # Ok(()) }
+    /// ```
     pub async fn op_set(&self, key: &JobKey, changes: &[(String, String)]) -> Result<OpEntry> {
         self.op(key).await?;
         let base = self.registry.settings_of(key).unwrap_or_default();
@@ -145,11 +160,7 @@ impl Client {
         if batch.done || batch.status == Status::Wait {
             return Ok(None);
         }
-        let key = JobKey {
-            app: batch.app.clone(),
-            op: batch.op.clone(),
-            kind: batch.kind,
-        };
+        let key = batch.key();
         let Some(state) = self.store.op(key.clone(), Some(batch.id)).await? else {
             return Ok(None);
         };

@@ -5,6 +5,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Batch, BatchId, Block, BlockBuilder, ContentHash, Kind, NewBatch, RawJson};
 use crate::store::Submitted;
 
+/// Queries of one call: nobody else writes meanwhile.
+const MOST: usize = 10_000;
+/// Bytes of their inputs and contexts, where there are several.
+const MOST_BYTES: usize = 64 << 20;
+
 /// A slow query to submit.
 #[derive(Debug, Clone)]
 pub struct NewQuery {
@@ -24,10 +29,25 @@ pub struct SubmittedQuery {
 }
 
 impl Client {
-    /// Submits one slow query.
+    /// Submits one slow query; acknowledged, and durable, when it returns.
+    ///
+    /// The same id or external id again with the same content returns the query that is there.
+    /// **Cancellation:** it is stored, or not; repeat it with the same id to know.
     ///
     /// # Errors
     /// As [`Client::batch_submit`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use rowmill::model::{JobKey, Kind, NewBatch, RawJson, Status};
+    /// # use rowmill::{Client, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
+    /// let new = NewBatch::new(JobKey::new("bank", "statement", Kind::Query)?);
+    /// let query = client.slow_query_submit(new, RawJson::from_string(r#"{"account":"ACC1"}"#.into())?).await?;
+    /// assert_eq!(client.slow_query_done(query.id).await?.status, Status::Queued);
+    /// # Ok(()) }
+    /// ```
     pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
         let query = NewQuery { query, input };
         let submitted = self.slow_query_submit_many(vec![query]).await?;
@@ -43,15 +63,22 @@ impl Client {
 
     /// Submits many slow queries in one transaction: all or none.
     ///
-    /// What is returned stands in the order of `queries`. **Cancellation:** all or none of them is
-    /// stored; repeat them with the same ids to know.
+    /// What is returned stands in the order of `queries`: at most 10,000, and 64 MiB of inputs and
+    /// contexts. **Cancellation:** all or none of them is stored; repeat them with the same ids to know.
     ///
     /// # Errors
-    /// As [`Client::batch_submit`].
+    /// As [`Client::batch_submit`]; [`ErrorKind::Invalid`] also where they are too many (`too_large`).
     pub async fn slow_query_submit_many(
         &self,
         queries: Vec<NewQuery>,
     ) -> Result<Vec<SubmittedQuery>> {
+        let sizes = queries
+            .iter()
+            .map(|q| q.input.get().len() + q.query.context.get().len());
+        if queries.len() > MOST || (queries.len() > 1 && sizes.sum::<usize>() > MOST_BYTES) {
+            let text = "one call submits at most 10,000 slow queries, and 64 MiB of inputs and contexts; make several calls";
+            return Err(Error::invalid("too_large", text));
+        }
         let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
         for NewQuery { query, input } in queries {
             let query = self.signed(query);

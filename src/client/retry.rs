@@ -36,6 +36,32 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`]; [`ErrorKind::Conflict`] where it has not ended (`wrong_state`), was purged
     /// (`purged`) or has no row that could be retried (`nothing_to_retry`); [`ErrorKind::Unavailable`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rowmill::{BatchProcessor, JobManager, Message, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+    /// # struct Refuse;
+    /// # impl BatchProcessor for Refuse {
+    /// #     type Block = ();
+    /// #     type Context = ();
+    /// #     type Input = i64;
+    /// #     type Output = ();
+    /// #     async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<(), RowFailure> {
+    /// #         if n == 2 { Err(Message::new("no_funds", 101).into()) } else { Ok(()) }
+    /// #     }
+    /// # }
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::sqlite(dir.path().join("rowmill.db")).await?;
+    /// # let manager = JobManager::builder(store).batch("bank", "post", Refuse).build()?;
+    /// # let rows = ["1", "2"].map(|n| NewRow { line: None, input: RawJson::from_string(n.into()).unwrap() });
+    /// # let batch = manager.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
+    /// # manager.tick().await?;
+    /// // Of its two rows one has failed.
+    /// let retried = manager.retry(batch.id).await?;
+    /// assert_eq!((retried.batch.parent, retried.batch.counts.rows), (Some(batch.id), 1));
+    /// assert!(manager.retry(batch.id).await?.repeated, "no row is taken twice");
+    /// # Ok(()) }
+    /// ```
     pub async fn retry(&self, id: BatchId) -> Result<Retried> {
         let mut tries = 1;
         loop {
@@ -58,7 +84,7 @@ impl Client {
         let children = self.store.children(id).await?;
         not_purged(id, &children)?;
         let new = self.signed(child(&parent, &children));
-        let builder = self.builder(&new).await?;
+        let builder = self.builder(&new.key).await?;
         let rows = failed_rows(self.store.clone(), id, &children.batches);
         let source = Source::pages(parent.columns.clone(), rows);
         match intake::submit(self, new, builder, source).await {
@@ -104,11 +130,6 @@ fn not_purged(id: BatchId, children: &Children) -> Result<()> {
 }
 
 fn child(parent: &Batch, children: &Children) -> NewBatch {
-    let new = NewBatch::new(crate::model::JobKey {
-        app: parent.app.clone(),
-        op: parent.op.clone(),
-        kind: parent.kind,
-    });
     NewBatch {
         context: parent.context.clone(),
         priority: parent.priority,
@@ -119,7 +140,7 @@ fn child(parent: &Batch, children: &Children) -> NewBatch {
             generation: parent.generation.saturating_add(1),
             before: u32::try_from(children.batches.len()).unwrap_or(u32::MAX),
         }),
-        ..new
+        ..NewBatch::new(parent.key())
     }
 }
 

@@ -167,6 +167,18 @@ pub struct Batch {
     pub purged_at: Option<Timestamp>,
 }
 
+impl Batch {
+    /// What works on it.
+    #[must_use]
+    pub fn key(&self) -> JobKey {
+        JobKey {
+            app: self.app.clone(),
+            op: self.op.clone(),
+            kind: self.kind,
+        }
+    }
+}
+
 /// A row as it is seen.
 #[derive(Debug, Clone, Serialize)]
 pub struct RowView {

@@ -70,8 +70,18 @@ fn named(header: &str) -> usize {
     numbers.max().unwrap_or(0)
 }
 
+/// How many columns the header says are returned: `id, app, op; no change = …`.
+fn returned(header: &str) -> usize {
+    let returns = header.split("Returns:").nth(1).unwrap_or_default();
+    let returns = returns.split(['.', ';']).next().unwrap_or_default();
+    match returns.trim() {
+        "nothing" => 0,
+        columns => columns.split(", ").count(),
+    }
+}
+
 #[tokio::test]
-async fn every_file_fits_the_schema_and_its_header_names_every_parameter() {
+async fn every_file_fits_the_schema_and_its_header_names_every_parameter_and_column() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("rowmill.db");
     rowmill::Store::sqlite(&path).await.expect("a store");
@@ -83,6 +93,10 @@ async fn every_file_fits_the_schema_and_its_header_names_every_parameter() {
             Ok(statement) if statement.parameter_count() != named(&header(&text)) => {
                 let count = statement.parameter_count();
                 wrong.push(format!("{name}: {count} parameters, and {}", header(&text)));
+            }
+            Ok(statement) if statement.column_count() != returned(&header(&text)) => {
+                let count = statement.column_count();
+                wrong.push(format!("{name}: {count} columns, and {}", header(&text)));
             }
             Ok(_) => {}
         }
@@ -110,4 +124,77 @@ fn every_file_is_used() {
         .filter(|name| !text.contains(&format!("sql!(\"{name}\")")))
         .collect();
     assert!(unused.is_empty(), "no statement of src/ is in {unused:?}");
+}
+
+#[test]
+fn a_file_that_writes_says_or_fail_and_that_it_locks_the_file() {
+    let mut wrong = Vec::new();
+    for (name, text) in statements("sqlite") {
+        let header = header(&text);
+        let statement = text.lines().find(|l| !l.starts_with("--"));
+        let statement = statement.unwrap_or_default();
+        let says_or_fail = statement.contains(" or fail ");
+        let is_as_it_must_be = match statement.split(' ').next() {
+            Some("insert" | "update") => says_or_fail && header.contains("Locks: the file"),
+            Some("delete") => header.contains("Locks: the file"),
+            Some("select") => header.contains("Locks: none"),
+            _ => false,
+        };
+        if !is_as_it_must_be {
+            wrong.push(format!("{name}: {header}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a statement may look through from one end to the other, however much is stored.
+const SHORT: [&str; 11] = [
+    // One record an op, a worker that has not ended, or an element of a list that was given.
+    " ops",
+    "sqlite_autoindex_ops_1",
+    "workers_alive",
+    "json_each",
+    // What was found before, and what has no table.
+    "(subquery-",
+    "CONSTANT ROW",
+    // Partial indexes of what is in hand at the moment.
+    "queue_owner",
+    "queue_close",
+    "appends_open",
+    "batches_giving",
+    "batches_purging",
+];
+/// Statements that end at the first records that they find.
+const LIMITED: [&str; 3] = ["doctor_files", "doctor_newest", "doctor_notice"];
+/// Ends that wait to be told have no index of who tells them: it would cost each of them more than
+/// a look at all of them costs when a worker goes.
+const WHEN_A_WORKER_GOES: [&str; 2] = ["take_over_notices", "worker_leave"];
+
+#[tokio::test]
+async fn no_file_looks_through_a_table_that_grows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rowmill.db");
+    rowmill::Store::sqlite(&path).await.expect("a store");
+    let c = Connection::open(&path).expect("the file");
+    let mut wrong = Vec::new();
+    let mut scans = 0;
+    for (name, text) in statements("sqlite") {
+        let plan = format!("explain query plan {text}");
+        let mut plan = c.prepare(&plan).expect("a plan");
+        let mut steps = plan.raw_query();
+        while let Some(step) = steps.next().expect("a step") {
+            let step: String = step.get("detail").expect("its text");
+            if !step.starts_with("SCAN ") {
+                continue;
+            }
+            scans += 1;
+            let is_short = SHORT.iter().any(|short| step.contains(short));
+            let known = LIMITED.iter().chain(&WHEN_A_WORKER_GOES);
+            if !is_short && !known.into_iter().any(|known| *known == name) {
+                wrong.push(format!("{name}: {step}"));
+            }
+        }
+    }
+    assert!(scans >= 10, "the plans were read");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -377,6 +377,27 @@ async fn many_slow_queries_are_submitted_all_or_none_and_told_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_queries_that_are_too_many_for_one_transaction_are_refused() {
+    let world = World::new().await;
+    let manager = world.builder().build().unwrap();
+    let new = |input: &str| NewQuery {
+        query: NewBatch::new(query("ask")),
+        input: raw(input),
+    };
+    let large = format!("\"{}\"", "x".repeat(33 << 20));
+    for queries in [vec![new("1"); 10_001], vec![new(&large); 2]] {
+        let refused = manager.slow_query_submit_many(queries).await.unwrap_err();
+        assert_eq!(
+            (refused.kind(), refused.code()),
+            (ErrorKind::Invalid, "too_large")
+        );
+    }
+    assert_eq!(world.facts().batches.len(), 0);
+    let one = manager.slow_query_submit_many(vec![new(&large)]).await;
+    assert_eq!(one.unwrap().len(), 1, "one of any size");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_no_slow_query_and_is_not_aborted_as_one() {
     let world = World::new().await;
     let manager = world.builder().build().unwrap();
