@@ -180,6 +180,10 @@ impl Op {
             Some(Err(why)) => return self.refuse(&why),
         };
         let settings = live.over(&self.base);
+        // It would fail rows that certainly had no effect; `build` refuses it too.
+        if self.processor().is_transactional() && settings.delivery == Delivery::AtMostOnce {
+            return self.refuse("delivery: the op is transactional");
+        }
         match settings.check().first() {
             None => Arc::new(settings),
             Some((key, why)) => self.refuse(&format!("{key}: {why}")),
@@ -319,7 +323,8 @@ impl Op {
 mod tests {
     use super::*;
     use crate::model::{JobKey, Kind, RawJson, TaskId};
-    use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure};
+    use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure, TransactionalProcessor};
+    use crate::store::sqlite::Tx;
     use crate::store::{BatchHead, ClaimRef};
 
     struct Same;
@@ -333,6 +338,45 @@ mod tests {
         async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
             Ok(n)
         }
+    }
+
+    struct Writes;
+
+    impl TransactionalProcessor for Writes {
+        type Block = ();
+        type Context = ();
+        type Input = i64;
+        type Output = i64;
+
+        fn process(
+            &self,
+            _: &mut Tx<'_>,
+            _: &mut RowCx<'_, (), ()>,
+            n: i64,
+        ) -> Result<i64, RowFailure> {
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn at_most_once_that_is_set_for_a_transactional_op_is_not_taken_up() {
+        let registry = Registry::new()
+            .batch("a", "rows", Same)
+            .transactional("a", "writes", Writes);
+        let taken = registry.ops().map(|registered| {
+            let mut op = Op::new(OpId(1), registered.clone(), 4);
+            op.take_live(Some(&LiveOp {
+                id: OpId(1),
+                paused: false,
+                settings: Some("{\"delivery\":\"at_most_once\"}".to_owned()),
+            }));
+            (registered.key.op.to_string(), op.settings().delivery)
+        });
+        let expected = [
+            ("rows".to_owned(), Delivery::AtMostOnce),
+            ("writes".to_owned(), Delivery::AtLeastOnce),
+        ];
+        assert!(taken.eq(expected));
     }
 
     fn task() -> ClaimedTask {

@@ -14,12 +14,16 @@ const MOST: u32 = 25;
 pub(super) enum Asked {
     Claim,
     Record,
+    Close,
+    Tell,
 }
 
 #[derive(Default)]
 pub(super) struct Patience {
     claims: u32,
     records: u32,
+    closes: u32,
+    tells: u32,
     /// Why it has ended.
     over: Option<String>,
 }
@@ -29,6 +33,8 @@ impl Patience {
         match asked {
             Asked::Claim => &mut self.claims,
             Asked::Record => &mut self.records,
+            Asked::Close => &mut self.closes,
+            Asked::Tell => &mut self.tells,
         }
     }
 
@@ -51,15 +57,26 @@ impl Patience {
 }
 
 impl Engine {
+    /// Failures in a row after which somebody is told; none where nobody waits.
+    pub(super) fn most_failures(&self) -> Option<u32> {
+        (self.by_hand || self.only.is_some()).then_some(MOST)
+    }
+
     /// The store refused; whether that is worth a word: not every time of many.
     pub(super) fn refused(&mut self, asked: Asked, error: &StoreError) -> bool {
-        let waited_for = self.by_hand || self.only.is_some();
+        self.refused_times(asked, 1, error)
+    }
+
+    /// As [`Engine::refused`], so many times.
+    pub(super) fn refused_times(&mut self, asked: Asked, more: u32, error: &StoreError) -> bool {
+        let most = self.most_failures();
         let times = self.patience.count(asked);
-        *times = times.saturating_add(1);
+        let before = *times;
+        *times = times.saturating_add(more);
         let times = *times;
-        if times >= MOST && waited_for && !self.patience.is_over() {
+        if most.is_some_and(|most| times >= most) && !self.patience.is_over() {
             self.patience.over = Some(error.to_string());
         }
-        times % MOST == 1
+        before % MOST == 0
     }
 }

@@ -58,11 +58,14 @@ pub(super) enum Step {
     },
     Closed {
         closed: u64,
-        again: bool,
+        /// Why no more could be claimed, if the store refused.
+        refused: Option<StoreError>,
     },
     Told {
         told: u64,
         again: bool,
+        /// Why ends could not be claimed or settled, and how often that was tried.
+        refused: Option<(u32, StoreError)>,
     },
     Purged {
         purged: u64,
@@ -211,7 +214,7 @@ pub(super) async fn close(parts: Parts, worker: WorkerNo) -> Step {
             Ok(tasks) if tasks.is_empty() => {
                 return Step::Closed {
                     closed,
-                    again: false,
+                    refused: None,
                 };
             }
             Ok(tasks) => {
@@ -220,11 +223,10 @@ pub(super) async fn close(parts: Parts, worker: WorkerNo) -> Step {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a close could not be claimed; trying again");
                 tokio::time::sleep(super::RETRY).await;
                 return Step::Closed {
                     closed,
-                    again: true,
+                    refused: Some(error),
                 };
             }
         }
@@ -285,6 +287,7 @@ pub(super) async fn tell(
     parts: Parts,
     worker: WorkerNo,
     receivers: Vec<(OpId, Arc<dyn ErasedProcessor>, AnyBlock)>,
+    most: Option<u32>,
 ) -> Step {
     let ops: Vec<OpId> = receivers.iter().map(|r| r.0).collect();
     let claimed = async {
@@ -295,11 +298,11 @@ pub(super) async fn tell(
     let notices = match claimed.await {
         Ok(notices) => notices,
         Err(error) => {
-            tracing::warn!(%error, "ends could not be claimed; trying again");
             tokio::time::sleep(super::RETRY).await;
             return Step::Told {
                 told: 0,
                 again: true,
+                refused: Some((1, error)),
             };
         }
     };
@@ -322,22 +325,39 @@ pub(super) async fn tell(
             .iter()
             .map(|(_, retry)| u64::from(retry.is_none()))
             .sum::<u64>();
-        settle(&parts, worker, settled).await;
+        if let Err(error) = settle(&parts, worker, settled, most).await {
+            return Step::Told {
+                told,
+                again: true,
+                refused: Some(error),
+            };
+        }
     }
-    Step::Told { told, again }
+    Step::Told {
+        told,
+        again,
+        refused: None,
+    }
 }
 
 /// Settles what was told. Unsettled it would belong to this worker for as long as it lives, and be
-/// told to nobody, so there is no end to trying.
+/// told to nobody, so there is no end to trying; a worker that somebody waits for ends instead.
 async fn settle(
     parts: &Parts,
     worker: WorkerNo,
     settled: Vec<(crate::store::NoticeRef, Option<Timestamp>)>,
-) {
+    most: Option<u32>,
+) -> Result<(), (u32, StoreError)> {
+    let mut tries = 0_u32;
     while let Err(error) = parts.store.settle_notices(worker, settled.clone()).await {
+        tries = tries.saturating_add(1);
+        if most.is_some_and(|most| tries >= most) {
+            return Err((tries, error));
+        }
         tracing::warn!(%error, "told ends could not be settled; trying again");
         tokio::time::sleep(super::RETRY).await;
     }
+    Ok(())
 }
 
 /// Tells one end; returns when to tell it again, if it was not told.

@@ -81,15 +81,21 @@ impl Engine {
                 }
             }
             Step::Recorded { outgoing, result } => self.take_record(outgoing, result, tick),
-            Step::Closed { closed, again } => {
+            Step::Closed { closed, refused } => {
                 self.closing = false;
-                self.close |= again;
+                self.close |= refused.is_some();
                 tick.closed += closed;
+                self.take_refusal(Asked::Close, refused.map(|error| (1, error)));
             }
-            Step::Told { told, again } => {
+            Step::Told {
+                told,
+                again,
+                refused,
+            } => {
                 self.telling = false;
                 self.tell |= again;
                 tick.told += told;
+                self.take_refusal(Asked::Tell, refused);
             }
             Step::Purged { purged, again } => {
                 self.purging = false;
@@ -150,10 +156,9 @@ impl Engine {
                 op.count_claim(&tasks);
                 op.claimed(tasks);
             }
-            Err(StoreError::Fenced(worker)) => {
+            Err(StoreError::Fenced(_)) => {
                 op.more = false;
-                tracing::error!(%worker, "this worker was declared dead; it claims nothing more");
-                self.stopping = true;
+                self.declared_dead();
             }
             Err(error) => {
                 op.more = false;
@@ -164,6 +169,29 @@ impl Engine {
                 self.look_again_later();
             }
         }
+    }
+
+    /// Takes in whether closes or ends could be claimed and settled.
+    fn take_refusal(&mut self, asked: Asked, refused: Option<(u32, StoreError)>) {
+        match refused {
+            None => self.patience.answered(asked),
+            Some((_, StoreError::Fenced(_))) => self.declared_dead(),
+            Some((times, error)) => {
+                if self.refused_times(asked, times, &error) {
+                    let what = match asked {
+                        Asked::Close => "closes could not be claimed; trying again",
+                        _ => "ends could not be told; trying again",
+                    };
+                    tracing::warn!(%error, what);
+                }
+            }
+        }
+    }
+
+    fn declared_dead(&mut self) {
+        let worker = self.worker;
+        tracing::error!(%worker, "this worker was declared dead; it claims nothing more");
+        self.stopping = true;
     }
 
     fn take_open(&mut self, name: &AppName, failures: u32, result: Result<AnyBlock, BoxError>) {

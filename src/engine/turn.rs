@@ -292,7 +292,8 @@ impl Engine {
             return;
         }
         self.telling = true;
-        let (parts, worker) = (self.parts.clone(), self.worker);
-        self.steps.spawn(steps::tell(parts, worker, receivers));
+        let (parts, worker, most) = (self.parts.clone(), self.worker, self.most_failures());
+        self.steps
+            .spawn(steps::tell(parts, worker, receivers, most));
     }
 }

@@ -15,6 +15,7 @@ mod live;
 mod many_files;
 mod panics;
 mod purge;
+mod refused;
 mod retry;
 mod stop;
 mod submit_in;
