@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::{Input, Named};
 use super::exit::{self, About, Ending, Failure};
 use super::input::{self, Opened};
-use super::output::{self, Much};
+use super::output::{self, Much, counted};
 use super::session::Session;
 use super::signals::Stop;
 use super::{named, submit};
@@ -86,8 +86,8 @@ fn told(appended: &Appended) -> String {
             "nothing was added: these rows are there as {lines}\n  to add them once more give another --key\n"
         );
     }
-    let word = if appended.rows == 1 { "row" } else { "rows" };
-    let mut text = format!("{} {word} added as {lines}\n", appended.rows);
+    let rows = counted(appended.rows, "row", "rows");
+    let mut text = format!("{rows} added as {lines}\n");
     if appended.intake.rejected > 0 {
         text.push_str(&submit::rejected(&appended.intake));
     }

@@ -66,7 +66,7 @@ pub(super) struct Global {
     /// Not in this version yet
     #[arg(long, global = true, value_name = "TOKEN", hide = true)]
     pub(super) token: Option<String>,
-    /// One JSON document on stdout (JSON Lines for rows), and nothing else [env: ROWMILL_JSON]
+    /// One JSON document on stdout (JSON Lines for rows, list and history) [env: ROWMILL_JSON]
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// More in the log; twice: even more [env: ROWMILL_VERBOSE]

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Ending, Failure};
-use super::output;
+use super::output::{self, counted};
 use super::session::Session;
 use crate::error::Error;
 use crate::files::ObjectStore;
@@ -90,7 +90,7 @@ fn told(failure: Failure) -> String {
 
 /// A file that cannot be read at all has ended the command before: all its mistakes were told.
 fn configuration(session: &Session) -> Check {
-    let ops = session.config.ops.len();
+    let ops = u64::try_from(session.config.ops.len()).unwrap_or(u64::MAX);
     match session
         .builder(None)
         .map(|mut builder| builder.registry_mut().mistakes())
@@ -108,7 +108,10 @@ fn configuration(session: &Session) -> Check {
                 "correct the configuration file",
             )
         }
-        Ok(_) => Check::ok("configuration", format!("{ops} ops are configured")),
+        Ok(_) => Check::ok(
+            "configuration",
+            counted(ops, "op is configured", "ops are configured"),
+        ),
     }
 }
 

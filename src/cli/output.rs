@@ -161,8 +161,12 @@ fn counts(counts: &Counts) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, word)| format!("{count} {word}"))
     .collect();
-    let word = if rows == 1 { "row" } else { "rows" };
-    format!("{rows} {word}: {}", parts.join(", "))
+    format!("{}: {}", counted(rows, "row", "rows"), parts.join(", "))
+}
+
+/// A number with its word.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A line for each output file, and the folder in which they are: whole, for it is copied.

@@ -7,7 +7,7 @@ use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::exit::{Ending, Failure, say};
-use super::output;
+use super::output::{self, counted};
 use super::session::Session;
 use super::signals::Stop;
 use super::submit;
@@ -190,8 +190,4 @@ fn amount(purged: &Purged) -> String {
         counted(*files, "output file", "output files"),
         DecimalBytes(*bytes),
     )
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -27,12 +27,7 @@ pub(super) async fn tell(
     let Some(why) = why.filter(|why| *why != Waits::NoWorker || who == Who::Others) else {
         return Ok(false);
     };
-    let op = JobKey {
-        app: batch.app.clone(),
-        op: batch.op.clone(),
-        kind: batch.kind,
-    };
-    session.note(&text(session, &op, why, "the batch waits"));
+    session.note(&text(session, &batch.key(), why, "the batch waits"));
     Ok(true)
 }
 

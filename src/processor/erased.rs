@@ -179,12 +179,7 @@ pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
     work: &'a Work,
     context: &'a mut Option<C>,
 ) -> Result<Shared<'a, B, C>, RowOutcome> {
-    let block = work.block.downcast_ref::<B>().ok_or_else(|| {
-        // `build` has compared the types; only a bug of ours gets here.
-        failure(RowFailure::Error(
-            "the init block is of another type".into(),
-        ))
-    })?;
+    let block = block_of(work)?;
     let decoded = decode("the batch's context", work.task.batch.context.get())?;
     Ok(Shared {
         work,
@@ -286,13 +281,14 @@ impl<P: BatchProcessor> PerRow<P> {
 
 pub(super) fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
     work.block.downcast_ref::<B>().ok_or_else(|| {
+        // `build` has compared the types; only a bug of ours gets here.
         failure(RowFailure::Error(
             "the init block is of another type".into(),
         ))
     })
 }
 
-/// The part that the three adaptors share: telling of ends, and the block's type.
+/// The part that all adaptors share: telling of ends, and the block's type.
 macro_rules! ends {
     () => {
         fn mark_done<'a>(

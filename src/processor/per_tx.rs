@@ -44,7 +44,6 @@ impl<P: TransactionalProcessor> PerTx<P> {
         let Some(context) = context.map(Arc::new) else {
             return Ok(());
         };
-        block_of::<P::Block>(work)?;
         // A suspect row is committed before it starts, so each has a transaction of its own.
         let usual = if work.task.suspect { 1 } else { usize::MAX };
         let mut most = usual;

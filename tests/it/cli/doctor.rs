@@ -100,6 +100,7 @@ fn doctor_finds_nothing_where_all_is_well() {
     let text = rowmill.run("doctor").code(0).stdout;
     assert_eq!(text.lines().count(), NAMES.len() + 1, "a line each: {text}");
     assert!(text.lines().all(|l| l.starts_with("ok      ")), "{text}");
+    assert!(text.contains("  1 op is configured\n"), "{text}");
     assert_eq!(std::fs::read(rowmill.path("rowmill.db")).unwrap(), before);
     let help = rowmill.run("doctor --help").code(0).stdout;
     assert!(help.contains("Example:\n  rowmill doctor"), "{help}");

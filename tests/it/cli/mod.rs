@@ -17,6 +17,7 @@ mod purge;
 mod query;
 mod rowmill;
 mod run;
+mod shapes;
 mod submit;
 mod surroundings;
 mod waits;

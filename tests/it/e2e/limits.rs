@@ -5,7 +5,9 @@ use rowmill::model::{Kind, NewBatch, Status};
 use rowmill::{CancellationToken, JobManager};
 use serde_json::Value;
 
-use super::world::{Crowd, Gate, World, done, key, log, numbers, raw, rows, settings, submit};
+use super::world::{
+    Crowd, Gate, World, crowded, done, key, log, numbers, raw, rows, settings, submit,
+};
 
 /// Runs a manager until it is stopped.
 pub fn run(
@@ -17,23 +19,6 @@ pub fn run(
     let stop = CancellationToken::new();
     let (manager, until) = (manager.clone(), stop.clone());
     (stop, tokio::spawn(async move { manager.run(until).await }))
-}
-
-/// A processor whose rows wait at a gate and are counted while they are there.
-macro_rules! crowded {
-    ($gate:ident, $crowd:ident) => {{
-        let (gate, crowd) = ($gate.clone(), $crowd.clone());
-        rows(move |_, input| {
-            let (gate, crowd) = (gate.clone(), crowd.clone());
-            async move {
-                crowd.enter();
-                gate.pass().await;
-                crowd.leave();
-                Ok(input)
-            }
-            .boxed()
-        })
-    }};
 }
 
 /// Lets 24 rows through in waves of `wave`; each wave is full before it may go on.

@@ -7,25 +7,9 @@ use serde_json::Value;
 
 use super::limits::run;
 use super::world::{
-    Crowd, Ends, Gate, LONG, World, count, done, key, numbers, raw, rows, rows_of, settings, submit,
+    Crowd, Ends, Gate, LONG, World, count, crowded, done, key, numbers, raw, rows, rows_of,
+    settings, submit,
 };
-
-/// A processor whose rows wait at a gate.
-macro_rules! gated {
-    ($gate:ident, $crowd:ident) => {{
-        let (gate, crowd) = ($gate.clone(), $crowd.clone());
-        rows(move |_, input| {
-            let (gate, crowd) = (gate.clone(), crowd.clone());
-            async move {
-                crowd.enter();
-                gate.pass().await;
-                crowd.leave();
-                Ok(input)
-            }
-            .boxed()
-        })
-    }};
-}
 
 async fn set(client: &Client, op: &str, text: &str) -> rowmill::Result<OpEntry> {
     let (key_, value) = text.split_once('=').unwrap();
@@ -67,7 +51,7 @@ async fn a_pause_lets_running_rows_finish_and_a_resume_goes_on() {
             s.local_concurrency = Some(1);
             s.delivery = delivery;
         });
-        let manager = manager(&world, gated!(gate, crowd), one);
+        let manager = manager(&world, crowded!(gate, crowd), one);
         let id = submit(&manager, "post", numbers(6)).await;
         let (stop, ran) = run(&manager);
         gate.entered(1).await;
@@ -108,7 +92,7 @@ async fn a_running_worker_takes_up_a_cap_and_its_end() {
         s.concurrency = Some(1);
         s.block_rows = 1;
     });
-    let manager = manager(&world, gated!(gate, crowd), limits);
+    let manager = manager(&world, crowded!(gate, crowd), limits);
     let id = submit(&manager, "post", numbers(12)).await;
     let (stop, ran) = run(&manager);
     gate.entered(1).await;
@@ -140,8 +124,8 @@ async fn a_concurrency_of_0_pauses_every_worker_until_it_is_taken_back() {
             s.block_rows = 2;
         })
     };
-    let one = manager(&world, gated!(gate, crowd), limits());
-    let two = manager(&world, gated!(gate, crowd), limits());
+    let one = manager(&world, crowded!(gate, crowd), limits());
+    let two = manager(&world, crowded!(gate, crowd), limits());
     let id = submit(&one, "post", numbers(10)).await;
     let runs = [run(&one), run(&two)];
     gate.entered(2).await;
@@ -172,8 +156,8 @@ async fn a_cap_that_is_set_holds_over_two_workers() {
             s.block_rows = 1;
         })
     };
-    let one = manager(&world, gated!(gate, crowd), limits());
-    let two = manager(&world, gated!(gate, crowd), limits());
+    let one = manager(&world, crowded!(gate, crowd), limits());
+    let two = manager(&world, crowded!(gate, crowd), limits());
     let id = submit(&one, "post", numbers(24)).await;
     set(&one, "post", "concurrency=3").await.unwrap();
     let runs = [run(&one), run(&two)];

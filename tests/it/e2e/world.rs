@@ -426,3 +426,21 @@ pub fn settings(change: impl FnOnce(&mut OpSettings)) -> OpSettings {
     change(&mut settings);
     settings
 }
+
+/// A processor whose rows wait at a gate and are counted while they are there.
+macro_rules! crowded {
+    ($gate:ident, $crowd:ident) => {{
+        let (gate, crowd) = ($gate.clone(), $crowd.clone());
+        rows(move |_, input| {
+            let (gate, crowd) = (gate.clone(), crowd.clone());
+            async move {
+                crowd.enter();
+                gate.pass().await;
+                crowd.leave();
+                Ok(input)
+            }
+            .boxed()
+        })
+    }};
+}
+pub(crate) use crowded;

@@ -4,7 +4,7 @@ use rowmill::BatchId;
 use rowmill::model::{Status, Token};
 use rowmill::store::{Added, AppendBlocks, AppendPiece, Begun, NewAppend, StoreError};
 
-use super::lines;
+use super::{lines, refused_at};
 use crate::support::{Harness, Kit};
 
 pub(super) fn token() -> Token {
@@ -65,18 +65,7 @@ pub async fn an_append_is_seen_when_it_is_finished(h: &impl Harness) {
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;
     let (id, append, token) = begun(kit).await;
-    let rejected = AppendPiece {
-        batch: id,
-        token,
-        blocks: AppendBlocks {
-            following: Vec::new(),
-            given: vec![{
-                let mut block = kit.block_with_rejected(&[true, false]);
-                block.first_line = 7;
-                block
-            }],
-        },
-    };
+    let rejected = refused_at(kit, id, token, 7);
     kit.store.append_piece(rejected, kit.now()).await.unwrap();
     let batch = kit.batch(id).await;
     assert_eq!((batch.counts.rows, batch.counts.failed), (2, 0));

@@ -8,8 +8,9 @@ pub use keys::*;
 pub use load::*;
 pub use races::*;
 
-use rowmill::model::{BlockBuilder, Line, NewBatch, Status, Timestamp};
-use rowmill::store::{Added, AppendBlocks, NewAppend, StoreError};
+use rowmill::BatchId;
+use rowmill::model::{BlockBuilder, Line, NewBatch, Status, Timestamp, Token};
+use rowmill::store::{Added, AppendBlocks, AppendPiece, NewAppend, StoreError};
 
 use crate::support::{Harness, Kit, Outcomes};
 
@@ -29,6 +30,20 @@ fn at(lines: &[u32]) -> rowmill::model::Block {
         assert!(builder.push(*line, &line.to_string()).is_none());
     }
     builder.finish().expect("a block")
+}
+
+/// A piece of one block whose first row was refused, at `line` and the line behind it.
+fn refused_at(kit: &Kit, id: BatchId, token: Token, line: u32) -> AppendPiece {
+    let mut block = kit.block_with_rejected(&[true, false]);
+    block.first_line = line;
+    AppendPiece {
+        batch: id,
+        token,
+        blocks: AppendBlocks {
+            following: Vec::new(),
+            given: vec![block],
+        },
+    }
 }
 
 async fn append_blocks(

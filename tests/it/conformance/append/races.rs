@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rowmill::model::{NewBatch, Status};
-use rowmill::store::{AppendBlocks, AppendPiece, NewAppend, StoreError};
+use rowmill::store::{NewAppend, StoreError};
 use tokio::sync::Barrier;
 
 use super::load::{begin, begun, finish, piece, token};
+use super::refused_at;
 use crate::support::{Harness, Kit};
 
 /// What a loader meets whose batch is held no more: nothing of it counts, and nothing is left when it goes.
@@ -82,18 +83,7 @@ pub async fn an_append_whose_loader_died_is_swept_from_a_batch_that_has_ended(h:
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;
     let (id, append, token) = begun(kit).await;
-    let rejected = AppendPiece {
-        batch: id,
-        token,
-        blocks: AppendBlocks {
-            following: Vec::new(),
-            given: vec![{
-                let mut block = kit.block_with_rejected(&[true, false]);
-                block.first_line = 9;
-                block
-            }],
-        },
-    };
+    let rejected = refused_at(kit, id, token, 9);
     kit.store.append_piece(rejected, kit.now()).await.unwrap();
     kit.release(id).await.unwrap();
     kit.work_off(worker, op).await;
