@@ -274,15 +274,21 @@ impl Engine {
                 here.cancel.cancel(CancelCause::Fenced);
             }
         }
-        // A part on its way to the store still speaks for its task.
+        self.strangers.retain(|claim, _| listed.contains(claim));
+        // A part on its way to the store still speaks for its task, and a claim on its way from it
+        // may be the task's own. Who was a stranger before stays one, or a busy worker would never
+        // give anything back.
         let busy = self.recording || !self.waiting.is_empty() || !self.inbox.is_empty();
-        let strangers = believed.iter().filter(|r| !(busy || self.knows(r)));
-        let strangers: HashSet<ClaimRef> = strangers.map(|r| r.claim).collect();
-        self.strangers.retain(|claim, _| strangers.contains(claim));
-        let now = Instant::now();
-        for claim in strangers {
-            self.strangers.entry(claim).or_insert(now);
+        if busy || self.ops.iter().any(|op| op.claiming) {
+            return;
         }
+        let now = Instant::now();
+        let unknown = believed.iter().filter(|running| !self.knows(running));
+        let strangers = unknown.map(|running| {
+            let since = self.strangers.get(&running.claim);
+            (running.claim, since.copied().unwrap_or(now))
+        });
+        self.strangers = strangers.collect();
         let lost = |since: &Instant| now.duration_since(*since) > STRANGE;
         let lost: Vec<ClaimRef> = self
             .strangers
@@ -305,11 +311,8 @@ impl Engine {
         if task.close {
             return self.closing;
         }
-        self.running.contains_key(&task.claim)
-            || self
-                .ops
-                .iter()
-                .any(|op| op.claiming || op.queue.iter().any(|waiting| waiting.claim == task.claim))
+        let waits = |op: &super::Op| op.queue.iter().any(|waiting| waiting.claim == task.claim);
+        self.running.contains_key(&task.claim) || self.ops.iter().any(waits)
     }
 
     /// Gives claimed tasks back that have not begun.
@@ -338,5 +341,57 @@ impl Engine {
             }
             Step::Waited
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Parts;
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::files::ObjectStore;
+    use crate::model::{BatchId, TaskId, Token};
+    use crate::processor::Registry;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_was_lost_on_its_way_is_given_back_however_busy_the_worker_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = Parts {
+            store: Store::sqlite(dir.path().join("rowmill.db")).await.unwrap(),
+            objects: ObjectStore::folder(dir.path().join("files")),
+            clock: Arc::new(SystemClock),
+            registry: Arc::new(Registry::new()),
+            grace: std::time::Duration::ZERO,
+        };
+        let mut engine = Engine::start(parts, None).await.unwrap();
+        let claim = ClaimRef {
+            batch: BatchId::new(),
+            task: TaskId(0),
+            no: 0,
+            attempt: 1,
+            token: Token(1),
+        };
+        let running = [Running {
+            claim,
+            close: false,
+            aborting: false,
+        }];
+        engine.compare(&[], &running);
+        let since = engine.strangers.get_mut(&claim).expect("a stranger");
+        *since = since.checked_sub(2 * STRANGE).unwrap();
+        engine.recording = true;
+        engine.compare(&[], &running);
+        assert!(
+            engine.steps.is_empty(),
+            "a part on its way may speak for it"
+        );
+        engine.recording = false;
+        engine.compare(&[], &running);
+        assert_eq!(engine.steps.len(), 1, "it is given back");
+        engine.compare(&[], &[]);
+        assert!(engine.strangers.is_empty());
     }
 }

@@ -106,6 +106,10 @@ impl Run {
                     let how = child.end(EXIT).await;
                     self.log_end(child, how.as_deref());
                     if !child.output.spoke() && !slot.stays().await {
+                        // What it was given it may have read, whatever the next one does.
+                        if self.once {
+                            self.lost(child);
+                        }
                         self.take_back(child);
                         let how = how.as_deref().unwrap_or("killed");
                         let error =

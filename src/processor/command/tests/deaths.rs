@@ -67,6 +67,20 @@ async fn at_most_once_a_row_that_had_begun_fails_and_never_begins_again() {
     );
 }
 
+#[tokio::test]
+async fn at_most_once_a_row_that_had_begun_fails_where_no_other_child_stays() {
+    let mut bench = Bench::python(
+        "if not first(): sys.exit(1)\nfor row in rows():\n \
+         open('begun', 'a').write('%d ' % row['line'])\n sys.exit(1)",
+        32,
+    );
+    bench.settings.delivery = Delivery::AtMostOnce;
+    let outcomes = bench.run(&numbers(3)).await;
+    assert_eq!(outcomes.word(1), "failed worker_lost");
+    assert_eq!([2, 3].map(|line| outcomes.word(line)), ["later"; 2]);
+    assert_eq!(std::fs::read_to_string(bench.path("begun")).unwrap(), "1 ");
+}
+
 /// The first child answers two rows, does something, and is not asked again.
 async fn broken_once(does: &str) {
     let script = format!(
