@@ -2,10 +2,12 @@
 
 use futures_util::FutureExt;
 use rowmill::RowFailure;
-use rowmill::model::{Message, Status};
+use rowmill::model::{Delivery, Kind, Message, Status};
 use serde_json::{Value, json};
 
-use super::world::{World, chunks, code, inputs, log, numbers, read, rows_of, statuses, submit};
+use super::world::{
+    World, chunks, code, inputs, log, numbers, read, rows_of, settings, statuses, submit,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rows_of_a_task_come_together_with_their_lines_and_keys() {
@@ -126,5 +128,29 @@ async fn an_input_that_does_not_fit_is_in_no_chunk() {
     assert_eq!(rows[2].result.as_ref().unwrap().get(), "3");
     assert_eq!(code(&rows[1]), "bad_input");
     assert_eq!(manager.batch_done(none).await.unwrap().counts.failed, 2);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_most_once_a_chunk_is_one_row_and_is_called_once() {
+    let world = World::new().await;
+    let calls = log();
+    let seen = calls.clone();
+    let processor = chunks(move |_, rows, _| {
+        let inputs: Vec<i64> = rows.iter().map(|row| row.input).collect();
+        seen.lock().unwrap().push(inputs);
+        async { Err(RowFailure::Error("down".into())) }.boxed()
+    });
+    let once = settings(|s| s.delivery = Delivery::AtMostOnce);
+    let manager = world
+        .builder()
+        .chunk("bank", "post", processor)
+        .settings("bank", "post", Kind::Batch, once)
+        .build()
+        .unwrap();
+    let id = submit(&manager, "post", numbers(3)).await;
+    world.work(&manager).await;
+    assert_eq!(statuses(&manager, id).await, [Status::Failed; 3]);
+    assert_eq!(*calls.lock().unwrap(), [[1], [2], [3]]);
     world.end(&manager).await;
 }
