@@ -77,6 +77,6 @@ impl Engine {
         if most.is_some_and(|most| times >= most) && !self.patience.is_over() {
             self.patience.over = Some(error.to_string());
         }
-        before % MOST == 0
+        before.is_multiple_of(MOST)
     }
 }
