@@ -1,6 +1,6 @@
 //! What happened to rows, attempt by attempt: derived from what the attempts have left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -278,11 +278,14 @@ fn part_events(
         None if part.ended > 0 => (0..rows).collect(),
         None => Vec::new(),
     };
-    let own = events.len() - from;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    // A row that was to go again, and ended with its batch instead, has a line as well.
+    let lines = events.iter().enumerate().skip(from);
+    let lines: HashMap<u32, usize> = lines.map(|(at, e)| (e.ordinal, at)).collect();
     for ordinal in rest {
-        // A row that was to go again, and ended with its batch instead, has a line as well.
-        let with_line = events.iter_mut().skip(from).take(own);
-        match with_line.into_iter().find(|e| e.ordinal == ordinal) {
+        match lines.get(&ordinal).and_then(|at| events.get_mut(*at)) {
             Some(row) => row.after = after,
             None => events.push(event(ordinal, after, errcode.map(str::to_owned))),
         }

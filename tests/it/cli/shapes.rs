@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::rowmill::Rowmill;
 
-const BATCH: [&str; 22] = [
+pub(super) const BATCH: [&str; 22] = [
     "id",
     "app",
     "op",
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Keys {
 }
 
 #[track_caller]
-fn has(json: &str, wanted: &[&str]) {
+pub(super) fn has(json: &str, wanted: &[&str]) {
     let Keys(keys) = serde_json::from_str(json).expect(json);
     assert_eq!(keys, wanted, "{json}");
 }

@@ -410,3 +410,15 @@ fn attempts_grow(facts: &Facts, open: &BTreeMap<Row, Vec<&TaskFact>>) {
         );
     }
 }
+
+/// A row of the view `batchrows`.
+#[derive(Debug)]
+pub struct SqlRow {
+    pub line: u32,
+    pub status: String,
+    pub input: String,
+    pub result: Option<String>,
+    pub messages: Option<String>,
+    pub attempt: Option<u32>,
+    pub done_at: Option<rowmill::model::Timestamp>,
+}

@@ -35,6 +35,9 @@ pub trait Harness: Send + Sync + Sized + 'static {
 
     /// Everything that is stored, read behind the store's back.
     fn facts(&self) -> Facts;
+
+    /// A batch's rows as a person reads them: by SQL, in line order.
+    fn batchrows(&self, id: rowmill::BatchId) -> Vec<facts::SqlRow>;
 }
 
 /// Checks the invariants, in what is stored and in what the store says of it.
@@ -71,6 +74,10 @@ pub async fn invariants(h: &impl Harness) {
         for row in rows.iter().take(100) {
             history(kit, batch.id, row).await;
         }
+        // The view unfolds all that there is.
+        if facts.blocks.iter().map(|block| block.rows).sum::<u32>() <= 500 {
+            by_sql(&rows, &h.batchrows(batch.id));
+        }
         assert_eq!(seen.done, batch.ended());
         if seen.done {
             let c = seen.counts;
@@ -79,6 +86,41 @@ pub async fn invariants(h: &impl Harness) {
             assert_eq!(seen.done_at.is_some(), seen.done);
         }
     }
+}
+
+/// What SQL says of rows is what the store says of them, white space between tokens apart.
+fn by_sql(rows: &[rowmill::RowView], found: &[facts::SqlRow]) {
+    assert_eq!(rows.len(), found.len());
+    for (row, by_sql) in rows.iter().zip(found) {
+        let raw = |json: &Option<Box<rowmill::RawJson>>| json.as_ref().map(|j| tokens(j.get()));
+        let text = |json: &Option<String>| json.as_deref().map(tokens);
+        assert_eq!(
+            (row.line.0, row.status.as_str(), tokens(row.input.get())),
+            (by_sql.line, by_sql.status.as_str(), tokens(&by_sql.input)),
+        );
+        assert_eq!(raw(&row.result), text(&by_sql.result), "{row:?}");
+        assert_eq!(raw(&row.messages), text(&by_sql.messages), "{row:?}");
+        if row.status.is_final() {
+            assert_eq!(row.attempt, by_sql.attempt, "{row:?}");
+        }
+        let at = row.done_at.map(|at| at.as_millisecond());
+        assert_eq!(at, by_sql.done_at.map(|at| at.as_millisecond()), "{row:?}");
+    }
+}
+
+/// A JSON text without white space between its tokens.
+fn tokens(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keeps = |c: &char| {
+        let keeps = in_string || !c.is_ascii_whitespace();
+        (in_string, escaped) = match *c {
+            '"' if !escaped => (!in_string, false),
+            '\\' => (in_string, !escaped),
+            _ => (in_string, false),
+        };
+        keeps
+    };
+    json.chars().filter(keeps).collect()
 }
 
 /// A row's history ends in what the row is.

@@ -9,7 +9,7 @@ use rowmill::store::{Part, Piece};
 use rusqlite::{Connection, Row};
 use tempfile::TempDir;
 
-use super::facts::{AppendFact, BatchFact, BlockFact, Facts, PartFact, TaskFact};
+use super::facts::{AppendFact, BatchFact, BlockFact, Facts, PartFact, SqlRow, TaskFact};
 use super::{Harness, Kit};
 
 pub struct Sqlite {
@@ -62,6 +62,26 @@ impl Harness for Sqlite {
     fn effects(&self) -> Vec<i64> {
         let c = Connection::open(self.path()).expect("the file");
         all(&c, "select n from effects order by n", |r| r.get(0))
+    }
+
+    fn batchrows(&self, id: BatchId) -> Vec<SqlRow> {
+        let c = Connection::open(self.path()).expect("the file");
+        let sql = "select line, status, input, result, messages, attempt, done_at from batchrows where batch = ?1 order by line";
+        let mut statement = c.prepare(sql).expect(sql);
+        let rows = statement.query_map([id.to_string()], |r| {
+            Ok(SqlRow {
+                line: r.get(0)?,
+                status: r.get(1)?,
+                input: r.get(2)?,
+                result: r.get(3)?,
+                messages: r.get(4)?,
+                attempt: r.get(5)?,
+                done_at: r
+                    .get::<_, Option<String>>(6)?
+                    .map(|at| at.parse().expect("a time")),
+            })
+        });
+        rows.and_then(Iterator::collect).expect(sql)
     }
 
     fn facts(&self) -> Facts {
