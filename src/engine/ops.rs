@@ -180,6 +180,10 @@ impl Op {
             Some(Err(why)) => return self.refuse(&why),
         };
         let settings = live.over(&self.base);
+        if self.processor().is_transactional() && settings.delivery == Delivery::AtMostOnce {
+            return self
+                .refuse("delivery: the op is transactional: its effects are there exactly once");
+        }
         match settings.check().first() {
             None => Arc::new(settings),
             Some((key, why)) => self.refuse(&format!("{key}: {why}")),

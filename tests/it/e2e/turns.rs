@@ -56,7 +56,10 @@ async fn a_turn_of_a_worker_that_was_declared_dead_is_an_error_and_no_idleness()
     world.kit().take_over(worker).await;
     let id = submit(&manager, "post", numbers(1)).await;
     let error = manager.tick().await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "fenced"));
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Conflict, "fenced")
+    );
     manager.stop().await.unwrap();
     world.work(&manager).await;
     assert_eq!(done(&manager, id).await.counts.success, 1);
