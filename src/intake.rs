@@ -3,24 +3,22 @@
 //! The source is read on a thread of its own; no transaction lives as long as it does.
 
 mod append;
+mod source;
 
 use std::future::Future;
-use std::io::Read;
 use std::time::Duration;
 
-use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::mpsc;
 
-use crate::client::{Client, NewRow};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ingest::{Encoding, IngestError, Options, Packing, Records};
-use crate::model::{
-    BatchId, Block, BlockBuilder, ContentHash, Line, Message, NewBatch, RawJson, Token,
-};
+use crate::ingest::{Encoding, Packing};
+use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Message, NewBatch, Token};
 use crate::probe;
 use crate::store::{AppendBlocks, LoadPiece, StoreError, Submitted};
 
 pub(crate) use append::append;
+pub(crate) use source::{Source, next_line};
 
 /// Bytes of one transaction; twice that is the bound of surface and design.
 const PIECE: usize = 2 << 20;
@@ -61,115 +59,6 @@ impl Intake {
         }
         Ok(self)
     }
-}
-
-type Feed = Box<dyn FnOnce(&mut Feeder<'_>) -> Result<()> + Send>;
-
-/// Where rows come from.
-pub(crate) struct Source(Feed);
-
-impl Source {
-    pub(crate) fn rows<R>(rows: R) -> Self
-    where
-        R: IntoIterator<Item = NewRow> + Send + 'static,
-    {
-        Self(Box::new(move |feeder| {
-            let mut last = 0_u32;
-            for row in rows {
-                if row.line.is_some() && feeder.follows {
-                    // From here on lines are the batch's own; the store knows what is before them.
-                    last = 0;
-                    if !feeder.lines_are_given() {
-                        break;
-                    }
-                }
-                last = next_line(last, row.line)?;
-                if !feeder.row(last, row.input.get()) {
-                    break;
-                }
-            }
-            Ok(())
-        }))
-    }
-
-    pub(crate) fn reader(reader: impl Read + Send + 'static, options: Options) -> Self {
-        Self(Box::new(move |feeder| {
-            let mut records = Records::open(reader, options).map_err(unusable)?;
-            feeder.intake.encoding = Some(records.encoding());
-            feeder.intake.packing = records.packing();
-            let mut input = String::new();
-            while let Some(record) = records.read(&mut input).map_err(unusable)? {
-                let more = match record.rejected {
-                    None => feeder.row(record.line, &input),
-                    Some(why) => {
-                        let code = (why.code.errcode(), why.code.msgid());
-                        let mut message = Message::own(code, why.text);
-                        message.vals = why.vals;
-                        feeder.rejected(record.line, &input, message)
-                    }
-                };
-                if !more {
-                    break;
-                }
-                input.clear();
-            }
-            feeder.intake.blank = records.blank();
-            feeder.intake.columns = records.columns().map(<[String]>::to_vec);
-            Ok(())
-        }))
-    }
-
-    /// Rows that come in pages of lines and inputs; this source's thread waits for each page.
-    pub(crate) fn pages(
-        columns: Option<Vec<String>>,
-        pages: impl Stream<Item = Result<Vec<(u32, Box<RawJson>)>>> + Send + 'static,
-    ) -> Self {
-        let runtime = tokio::runtime::Handle::current();
-        Self(Box::new(move |feeder| {
-            let mut pages = std::pin::pin!(pages);
-            while let Some(rows) = runtime.block_on(pages.try_next())? {
-                for (line, input) in rows {
-                    if !feeder.row(line, input.get()) {
-                        return Ok(());
-                    }
-                }
-            }
-            feeder.intake.columns = columns;
-            Ok(())
-        }))
-    }
-
-    /// Reads everything and stores nothing.
-    pub(crate) fn count(self) -> Result<Intake> {
-        let (pieces, mut inbox) = mpsc::channel(AHEAD);
-        let drain = std::thread::spawn(move || while inbox.blocking_recv().is_some() {});
-        let mut feeder = Feeder::new(BlockBuilder::new(1000, 1 << 20), false, &pieces);
-        let fed = (self.0)(&mut feeder);
-        let intake = feeder.intake;
-        drop(pieces);
-        drop(drain.join());
-        fed.map(|()| intake)
-    }
-}
-
-/// The line of the row after line `last`: its own, or the next.
-pub(crate) fn next_line(last: u32, own: Option<u32>) -> Result<u32> {
-    let line = own.unwrap_or_else(|| last.saturating_add(1));
-    if line <= last || line > Line::MAX.0 {
-        let most = Line::MAX;
-        let text = format!("line {line} after line {last}: lines rise from 1 to {most}");
-        return Err(Error::invalid("bad_line", text));
-    }
-    Ok(line)
-}
-
-fn unusable(error: IngestError) -> Error {
-    let (kind, code) = match &error {
-        IngestError::Io(_) | IngestError::Packed { .. } => (ErrorKind::Invalid, "unreadable_input"),
-        IngestError::TooLarge { .. } => (ErrorKind::Invalid, "input_too_large"),
-        _ => (ErrorKind::Invalid, "unusable_input"),
-    };
-    Error::with(kind, code, error.to_string(), error)
 }
 
 /// Blocks on their way to the store.
@@ -271,13 +160,20 @@ impl<'a> Feeder<'a> {
 /// Reads a source on a thread of its own, little ahead of whoever takes its pieces.
 fn read(source: Source, builder: BlockBuilder, follows: bool) -> mpsc::Receiver<Result<Piece>> {
     let (pieces, inbox) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
+    let Source { feed, waits } = source;
+    let run = move || {
         let mut feeder = Feeder::new(builder, follows, &pieces);
-        match (source.0)(&mut feeder) {
+        match feed(&mut feeder) {
             Ok(()) => feeder.end(),
             Err(error) => drop(pieces.blocking_send(Err(error))),
         }
-    });
+    };
+    if waits {
+        // Where there is no thread, the end of its pieces says so.
+        drop(std::thread::Builder::new().spawn(run));
+    } else {
+        tokio::task::spawn_blocking(run);
+    }
     inbox
 }
 

@@ -92,7 +92,8 @@ impl JobManager {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be entered, or refuses for some seconds what
-    /// it is asked: then call [`JobManager::stop`].
+    /// it is asked; [`ErrorKind::Conflict`] (`fenced`) where this worker was declared dead: then call
+    /// [`JobManager::stop`], after which a turn enters as a new worker.
     pub async fn tick(&self) -> Result<Tick> {
         let mut slot = self.engine.lock().await;
         let engine = match &mut *slot {

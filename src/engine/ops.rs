@@ -182,7 +182,8 @@ impl Op {
         let settings = live.over(&self.base);
         // It would fail rows that certainly had no effect; `build` refuses it too.
         if self.processor().is_transactional() && settings.delivery == Delivery::AtMostOnce {
-            return self.refuse("delivery: the op is transactional");
+            return self
+                .refuse("delivery: the op is transactional: its effects are there exactly once");
         }
         match settings.check().first() {
             None => Arc::new(settings),

@@ -69,7 +69,7 @@ impl Engine {
 
     /// One turn by hand: claims once for each op, and returns when all that it began has been recorded.
     ///
-    /// Fails where the store refuses for too long: then stop it.
+    /// Fails where the store refuses for too long, or has taken this worker for dead: then stop it.
     pub(crate) async fn tick(&mut self) -> Result<Tick, StoreError> {
         self.by_hand = true;
         self.keep_at = Instant::now();
@@ -98,11 +98,17 @@ impl Engine {
             self.rest().await;
         }
         self.by_hand = false;
+        if self.stopping {
+            // It claims nothing more, and would be idle for ever.
+            return Err(StoreError::Fenced(self.worker));
+        }
         self.patience.over().map_or(Ok(tick), Err)
     }
 
     /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.
     pub(crate) async fn run(&mut self, shutdown: &CancellationToken) {
+        // A turn by hand that was dropped has left this behind.
+        self.by_hand = false;
         while !shutdown.is_cancelled() && !self.stopping && !self.patience.is_over() {
             self.turn();
             tokio::select! {

@@ -20,5 +20,6 @@ mod retry;
 mod stop;
 mod submit_in;
 mod transactional;
+mod turns;
 mod work;
 mod world;

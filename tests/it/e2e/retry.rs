@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Barrier;
 
 use super::world::{
-    Log, World, ask, key, log, numbers, queries, query, raw, rows, rows_of, statuses, submit,
+    LONG, Log, World, ask, key, log, numbers, queries, query, raw, rows, rows_of, statuses, submit,
 };
 
 /// What each input comes to: at first every one fails.
@@ -376,4 +376,25 @@ async fn a_purged_batch_is_not_retried_and_in_no_list() {
     let list = manager.list_page(BatchFilter::default(), None, 9).await;
     assert!(list.unwrap().data.is_empty());
     world.end(&manager).await;
+}
+
+/// As many retries at once as there are threads for what blocks: they wait for reads, which need one too.
+#[test]
+fn a_retry_holds_no_thread_that_its_own_reads_wait_for() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(1);
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let verdicts = Verdicts::default();
+        let (manager, _) = manager(&world, &verdicts);
+        let id = submit(&manager, "post", numbers(3)).await;
+        world.work(&manager).await;
+        let retried = tokio::time::timeout(LONG, manager.retry(id)).await;
+        let retried = retried.expect("it comes to an end").unwrap();
+        assert_eq!(retried.batch.counts.rows, 3);
+        world.end(&manager).await;
+    });
+    // What waits for it would keep the test from ending.
+    runtime.shutdown_background();
 }

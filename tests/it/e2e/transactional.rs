@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::world::{
-    World, code, done, inputs, log, numbers, read, rows_of, settings, statuses, submit,
+    World, code, done, inputs, key, log, numbers, read, rows_of, settings, statuses, submit,
 };
 
 /// A processor made of a function.
@@ -448,6 +448,23 @@ async fn at_most_once_is_no_setting_of_a_transactional_op() {
         .build();
     let text = built.err().expect("refused").to_string();
     assert!(text.contains("bank/post is transactional"), "{text}");
+    // Nor does a worker take it from whoever does not know what the op is.
+    let change = [("delivery".to_owned(), "at_most_once".to_owned())];
+    let manager = manager(
+        &world,
+        effects(|tx, _, _| {
+            let suspect = "select suspect from queue";
+            Ok(json!(tx.query_one(suspect, [], |r| r.get::<_, i64>(0))?))
+        }),
+    );
+    let id = submit(&manager, "post", numbers(2)).await;
+    let set = world.kit().client();
+    set.op_set(&key("post"), &change).await.unwrap();
+    world.work(&manager).await;
+    for row in rows_of(&manager, id).await {
+        assert_eq!(row.result.unwrap().get(), "0", "no row is to blame alone");
+    }
+    world.end(&manager).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
