@@ -1,6 +1,6 @@
 //! What cannot be: exit codes 2 and 4, and that errors are one line.
 
-use super::rowmill::Rowmill;
+use super::rowmill::{Done, Rowmill};
 
 #[test]
 fn usage_is_exit_2() {
@@ -28,6 +28,9 @@ fn usage_is_exit_2() {
             .stdout
             .starts_with("rowmill ")
     );
+    let mut typed = rowmill.command("status");
+    let typed = typed.env("ROWMILL_JSON", "1").output().unwrap();
+    assert_eq!(Done::of("status", typed).code(2).problem()["id"], "usage");
     let odd = rowmill
         .command("migrate")
         .env("ROWMILL_JSON", "maybe")
