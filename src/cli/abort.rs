@@ -7,8 +7,7 @@ use super::output::{self, Much};
 use super::session::Session;
 
 pub(super) async fn run(session: &Session, args: &Abort) -> Result<(), Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     let batch = client.batch_abort(id, args.wait).await.about(id)?;
     output::batch(session, &client, &batch, Much::Short)
 }

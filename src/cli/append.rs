@@ -49,10 +49,9 @@ pub(super) async fn run(session: &Session, args: Append, stop: &Stop) -> Result<
         reader,
         options,
         name,
-    } = input::open(&file, &input, &session.config)?;
+    } = input::open(&file, &input, &session.config).await?;
     stop.heard();
-    let client = session.reader().await?;
-    let id = named::find(&client, &named).await?;
+    let (client, id) = named::find(session, &named).await?;
     let append = AppendOptions { key, release };
     let appended = client
         .batch_append_until(id, reader, options, append, stop.token())

@@ -349,8 +349,9 @@ pub(super) fn json(text: &str) -> Result<Box<RawJson>, String> {
 }
 
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
-    text.parse()
-        .map_err(|_| "is no time; write it as 2026-01-31T18:00:00Z".to_owned())
+    text.parse().map_err(|_| {
+        "is no time up to 9999-12-30T22:00:00Z; write it as 2026-01-31T18:00:00Z".to_owned()
+    })
 }
 
 /// A whole number, 0 or more; a word that begins with a hyphen is a bad value, and no other flag.

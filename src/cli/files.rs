@@ -19,8 +19,7 @@ use crate::model::OutputFile;
 const PIECE: usize = 1 << 20;
 
 pub(super) async fn run(session: &Session, args: &Files) -> Result<(), Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     client.files(id).await.about(id)?;
     let batch = client.batch_status(id).await.about(id)?;
     let mut places = Vec::new();

@@ -32,8 +32,7 @@ pub(super) struct History {
 }
 
 pub(super) async fn run(session: &Session, args: &History) -> Result<(), Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     let mut entries = pin!(client.history(id, args.line));
     let mut printer = Printer::new(session);
     // Its head goes out with the first line: an error is told alone.

@@ -18,8 +18,8 @@ pub(super) struct Opened {
     pub(super) name: String,
 }
 
-/// Opens the input; nothing of it is read yet.
-pub(super) fn open(file: &Path, input: &Input, config: &Config) -> Result<Opened, Failure> {
+/// Opens the input; nothing of it is read yet. **Cancellation:** safe.
+pub(super) async fn open(file: &Path, input: &Input, config: &Config) -> Result<Opened, Failure> {
     let stdin = file.as_os_str() == "-";
     let name = if stdin {
         "stdin".to_owned()
@@ -34,7 +34,11 @@ pub(super) fn open(file: &Path, input: &Input, config: &Config) -> Result<Opened
     let reader: Box<dyn Read + Send> = if stdin {
         Box::new(std::io::stdin())
     } else {
-        let opened = File::open(file)
+        // Aside: a pipe is open when somebody writes to it, and until then a signal is heard.
+        let path = file.to_owned();
+        let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
+        let opened = opened
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)))
             .map_err(|e| Failure::invalid("unreadable_input", format!("{name}: {e}")))?;
         Box::new(opened)
     };

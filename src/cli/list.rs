@@ -64,7 +64,6 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
         since,
         limit,
     } = args;
-    let client = session.reader().await?;
     let now = Timestamp::now();
     let filter = BatchFilter {
         app: app.map(|name| name.parse::<AppName>()).transpose()?,
@@ -77,6 +76,7 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
         }),
         ..BatchFilter::default()
     };
+    let client = session.reader().await?;
     let mut printer = Printer::begin(session, now)?;
     let mut batches = pin!(client.list(filter));
     let mut left = if limit == 0 { u64::MAX } else { limit };

@@ -80,7 +80,7 @@ pub fn run_with(builder: Builder, args: impl IntoIterator<Item = OsString>) -> E
         |a| a.to_string_lossy().into_owned(),
     );
     // Known before the arguments are: a mistake in them is told in the form that they ask for.
-    let mut json = args.iter().any(|a| a == "--json");
+    let mut json = args.iter().any(|a| a == "--json") || session::json_by_environment();
     let ended = match args::parse(args) {
         Ok(cli) => {
             json |= cli.global.json;
@@ -158,6 +158,9 @@ async fn dispatch(
         _ => {}
     }
     let session = Session::load(&global, builder, program, json)?;
+    if let Command::Rows(_) | Command::List(_) | Command::History(_) = &command {
+        stop.answers();
+    }
     let command = async {
         match command {
             Command::Run(args) => return run::run(&session, args, &stop).await,

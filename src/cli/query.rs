@@ -10,7 +10,8 @@ use super::exit::{About, Ending, Failure};
 use super::output::{self, Much};
 use super::session::Session;
 use super::signals::Stop;
-use super::{named, submit, waits};
+use super::waits::{self, Who};
+use super::{named, submit};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::model::{BatchId, JobKey, Kind, NewBatch, RawJson, Timestamp, parse_duration};
@@ -189,19 +190,18 @@ fn unreadable(name: &str, error: &std::io::Error) -> Failure {
 }
 
 async fn status(session: &Session, args: &StatusOf, stop: &Stop) -> Result<Ending, Failure> {
-    let client = session.reader().await?;
-    let id = find(session, &client, &args.named, "status").await?;
+    let (client, id) = find(session, &args.named, "status").await?;
     if args.watch {
         return submit::follow(session, &client, id, stop).await;
     }
     let query = client.slow_query_done(id).await.about(id)?;
     output::batch(session, &client, &query, Much::Full)?;
+    waits::tell(session, &client, &query, Who::Others).await?;
     Ok(Ending::Answered)
 }
 
 async fn abort(session: &Session, args: &Abort) -> Result<Ending, Failure> {
-    let client = session.reader().await?;
-    let id = find(session, &client, &args.named, "abort").await?;
+    let (client, id) = find(session, &args.named, "abort").await?;
     let query = client.slow_query_abort(id, args.wait).await.about(id)?;
     output::batch(session, &client, &query, Much::Short)?;
     Ok(Ending::Answered)
@@ -210,14 +210,13 @@ async fn abort(session: &Session, args: &Abort) -> Result<Ending, Failure> {
 /// The slow query that the user names; a batch is none.
 async fn find(
     session: &Session,
-    client: &Client,
     named: &Named,
     command: &str,
-) -> Result<BatchId, Failure> {
-    let id = named::find(client, named).await?;
+) -> Result<(Client, BatchId), Failure> {
+    let (client, id) = named::find(session, named).await?;
     let found = client.batch_status(id).await.about(id)?;
     if found.kind == Kind::Query {
-        return Ok(id);
+        return Ok((client, id));
     }
     let text = format!(
         "there is no slow query {id}: that is a batch; use {}",

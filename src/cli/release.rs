@@ -18,8 +18,7 @@ pub(super) struct Release {
 }
 
 pub(super) async fn run(session: &Session, args: &Release) -> Result<(), Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     let batch = client.wait_off(id).await.about(id)?;
     output::batch(session, &client, &batch, Much::Short)
 }

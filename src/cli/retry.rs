@@ -23,8 +23,7 @@ pub(super) struct Retry {
 }
 
 pub(super) async fn run(session: &Session, args: &Retry) -> Result<(), Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     let retried = client.retry(id).await.about(id)?;
     if retried.repeated && !session.json {
         exit::say("nothing is left to be retried; this is the latest retry\n");

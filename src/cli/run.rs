@@ -15,7 +15,6 @@ use crate::model::{BatchId, JobKey, Kind, Status};
 use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<Ending, Failure> {
-    stop.heard();
     let What {
         file,
         app,
@@ -25,7 +24,9 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
         input,
     } = args.what;
     let key = JobKey::new(&app, &op, Kind::Batch)?;
-    let opened = input::open(&file, &input, &session.config)?;
+    let opened = input::open(&file, &input, &session.config).await?;
+    stop.heard();
+    session.refuse_other_kind(&key)?;
     session.builder(Some(&key))?;
     session.check_commands(Some(&key))?;
     session.check_objects()?;

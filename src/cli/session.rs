@@ -22,6 +22,11 @@ pub(super) struct Switches {
     pub(super) log: LogForm,
 }
 
+/// Whether the environment asks for JSON, before anybody knows whether it is as it must be.
+pub(super) fn json_by_environment() -> bool {
+    std::env::var("ROWMILL_JSON").is_ok_and(|text| matches!(text.as_str(), "1" | "true"))
+}
+
 /// Reads the environment for the flags that were not given.
 pub(super) fn switches(global: &Global) -> Result<Switches, Failure> {
     let bad = |name: &str, wants: &str| Failure::invalid("usage", format!("{name}: {wants}"));
@@ -192,7 +197,7 @@ impl Session {
         }
         if let Some(key) = only {
             if !builder.registry_mut().has(key) {
-                return Err(self.no_handler(&mut builder, key));
+                return Err(self.no_handler(key));
             }
             builder.registry_mut().retain(key);
         }
@@ -291,16 +296,9 @@ impl Session {
         Err(Failure::invalid("wrong_kind", text))
     }
 
-    fn no_handler(&self, builder: &mut Builder, key: &JobKey) -> Failure {
-        let query = JobKey {
-            kind: Kind::Query,
-            ..key.clone()
-        };
+    fn no_handler(&self, key: &JobKey) -> Failure {
         let op = self.config.op(key.app.as_str(), key.op.as_str());
         let text = match op {
-            _ if builder.registry_mut().has(&query) => {
-                format!("{key} answers slow queries and takes no file")
-            }
             Some(op) => format!(
                 "{}: {} has no handler, and this program has no processor for it",
                 self.place(op),

@@ -60,6 +60,13 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     kept
 }
 
+/// The text, clean, in exactly so many columns.
+pub(super) fn padded(text: &str, columns: usize) -> String {
+    let mut text = cut(text, columns);
+    text.extend(std::iter::repeat_n(' ', columns - width(&text)));
+    text
+}
+
 /// Stdout for data: kept byte for byte in a file or pipe; a terminal gets no byte that steers it.
 pub(super) struct Out {
     out: Stdout,
@@ -134,6 +141,14 @@ mod tests {
             let text = cut("a漢e\u{301}\u{1f980}字字字", most);
             assert!(width(&text) <= most, "{most}: {text}");
         }
+    }
+
+    #[test]
+    fn a_cell_has_its_width_whatever_is_in_it() {
+        assert_eq!(padded("漢字", 6), "漢字  ");
+        assert_eq!(padded("漢字漢", 4), "漢… ");
+        assert_eq!(padded("é", 1), "é");
+        assert_eq!(padded("", 2), "  ");
     }
 
     #[test]

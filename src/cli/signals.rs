@@ -2,11 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{self, Failure};
+
+/// One wish may arrive twice: `timeout` signals its child and then the child's whole group.
+const TWICE: Duration = Duration::from_millis(200);
+/// An answer that somebody reads has ended this long after a signal.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// What stopped us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,7 @@ pub(super) struct Stop {
     token: CancellationToken,
     signal: Arc<OnceLock<Signal>>,
     heard: Arc<AtomicBool>,
+    answers: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -42,19 +49,28 @@ impl Stop {
             token: CancellationToken::new(),
             signal: Arc::default(),
             heard: Arc::default(),
+            answers: Arc::default(),
         };
         let told = stop.clone();
         tokio::spawn(async move {
+            let mut first = None;
             loop {
                 let signal = tokio::select! {
                     _ = int.recv() => Signal::Int,
                     _ = term.recv() => Signal::Term,
                 };
+                let since = *first.get_or_insert_with(Instant::now);
                 if told.signal.set(signal).is_err() {
+                    if since.elapsed() < TWICE {
+                        continue;
+                    }
                     exit::say("stopped at once\n");
                     std::process::exit(i32::from(signal.exit_code()));
                 }
                 told.token.cancel();
+                if told.answers.load(Ordering::Acquire) {
+                    tokio::spawn(leave(signal));
+                }
             }
         });
         Ok(stop)
@@ -76,6 +92,11 @@ impl Stop {
         self.heard.store(true, Ordering::Release);
     }
 
+    /// The command only answers, at length: it ends even where whoever reads has stopped reading.
+    pub(super) fn answers(&self) {
+        self.answers.store(true, Ordering::Release);
+    }
+
     /// Waits for the first signal, unless the command itself stops. **Cancellation:** safe.
     pub(super) async fn stopped_unheard(&self) -> Signal {
         let signal = self.stopped().await;
@@ -89,4 +110,9 @@ impl Stop {
     pub(super) fn signal(&self) -> Option<Signal> {
         self.signal.get().copied()
     }
+}
+
+async fn leave(signal: Signal) {
+    tokio::time::sleep(LAST_LINE).await;
+    std::process::exit(i32::from(signal.exit_code()));
 }

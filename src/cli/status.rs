@@ -13,8 +13,7 @@ pub(super) async fn run(
     args: &StatusOf,
     stop: &Stop,
 ) -> Result<Ending, Failure> {
-    let client = session.reader().await?;
-    let id = named::find(&client, &args.named).await?;
+    let (client, id) = named::find(session, &args.named).await?;
     if args.watch {
         return submit::follow(session, &client, id, stop).await;
     }

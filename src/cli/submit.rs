@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         dry_run,
     } = args;
     let key = JobKey::new(&app, &op, Kind::Batch)?;
-    let opened = input::open(&file, &input, &session.config)?;
+    let opened = input::open(&file, &input, &session.config).await?;
     session.refuse_other_kind(&key)?;
     let new = NewBatch {
         hold,

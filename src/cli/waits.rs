@@ -5,7 +5,7 @@ use super::ops;
 use super::output::time;
 use super::session::Session;
 use crate::client::{Client, Waits};
-use crate::model::{Batch, JobKey, Timestamp};
+use crate::model::{Batch, JobKey, Kind, Timestamp};
 
 /// Who is to work on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,11 @@ pub(super) async fn tell(
     let Some(why) = why.filter(|why| *why != Waits::NoWorker || who == Who::Others) else {
         return Ok(false);
     };
-    session.note(&text(session, &batch.key(), why, "the batch waits"));
+    let words = match batch.kind {
+        Kind::Batch => "the batch waits",
+        Kind::Query => "the query waits",
+    };
+    session.note(&text(session, &batch.key(), why, words));
     Ok(true)
 }
 

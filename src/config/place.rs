@@ -71,6 +71,13 @@ impl Place {
         if path.is_empty() || path == ":memory:" || path.contains('\0') {
             return Err(format!("names nothing on disk; {}", wants()));
         }
+        // A shell writes it out at a word's beginning alone, and a folder of that name is no user's home.
+        if path == "~" || path.starts_with("~/") {
+            return Err(format!(
+                "~ is not your home here: write the path out; {}",
+                wants()
+            ));
+        }
         let relative_to_file = matches!(given.origin, Origin::File { .. });
         if !relative_to_file {
             return Ok(format!("{scheme}:{path}"));

@@ -8,10 +8,11 @@ use super::{all, base, typed};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::session::Session;
+use crate::cli::shown;
 use crate::client::in_force;
 use crate::model::{Amount, OpEntry};
 
-/// Characters of an op's name that fit a table of 80.
+/// Columns of an op's name that fit a table of 80.
 const NAME: usize = 29;
 
 /// Whether an op goes on.
@@ -93,9 +94,9 @@ fn is_stuck<T>(line: &Line<'_, T>) -> bool {
 }
 
 fn table(lines: &[Line<'_, Nothing>]) -> String {
-    let names: Vec<String> = lines.iter().map(|l| short(&l.op.key.to_string())).collect();
-    let wide = names.iter().map(|name| name.chars().count()).max();
-    let wide = wide.unwrap_or(0).max("app/op".len());
+    let names: Vec<String> = lines.iter().map(|l| l.op.key.to_string()).collect();
+    let wide = names.iter().map(|name| shown::width(name)).max();
+    let wide = wide.unwrap_or(0).clamp("app/op".len(), NAME);
     let mut text = format!(
         "{:wide$}  {:5}  {:>10}  {:>8}  {:>7}  state\n",
         "app/op", "kind", "queued", "running", "workers"
@@ -105,7 +106,8 @@ fn table(lines: &[Line<'_, Nothing>]) -> String {
         let mark = if is_stuck(line) { " !" } else { "" };
         let _ = writeln!(
             text,
-            "{name:wide$}  {:5}  {:>10}  {:>8}  {:>7}  {}{mark}",
+            "{}  {:5}  {:>10}  {:>8}  {:>7}  {}{mark}",
+            shown::padded(&name, wide),
             op.key.kind.as_str(),
             rows(op.queued),
             rows(op.running),
@@ -120,11 +122,4 @@ fn table(lines: &[Line<'_, Nothing>]) -> String {
 pub(super) fn rows(amount: Amount) -> String {
     let more = if amount.more { "+" } else { "" };
     format!("{}{more}", amount.rows)
-}
-
-fn short(name: &str) -> String {
-    if name.chars().count() <= NAME {
-        return name.to_owned();
-    }
-    name.chars().take(NAME - 1).chain(['…']).collect()
 }

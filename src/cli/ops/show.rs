@@ -9,6 +9,7 @@ use super::{Named, base, find};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::session::Session;
+use crate::cli::shown;
 use crate::config::{LiveSettings, Origin, settings_report};
 use crate::model::{Amount, JobKey, OpEntry, OpSettings};
 
@@ -39,7 +40,8 @@ pub(super) fn print(session: &Session, op: &OpEntry) -> Result<(), Failure> {
         return output::print_json(&Line { op, state, more });
     }
     let kind = op.key.kind.as_str();
-    let mut text = format!("{} {kind}  {}\n", op.key, state.words());
+    let name = shown::clean(&op.key.to_string());
+    let mut text = format!("{name} {kind}  {}\n", state.words());
     let _ = write!(text, "  queued {}", amount(op.queued));
     if let Some(at) = op.oldest_queued {
         let _ = write!(text, ", the oldest of {}", output::time(at));

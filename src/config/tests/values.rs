@@ -49,6 +49,7 @@ fn what_is_no_place_on_this_disk_is_refused() {
         "mysql://u:hunter2@db",
         "file:x",
         "sqlite:a\0b",
+        "sqlite:~/rowmill.db",
     ] {
         let wrong = nothing().database(url).wrong();
         let [wrong] = &wrong[..] else {

@@ -90,15 +90,27 @@ pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError
     Ok(connection)
 }
 
+/// SQLite says of a folder or device that it cannot be opened, or tries to.
+fn refuse_what_is_no_file(path: &Path) -> Result<(), StoreError> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() => Err(StoreError::unavailable(
+            format!("opening {}", path.display()),
+            "it is a folder or a device; name a file with --database",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a file to look at it: nothing of it can be changed.
 pub(super) fn inspect(path: &Path) -> Result<Connection, StoreError> {
+    refuse_what_is_no_file(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|e| StoreError::unavailable(format!("opening {}", path.display()), e))?;
     connection
         .busy_timeout(BUSY)
         .and_then(|()| connection.execute_batch("pragma cache_size = -4096"))
-        .map_err(sqlite_error("setting up a reader"))?;
+        .map_err(sqlite_error(format_args!("opening {}", path.display())))?;
     Ok(connection)
 }
 
@@ -128,6 +140,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
             "its folder does not exist; make it, or name another file with --database",
         ));
     }
+    refuse_what_is_no_file(path)?;
     refuse_network_file_system(path)?;
     let dir = options.workers_dir();
     std::fs::create_dir_all(&dir)

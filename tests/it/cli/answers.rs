@@ -20,6 +20,12 @@ fn a_batch_is_named_by_its_uuid_or_the_same_ulid() {
         let found = rowmill.run(&format!("status {name} --json")).code(0).id();
         assert_eq!(&found, &id);
     }
+    // What can be no id is none in any database, whether there is one or not.
+    let empty = Rowmill::new();
+    for args in ["status x", "query status x", "rows ext:x", "list --app a/b"] {
+        let problem = empty.run(&format!("{args} --json")).code(2).problem();
+        assert_eq!(problem["id"], "bad_name", "{args}");
+    }
     for name in ["nonsense", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "0123"] {
         let problem = rowmill
             .run(&format!("status {name} --json"))

@@ -1,6 +1,6 @@
 //! What cannot be: exit codes 2 and 4, and that errors are one line.
 
-use super::rowmill::Rowmill;
+use super::rowmill::{Done, Rowmill};
 
 #[test]
 fn usage_is_exit_2() {
@@ -28,6 +28,9 @@ fn usage_is_exit_2() {
             .stdout
             .starts_with("rowmill ")
     );
+    let mut typed = rowmill.command("status");
+    let typed = typed.env("ROWMILL_JSON", "1").output().unwrap();
+    assert_eq!(Done::of("status", typed).code(2).problem()["id"], "usage");
     let odd = rowmill
         .command("migrate")
         .env("ROWMILL_JSON", "maybe")
@@ -56,6 +59,10 @@ fn a_number_that_is_none_is_told_in_words() {
             priority,
         ),
         ("list --since -7d", "is no time and no duration"),
+        (
+            "submit in.csv --app a --op b --run-at 9999-12-31T23:59:59Z",
+            "is no time up to 9999-12-30T22:00:00Z",
+        ),
         ("abort x --for -5s", duration),
         ("query abort x --for -5s", duration),
         ("purge --older-than -5d", duration),
@@ -233,5 +240,17 @@ fn a_place_that_cannot_be_opened_is_exit_4() {
             }
             assert_eq!(done.code(4).problem()["id"], "unavailable", "{args}");
         }
+    }
+    std::fs::create_dir(rowmill.path("folder.db")).unwrap();
+    for place in ["folder.db", "/dev/null"] {
+        let args = format!("list --json --database sqlite:{place}");
+        let problem = rowmill.run(&args).code(4).problem();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.ends_with("name a file with --database"), "{detail}");
+        let beside = format!("{place}-workers");
+        assert!(!rowmill.path(&beside).exists(), "nothing is made beside it");
+        let args = format!("doctor --database sqlite:{place}");
+        let told = rowmill.run(&args).code(1).stdout;
+        assert!(told.contains("it is a folder or a device"), "{told}");
     }
 }

@@ -96,8 +96,91 @@ fn a_second_signal_stops_at_once() {
     until(&mut stderr, "waiting at 2");
     signal(&child, libc::SIGINT);
     until(&mut stderr, "stopping");
+    // One that comes at the same moment as the first is none of its own.
+    let ended = loop {
+        signal(&child, libc::SIGTERM);
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(ended.code(), Some(143));
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_the_same_moment_stops_gracefully() {
+    let rowmill = Rowmill::new();
+    let mut gate = rowmill.gate();
+    rowmill.write("in.csv", &csv("wait 2"));
+    let mut child = rowmill.start("run in.csv --app test --op rows -v");
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    until(&mut stderr, "waiting at 2");
+    signal(&child, libc::SIGINT);
     signal(&child, libc::SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    until(&mut stderr, "worker stopping");
+    gate.write_all(b"go\n").unwrap();
+    let mut told = String::new();
+    stderr.read_to_string(&mut told).unwrap();
+    assert!(
+        matches!(child.wait().unwrap().code(), Some(130 | 143)),
+        "{told}"
+    );
+    assert!(told.contains("goes on from the database"), "{told}");
+    assert!(!told.contains("stopped at once"), "{told}");
+}
+
+/// Waits until the process takes SIGINT itself.
+fn until_it_listens(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let caught = text
+            .lines()
+            .find_map(|l| l.strip_prefix("SigCgt:"))
+            .unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        if caught & (1 << (libc::SIGINT - 1)) != 0 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_signal_ends_waiting_for_a_pipe_that_nobody_writes_to() {
+    let rowmill = Rowmill::new();
+    drop(rowmill.gate());
+    std::fs::rename(rowmill.path("gate"), rowmill.path("pipe.csv")).unwrap();
+    for args in [
+        "submit pipe.csv --app test --op rows",
+        "submit pipe.csv --app test --op rows --dry-run",
+        "run pipe.csv --app test --op rows",
+        "append 0198c0de-0000-7000-8000-000000000000 pipe.csv",
+        "query submit --app test --op ask --input @pipe.csv",
+    ] {
+        let mut child = rowmill.start(args);
+        until_it_listens(&child);
+        signal(&child, libc::SIGINT);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{args}");
+    }
+    assert!(!rowmill.path("rowmill.db").exists());
+}
+
+#[test]
+fn a_signal_ends_an_answer_that_nobody_reads_any_more() {
+    let rowmill = Rowmill::new();
+    let text: String = (0..5000).map(|n| format!("{n}\n")).collect();
+    rowmill.write("in.csv", &format!("n\n{text}"));
+    let submitted = rowmill.run("submit in.csv --app test --op rows --json");
+    let id = submitted.code(0).id();
+    for format in ["csv", "jsonl", "table"] {
+        let mut child = rowmill.start(&format!("rows {id} --format {format}"));
+        // It has begun, and the pipe holds less than the rest.
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0]).unwrap();
+        signal(&child, libc::SIGTERM);
+        assert_eq!(child.wait().unwrap().code(), Some(143), "{format}");
+    }
 }
 
 #[test]

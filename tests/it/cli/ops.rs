@@ -77,14 +77,22 @@ fn a_long_name_fits_the_table() {
     let rowmill = Rowmill::new();
     let config = rowmill.read("rowmill.toml");
     let long = "x".repeat(100);
+    let wide = "漢字🦀".repeat(20);
     rowmill.write(
         "rowmill.toml",
-        &format!("{config}[ops.\"{long}/{long}\"]\n"),
+        &format!("{config}[ops.\"{long}/{long}\"]\n[ops.\"{wide}/{long}\"]\n[ops.\"é漢/x\"]\n"),
     );
     rowmill.submit("1", "");
     let table = rowmill.run("ops list").code(0).stdout;
-    assert_eq!(table.lines().count(), 3, "configured and not used: {table}");
-    assert!(table.lines().all(|l| l.chars().count() <= 80), "{table}");
+    assert_eq!(table.lines().count(), 5, "configured and not used: {table}");
+    let width = |line: &str| unicode_width::UnicodeWidthStr::width(line);
+    assert!(table.lines().all(|l| width(l) <= 80), "{table}");
+    let places: Vec<usize> = table
+        .lines()
+        .skip(1)
+        .map(|l| width(&l[..l.find("  batch ").unwrap()]))
+        .collect();
+    assert!(places.iter().all(|at| *at == places[0]), "{table}");
     let shown = rowmill
         .run(&format!("ops show {long}/{long}"))
         .code(0)

@@ -123,13 +123,16 @@ fn an_op_of_the_other_kind_is_refused_with_the_command_that_fits() {
             "submit in.csv --app test --op ask --dry-run",
             "query submit",
         ),
+        (
+            "run in.csv --app test --op ask",
+            "query submit --app test --op ask --input JSON",
+        ),
     ] {
         let problem = rowmill.run(&format!("{args} --json")).code(2).problem();
         assert_eq!(problem["id"], "wrong_kind", "{args}");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(fits), "{args}: {detail}");
     }
-    rowmill.run("run in.csv --app test --op ask").code(2);
     assert!(!rowmill.path("rowmill.db").exists());
 }
 
@@ -152,6 +155,26 @@ fn a_batch_is_no_query_and_an_abort_leaves_it_alone() {
     for args in ["query status", "query abort"] {
         rowmill.run(&format!("{args} {unknown}")).code(3);
     }
+}
+
+#[test]
+fn a_query_that_nobody_works_on_says_so() {
+    let rowmill = asking();
+    let id = rowmill
+        .run(&format!("{SUBMIT} --input 1 --json"))
+        .code(0)
+        .id();
+    for command in ["query status", "status"] {
+        let told = rowmill.run(&format!("{command} {id}")).code(0).stderr;
+        let wanted = "no worker serves test/ask: the query waits\n";
+        assert!(told.starts_with(wanted), "{command}: {told}");
+    }
+    rowmill.run("ops pause test/ask").code(0);
+    let told = rowmill.run(&format!("query status {id}")).code(0).stderr;
+    assert!(
+        told.contains("test/ask is paused: the query waits"),
+        "{told}"
+    );
 }
 
 #[test]
