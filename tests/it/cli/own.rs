@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rowmill::model::Backoff;
+use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
-    BatchProcessor, Builder, Kind, OpSettings, QueryCx, RowCx, RowFailure, SlowQueryProcessor,
+    BatchProcessor, Builder, ChunkCx, ChunkOut, ChunkProcessor, InputRow, Kind, OpSettings,
+    QueryCx, RowCx, RowFailure, SlowQueryProcessor,
 };
 use serde_json::Value;
 
@@ -15,13 +17,39 @@ use super::rowmill::{Done, Rowmill};
 /// What the program is to do; a word that is typed is a line of it.
 const VARIABLE: &str = "ROWMILL_TEST_OWN";
 
-/// `busy` fails to be tried again, `broken` fails with a cause, `panic` panics, the others succeed.
-struct Call;
+/// An error that says on stderr that somebody reads it.
+#[derive(Debug)]
+struct Expired;
 
+impl std::error::Error for Expired {}
+
+impl std::fmt::Display for Expired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        eprintln!("{READ}");
+        f.write_str("the password has expired")
+    }
+}
+
+const READ: &str = "the error is read";
+
+/// `busy` fails to be tried again, `broken` fails with a cause, `panic` panics, the others succeed.
 #[derive(serde::Deserialize)]
 struct Row {
     n: String,
 }
+
+impl Row {
+    fn answer(&self) -> Result<u32, RowFailure> {
+        match self.n.as_str() {
+            "busy" => Err(RowFailure::retry(Expired)),
+            "broken" => Err(Expired)?,
+            "panic" => panic!("it was never meant to be"),
+            _ => Ok(1),
+        }
+    }
+}
+
+struct Call;
 
 impl BatchProcessor for Call {
     type Block = ();
@@ -29,13 +57,55 @@ impl BatchProcessor for Call {
     type Input = Row;
     type Output = u32;
 
-    async fn process(&self, cx: &mut RowCx<'_, (), ()>, row: Row) -> Result<u32, RowFailure> {
-        match row.n.as_str() {
-            "busy" => Err(RowFailure::retry(std::io::Error::other("busy"))),
-            "broken" => Err(std::io::Error::other("the password has expired"))?,
-            "panic" => panic!("it was never meant to be"),
-            _ => Ok(cx.attempt()),
+    async fn process(&self, _: &mut RowCx<'_, (), ()>, row: Row) -> Result<u32, RowFailure> {
+        row.answer()
+    }
+}
+
+struct Many;
+
+#[derive(serde::Deserialize)]
+struct Terms {
+    from: usize,
+}
+
+impl ChunkProcessor for Many {
+    type Block = ();
+    type Context = Terms;
+    type Input = Row;
+    type Output = u32;
+
+    async fn process(
+        &self,
+        cx: &ChunkCx<'_, (), Terms>,
+        rows: Vec<InputRow<Row>>,
+        out: &mut ChunkOut<u32>,
+    ) -> Result<(), RowFailure> {
+        for (i, row) in rows.iter().enumerate().skip(cx.context().from) {
+            match row.input.answer() {
+                Ok(answer) => out.success(i, &answer),
+                Err(failure) => out.failure(i, failure),
+            }
         }
+        Ok(())
+    }
+}
+
+struct Book;
+
+impl TransactionalProcessor for Book {
+    type Block = ();
+    type Context = ();
+    type Input = Row;
+    type Output = u32;
+
+    fn process(
+        &self,
+        _: &mut Tx<'_>,
+        _: &mut RowCx<'_, (), ()>,
+        row: Row,
+    ) -> Result<u32, RowFailure> {
+        row.answer()
     }
 }
 
@@ -44,11 +114,11 @@ struct Report;
 impl SlowQueryProcessor for Report {
     type Block = ();
     type Context = ();
-    type Input = u32;
+    type Input = Row;
     type Output = u32;
 
-    async fn query(&self, _: &mut QueryCx<'_, (), ()>, days: u32) -> Result<u32, RowFailure> {
-        Ok(days)
+    async fn query(&self, _: &mut QueryCx<'_, (), ()>, row: Row) -> Result<u32, RowFailure> {
+        row.answer()
     }
 }
 
@@ -66,6 +136,8 @@ fn parts() -> Builder {
     Builder::new()
         .batch("phone", "call", Call)
         .settings("phone", "call", Kind::Batch, settings)
+        .chunk("phone", "many", Many)
+        .transactional("phone", "book", Book)
         .slow_query("phone", "report", Report)
 }
 
@@ -85,12 +157,17 @@ fn run_as_own_binary() {
 
 /// Types a command of the program in the folder.
 fn own(rowmill: &Rowmill, args: &str) -> Done {
+    own_logging(rowmill, args, "")
+}
+
+/// The same with this `RUST_LOG`.
+fn own_logging(rowmill: &Rowmill, args: &str, log: &str) -> Done {
     let typed = args.split_whitespace().collect::<Vec<_>>().join("\n");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "cli::own::run_as_own_binary", "--nocapture"])
         .env(VARIABLE, typed)
-        .env_remove("RUST_LOG")
+        .env("RUST_LOG", log)
         .current_dir(rowmill.path(""))
         .stdin(Stdio::null());
     let mut done = Done::of(args, command.output().unwrap());
@@ -178,4 +255,67 @@ fn a_key_that_does_not_fit_what_the_program_set_is_refused_with_its_line() {
     let done = own(&rowmill, "config check").code(2);
     let told = "rowmill.toml:2: ops.\"phone/call\".parallel: is 8 rows of one task at once, but concurrency allows 4";
     assert!(done.stderr.contains(told), "{}", done.stderr);
+}
+
+/// Whether a line of the log holds all of these words.
+fn logged(log: &str, words: &[&str]) -> bool {
+    let mut lines = log.lines();
+    lines.any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+#[test]
+fn the_log_names_the_row_whose_processing_failed() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "");
+    rowmill.write("in.csv", "n\npanic\nbroken\nbusy\nfine\n");
+    let place = |id: &str, op: &str, line: u32, attempt: u32| {
+        format!(" batch={id} op=phone/{op} line={line} attempt={attempt} ")
+    };
+    for (op, context, last) in [
+        ("call", "", 3),
+        ("many", "--context {\"from\":0}", 1),
+        ("book", "", 1),
+    ] {
+        let run = format!("run in.csv --app phone --op {op} --json {context}");
+        let run = own(&rowmill, &run).code(1);
+        let (id, log) = (run.id(), &run.stderr);
+        for attempt in [1, last] {
+            for (line, told, cause) in [
+                (2, "ERROR", "a processor panicked"),
+                (2, "ERROR", "panic=\"it was never meant to be\""),
+                (3, "WARN", "a row's processing failed"),
+                (3, "WARN", "error=the password has expired"),
+                (4, "WARN", "a row is to be tried again"),
+            ] {
+                let words = [told, cause, &place(&id, op, line, attempt)];
+                assert!(logged(log, &words), "{words:?} in {log}");
+            }
+        }
+        assert!(!log.contains("line=5"), "it succeeded: {log}");
+    }
+    let query = "query submit --app phone --op report --input {\"n\":\"broken\"} --json";
+    let id = own(&rowmill, query).code(0).id();
+    let log = own(&rowmill, "work --once").code(0).stderr;
+    let words = [
+        "error=the password has expired",
+        &place(&id, "report", 1, 1),
+    ];
+    assert!(logged(&log, &words), "{words:?} in {log}");
+}
+
+#[test]
+fn an_error_is_not_read_where_nothing_is_logged() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "");
+    rowmill.write("in.csv", "n\nbroken\nbusy\n");
+    let run = "run in.csv --app phone --op call";
+    let read = |log| {
+        own_logging(&rowmill, run, log)
+            .code(1)
+            .stderr
+            .contains(READ)
+    };
+    assert!(read("warn"));
+    assert!(!read("error"));
+    assert!(!read("off"));
 }
