@@ -110,7 +110,11 @@ pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
 ) -> Result<Shared<'a, B, C>, RowOutcome> {
     let block = block_of::<B>(work)?;
     let text = work.task.batch.context.get();
-    let decoded = Whose::task(work).decode("the batch's context", text)?;
+    let what = match text {
+        "null" => "the batch's context, null where none is given,",
+        _ => "the batch's context",
+    };
+    let decoded = Whose::task(work).decode(what, text)?;
     Ok(Shared {
         work,
         block,

@@ -319,3 +319,15 @@ fn an_error_is_not_read_where_nothing_is_logged() {
     assert!(!read("error"));
     assert!(!read("off"));
 }
+
+#[test]
+fn a_row_says_that_its_batch_has_no_context() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "");
+    rowmill.write("in.csv", "n\nfine\n");
+    let run = own(&rowmill, "run in.csv --app phone --op many --json").code(1);
+    let rows = own(&rowmill, &format!("rows {} --json", run.id())).code(0);
+    let text = "the batch's context, null where none is given, does not fit: invalid type: null, expected struct Terms";
+    assert!(rows.stdout.contains(text), "{}", rows.stdout);
+    assert!(rows.stdout.contains("\"bad_input\""), "{}", rows.stdout);
+}
