@@ -253,10 +253,17 @@ impl Builder {
     }
 
     /// Sets how the rows of an op run; it must be registered before.
+    ///
+    /// In [`crate::cli::run`] each key that the op's section of the configuration file holds wins over these,
+    /// and what is set in the database over both.
     #[must_use]
     pub fn settings(mut self, app: &str, op: &str, kind: Kind, settings: OpSettings) -> Self {
         self.registry = self.registry.settings(app, op, kind, settings);
         self
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     pub(crate) fn registry_mut(&mut self) -> &mut Registry {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::exit::Failure;
 use super::output;
 use super::session::Session;
+use crate::config::Config;
 
 /// What `config check --json` prints.
 #[derive(Serialize)]
@@ -24,7 +25,11 @@ struct Line {
 pub(super) fn check(session: &Session) -> Result<(), Failure> {
     session.builder(None)?;
     session.check_commands(None)?;
-    let report = session.config.report();
+    let config = Config {
+        ops: session.ops(),
+        ..session.config.clone()
+    };
+    let report = config.report();
     if session.json {
         let settings = report
             .into_iter()

@@ -17,6 +17,7 @@ mod help;
 mod history;
 mod init;
 mod input;
+mod known;
 mod list;
 mod logs;
 mod migrate;

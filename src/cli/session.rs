@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Global, LogForm};
 use super::exit::Failure;
-use super::shown;
+use super::{known, shown};
 use crate::client::Client;
 use crate::config::{self, Config, Handler, Migrate, OpConfig};
 use crate::error::{Error, ErrorKind};
@@ -69,7 +69,8 @@ impl Session {
         program: String,
         json: bool,
     ) -> Result<Self, Failure> {
-        let config = config::load(global.overrides(), &|name| std::env::var(name).ok())?;
+        let mut config = config::load(global.overrides(), &|name| std::env::var(name).ok())?;
+        known::merge(&mut config, builder.registry());
         let mut again = quoted(&program);
         let path = global.config.as_ref().map(|p| p.to_string_lossy());
         for (flag, value) in [
@@ -186,6 +187,7 @@ impl Session {
                     );
                 }
                 None if registered => {
+                    mistakes.extend(self.unfit(op, &key));
                     builder = builder.settings(&op.app, &op.op, op.kind, op.settings.clone());
                 }
                 // The processor is in another program.
@@ -202,6 +204,25 @@ impl Session {
             builder.registry_mut().retain(key);
         }
         Ok(builder)
+    }
+
+    /// Every op with its settings in force: those of the file, then those that this program alone has.
+    pub(super) fn ops(&self) -> Vec<OpConfig> {
+        known::all(&self.config, self.builder.registry())
+    }
+
+    /// What a section says that does not fit what the program set and it leaves.
+    fn unfit(&self, op: &OpConfig, key: &JobKey) -> Vec<String> {
+        let program = self.builder.registry().settings_of(key);
+        if program.is_none_or(|program| !program.check().is_empty()) {
+            // The program's own mistakes are told as such.
+            return Vec::new();
+        }
+        let (place, name) = (self.place(op), op.name());
+        let wrong = op.settings.check().into_iter();
+        wrong
+            .map(|(key, why)| format!("{place}: {name}.{key}: {why}"))
+            .collect()
     }
 
     /// Whether the commands of the ops, or of one, can be started: told before anything is done.

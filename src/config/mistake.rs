@@ -17,7 +17,7 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn new(mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by_key(|mistake| match mistake.origin {
-            Origin::Default => (0, 0),
+            Origin::Default | Origin::Code => (0, 0),
             Origin::File { line, .. } => (1, line),
             Origin::Env(_) => (2, 0),
             Origin::Flag(_) => (3, 0),
@@ -48,7 +48,7 @@ impl fmt::Display for Mistake {
         match origin {
             Origin::File { path, line, .. } => write!(f, "{}:{line}: ", path.display())?,
             Origin::Env(name) | Origin::Flag(name) => return write!(f, "{name}: {text}"),
-            Origin::Default => {}
+            Origin::Default | Origin::Code => {}
         }
         if key.is_empty() {
             f.write_str(text)

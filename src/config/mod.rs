@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, the environment and flags, and where each value came from.
 //!
-//! A flag wins over the environment, the environment over the file, the file over the default.
+//! A flag wins over the environment, the environment over the file, the file over the default. Of an op
+//! whose processor is in the program, each key of the file wins over what the program set.
 //! Every mistake is found before anything runs, and all are reported together, each with its
 //! file, line and key. A string of the file may be `env:NAME`; what the variable holds is a
 //! secret, and no message, report or `Debug` form shows it.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::mask::mask;
 use super::reader::{Given, Reader, Table, Want};
+use super::report::settings_report;
 use super::setting::Origin;
 use super::{NOT_YET, TOP_KEYS};
-use crate::model::{AppName, Backoff, Delivery, IdError, Kind, OpName, OpSettings};
+use crate::model::{AppName, Backoff, Delivery, IdError, JobKey, Kind, OpName, OpSettings};
 
 /// The keys of an op.
 pub(super) const KEYS: &[&str] = &[
@@ -34,6 +35,8 @@ const HANDLER_KEYS: &[&str] = &["command", "window"];
 /// Handlers that a later version has, and what else their tables hold.
 const HANDLERS_TO_COME: &[&str] = &["http", "sql"];
 const HANDLER_KEYS_TO_COME: &[&str] = &["auth", "mode", "database", "output"];
+/// The key under which a processor of the program is reported.
+pub(super) const PROCESSOR: &str = "handler";
 const BACKOFF_KEYS: &[&str] = &["base", "factor", "cap"];
 
 /// Rows written to a child beyond those that it answered.
@@ -53,9 +56,9 @@ pub struct OpConfig {
     pub handler: Option<Handler>,
     /// How the rows are run.
     pub settings: OpSettings,
-    /// The line of the op's table, from 1.
+    /// The line of the op's table, from 1; 0 where the program alone has the op.
     pub line: u32,
-    /// Where each key that the file holds was written: `timeout`, `backoff.base`, `handler.window`.
+    /// Where each key that is set was set: `timeout`, `backoff.base`, `handler.window`.
     pub origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -70,6 +73,61 @@ impl OpConfig {
     #[must_use]
     pub fn is(&self, app: &str, op: &str) -> bool {
         self.app == app && self.op.eq_ignore_ascii_case(op)
+    }
+
+    /// An op of which the file says nothing.
+    pub(crate) fn unwritten(key: &JobKey) -> Self {
+        Self {
+            app: key.app.to_string(),
+            op: key.op.to_string(),
+            kind: key.kind,
+            handler: None,
+            settings: OpSettings::default(),
+            line: 0,
+            origins: BTreeMap::new(),
+        }
+    }
+
+    /// The op where a processor of the program runs its rows: each key that the file holds wins over the
+    /// program's, which wins over the default.
+    pub(crate) fn over(mut self, kind: Kind, program: &OpSettings) -> Self {
+        self.kind = kind;
+        self.settings = merged(&self.settings, program, |key| {
+            self.origins.contains_key(key)
+        });
+        let default = settings_report(&OpSettings::default());
+        let said = settings_report(program).into_iter().zip(default);
+        // What the program set to the default cannot be told from what it left.
+        let set = said.filter(|((_, value), (_, default))| value != default);
+        let keys = set.map(|((key, _), _)| key);
+        for key in keys.chain(["kind", PROCESSOR]) {
+            self.origins.entry(key).or_insert(Origin::Code);
+        }
+        self
+    }
+}
+
+/// Of each key, the file's value where the file holds it, else the program's.
+fn merged(file: &OpSettings, program: &OpSettings, in_file: impl Fn(&str) -> bool) -> OpSettings {
+    let of = |key: &str| if in_file(key) { file } else { program };
+    OpSettings {
+        max_attempts: of("max_attempts").max_attempts,
+        max_lost: of("max_lost").max_lost,
+        backoff: Backoff {
+            base: of("backoff.base").backoff.base,
+            factor: of("backoff.factor").backoff.factor,
+            cap: of("backoff.cap").backoff.cap,
+        },
+        concurrency: of("concurrency").concurrency,
+        local_concurrency: of("local_concurrency").local_concurrency,
+        parallel: of("parallel").parallel,
+        timeout: of("timeout").timeout,
+        delivery: of("delivery").delivery,
+        block_rows: of("block_rows").block_rows,
+        block_bytes: of("block_bytes").block_bytes,
+        abort_grace: of("abort_grace").abort_grace,
+        max_later: of("max_later").max_later,
+        keep: of("keep").keep,
     }
 }
 

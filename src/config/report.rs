@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ops::{Handler, OpConfig};
+use super::ops::{Handler, OpConfig, PROCESSOR};
 use super::setting::{Origin, Setting};
 use super::{Config, Migrate};
 use crate::model::{Backoff, OpSettings, format_duration};
@@ -64,7 +64,11 @@ impl OpConfig {
     pub fn report(&self) -> Vec<ReportLine> {
         let mut values = vec![("kind", self.kind.as_str().to_owned())];
         match &self.handler {
-            None => values.push(("handler", "none".to_owned())),
+            None => {
+                let processor = self.origins.contains_key(PROCESSOR);
+                let value = if processor { "processor" } else { "none" };
+                values.push((PROCESSOR, value.to_owned()));
+            }
             Some(Handler::Command {
                 command: _,
                 shown,

@@ -36,6 +36,8 @@ impl<T: fmt::Debug> fmt::Debug for Setting<T> {
 pub enum Origin {
     /// Nobody set it.
     Default,
+    /// The program: what it registered.
+    Code,
     /// The configuration file.
     File {
         /// The file, as it was named.
@@ -72,6 +74,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Code => f.write_str("code"),
             Self::File { path, line, env } => {
                 write!(f, "{}:{line}", path.display())?;
                 match env {

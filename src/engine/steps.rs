@@ -380,6 +380,6 @@ async fn tell_one(
         Err(_) => "it took longer than 5 minutes".into(),
     };
     let attempt = notice.attempts + 1;
-    tracing::warn!(batch = %notice.batch.id, error = %error, attempt, "mark_done failed");
+    tracing::warn!(batch = %notice.batch.id, op = %notice.batch.key(), error = %error, attempt, "mark_done failed");
     Some(parts.clock.now() + parts::delay(&Backoff::default(), notice.attempts))
 }

@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::RowFailure;
 use super::desk::Work;
+use super::whose::Whose;
 use crate::files::{StageError, Staging};
 use crate::model::{
     BatchId, FileName, IdError, Line, Message, OutcomeStatus, RowOutcome, StagedFile, codes,
 };
+use crate::store::ClaimedTask;
 
 /// Why work is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,29 +250,33 @@ impl<B, C> ChunkCx<'_, B, C> {
 
 /// Where a chunk's outcomes go, by the row's index in the chunk.
 pub struct ChunkOut<O> {
+    task: Arc<ClaimedTask>,
+    of: Vec<Line>,
     pub(crate) outcomes: Vec<Option<RowOutcome>>,
     pub(crate) lines: Vec<Lines>,
     pub(crate) output: std::marker::PhantomData<fn(O)>,
 }
 
 impl<O: Serialize> ChunkOut<O> {
-    pub(crate) fn new(rows: usize) -> Self {
+    pub(crate) fn new(task: Arc<ClaimedTask>, of: Vec<Line>) -> Self {
         Self {
-            outcomes: (0..rows).map(|_| None).collect(),
-            lines: (0..rows).map(|_| Lines::default()).collect(),
+            outcomes: of.iter().map(|_| None).collect(),
+            lines: of.iter().map(|_| Lines::default()).collect(),
+            task,
+            of,
             output: std::marker::PhantomData,
         }
     }
 
     /// The row succeeded. The first outcome of a row stays.
     pub fn success(&mut self, index: usize, output: &O) {
-        let outcome = super::erased::success(output);
+        let outcome = self.whose(index).success(output);
         self.put(index, outcome);
     }
 
     /// The row did not succeed.
     pub fn failure(&mut self, index: usize, failure: super::RowFailure) {
-        let outcome = super::erased::failure(failure);
+        let outcome = self.whose(index).failure(failure);
         self.put(index, outcome);
     }
 
@@ -278,6 +284,14 @@ impl<O: Serialize> ChunkOut<O> {
     pub fn write_line(&mut self, index: usize, file: &str, text: &str) {
         if let Some(lines) = self.lines.get_mut(index) {
             lines.write(file, text);
+        }
+    }
+
+    fn whose(&self, index: usize) -> Whose<'_> {
+        Whose {
+            task: &self.task,
+            line: self.of.get(index).copied(),
+            rows: None,
         }
     }
 

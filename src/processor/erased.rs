@@ -2,19 +2,19 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::context::{Lines, Shared};
 use super::desk::Work;
+use super::whose::{Whose, timed_out};
 use super::{BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, RowCx, RowFailure};
-use crate::model::{AppName, Batch, Message, OutcomeStatus, RowOutcome, codes};
+use crate::model::{AppName, Batch, RowOutcome};
 
 /// An init block whose type is known to its processors alone.
 pub(crate) type AnyBlock = Arc<dyn Any + Send + Sync>;
@@ -82,81 +82,10 @@ pub(super) fn type_of<T: 'static>() -> (std::any::TypeId, &'static str) {
     (std::any::TypeId::of::<T>(), std::any::type_name::<T>())
 }
 
-/// An outcome of success; a result that cannot be JSON is the row's failure.
-pub(super) fn success<O: Serialize>(output: &O) -> RowOutcome {
-    let written = catch_unwind(AssertUnwindSafe(|| serde_json::to_string(output)));
-    match written {
-        Ok(Ok(json)) if json == "null" => RowOutcome::success(None),
-        Ok(Ok(json)) => RowOutcome::success(Some(json)),
-        Ok(Err(error)) => failure(RowFailure::Error(Box::new(error))),
-        Err(panic) => panicked(&*panic),
-    }
-}
-
-/// Reads what an application's type is to hold. Its code may panic as its processor may, and a panic
-/// that belongs to no row would have the rows run again without end.
-pub(super) fn decode<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, RowOutcome> {
-    match catch_unwind(|| serde_json::from_str(json)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(bad_input(what, &error)),
-        Err(panic) => Err(panicked(&*panic)),
-    }
-}
-
-/// What a failure comes to; an error's text goes to the log, never to the row's owner.
-pub(super) fn failure(failure: RowFailure) -> RowOutcome {
-    let ours = || Message::own(codes::PROCESSING_ERROR, "could not be processed");
-    match failure {
-        RowFailure::Failed(messages) => RowOutcome {
-            messages,
-            ..RowOutcome::of(OutcomeStatus::Failed, ours())
-        },
-        RowFailure::Retry(after, error) => {
-            tracing::warn!(error = %error, "a row is to be tried again");
-            RowOutcome::of(OutcomeStatus::Retry(after), ours())
-        }
-        RowFailure::Later(after) => RowOutcome {
-            messages: Vec::new(),
-            ..RowOutcome::of(OutcomeStatus::Later(after), ours())
-        },
-        RowFailure::Error(error) => {
-            tracing::warn!(error = %error, "a row's processing failed");
-            RowOutcome::of(OutcomeStatus::Retry(None), ours())
-        }
-    }
-}
-
-fn bad_input(what: &str, error: &serde_json::Error) -> RowOutcome {
-    // serde's text names fields and types of the input, which is its owner's.
-    RowOutcome::of(
-        OutcomeStatus::Failed,
-        Message::own(codes::BAD_INPUT, format!("{what} does not fit: {error}")),
-    )
-}
-
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> RowOutcome {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned());
-    tracing::error!(panic = text, "a processor panicked");
-    RowOutcome::of(
-        OutcomeStatus::Retry(None),
-        Message::own(codes::PANIC, "could not be processed"),
-    )
-}
-
-pub(super) fn timed_out() -> RowOutcome {
-    RowOutcome::of(
-        OutcomeStatus::Retry(None),
-        Message::own(codes::TIMED_OUT, "took too long; may still take effect"),
-    )
-}
-
 /// Runs the application's code: a panic and a time-out become outcomes.
 pub(super) async fn guarded<T>(
     work: &Work,
+    whose: Whose<'_>,
     run: impl Future<Output = Result<T, RowFailure>>,
 ) -> Result<T, RowOutcome> {
     let run = AssertUnwindSafe(run).catch_unwind();
@@ -169,8 +98,8 @@ pub(super) async fn guarded<T>(
     };
     match ended {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failure(error)),
-        Err(panic) => Err(panicked(&*panic)),
+        Ok(Err(error)) => Err(whose.failure(error)),
+        Err(panic) => Err(whose.panicked(&*panic)),
     }
 }
 
@@ -180,7 +109,12 @@ pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
     context: &'a mut Option<C>,
 ) -> Result<Shared<'a, B, C>, RowOutcome> {
     let block = block_of(work)?;
-    let decoded = decode("the batch's context", work.task.batch.context.get())?;
+    let text = work.task.batch.context.get();
+    let what = match text {
+        "null" => "the batch's context, null where none is given,",
+        _ => "the batch's context",
+    };
+    let decoded = Whose::task(work).decode(what, text)?;
     Ok(Shared {
         work,
         block,
@@ -199,7 +133,8 @@ pub(crate) struct PerRow<P>(pub(crate) P);
 
 impl<P: BatchProcessor> PerRow<P> {
     async fn row(&self, shared: Shared<'_, P::Block, P::Context>, place: usize) -> RowOutcome {
-        let input = match decode("the input", shared.work.input(place)) {
+        let whose = Whose::row(shared.work, place);
+        let input = match whose.decode("the input", shared.work.input(place)) {
             Ok(input) => input,
             Err(outcome) => return outcome,
         };
@@ -208,9 +143,9 @@ impl<P: BatchProcessor> PerRow<P> {
             place,
             lines: Lines::default(),
         };
-        let ended = guarded(shared.work, self.0.process(&mut cx, input)).await;
+        let ended = guarded(shared.work, whose, self.0.process(&mut cx, input)).await;
         let outcome = match ended {
-            Ok(output) => success(&output),
+            Ok(output) => whose.success(&output),
             Err(outcome) => outcome,
         };
         cx.lines.into_outcome(outcome)
@@ -280,9 +215,9 @@ impl<P: BatchProcessor> PerRow<P> {
 }
 
 pub(super) fn block_of<B: 'static>(work: &Work) -> Result<&B, RowOutcome> {
+    // `build` has compared the types; only a bug of ours gets here.
     work.block.downcast_ref::<B>().ok_or_else(|| {
-        // `build` has compared the types; only a bug of ours gets here.
-        failure(RowFailure::Error(
+        Whose::task(work).failure(RowFailure::Error(
             "the init block is of another type".into(),
         ))
     })

@@ -14,6 +14,7 @@ mod per_tx;
 mod registry;
 mod traits;
 mod transactional;
+mod whose;
 
 pub use context::{
     CancelCause, CancelSignal, ChunkCx, ChunkOut, DoneCx, FileWriter, QueryCx, RowCx,

@@ -1,13 +1,16 @@
 //! Runs a task's rows through a processor of chunks.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::context::Shared;
 use super::desk::Work;
 use super::erased::{
-    AnyBlock, ErasedProcessor, all_rows, block_of, decode, ends, guarded, shared, type_of,
+    AnyBlock, ErasedProcessor, all_rows, block_of, ends, guarded, shared, type_of,
 };
+use super::whose::Whose;
 use super::{BoxError, ChunkCx, ChunkOut, ChunkProcessor, DoneCx, InputRow};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 
@@ -70,7 +73,7 @@ impl<P: ChunkProcessor> PerChunk<P> {
         let mut fit = Vec::with_capacity(places.len());
         let mut rows = Vec::with_capacity(places.len());
         for place in places {
-            match decode("the input", work.input(*place)) {
+            match Whose::row(work, *place).decode("the input", work.input(*place)) {
                 Ok(input) => {
                     let line = work.line(*place);
                     rows.push(InputRow { line, input });
@@ -86,8 +89,10 @@ impl<P: ChunkProcessor> PerChunk<P> {
             shared,
             places: &fit,
         };
-        let mut out = ChunkOut::new(fit.len());
-        let ended = guarded(work, self.0.process(&cx, rows, &mut out)).await;
+        let lines = rows.iter().map(|row| row.line).collect();
+        let mut out = ChunkOut::new(Arc::clone(&work.task), lines);
+        let whose = Whose::chunk(work, &fit);
+        let ended = guarded(work, whose, self.0.process(&cx, rows, &mut out)).await;
         let mut left = Vec::new();
         for ((place, outcome), lines) in fit.iter().zip(out.outcomes).zip(out.lines) {
             match (outcome, &ended) {

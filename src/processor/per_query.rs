@@ -5,7 +5,8 @@ use futures_util::future::BoxFuture;
 
 use super::context::Lines;
 use super::desk::Work;
-use super::erased::{AnyBlock, ErasedProcessor, decode, ends, guarded, shared, success, type_of};
+use super::erased::{AnyBlock, ErasedProcessor, ends, guarded, shared, type_of};
+use super::whose::Whose;
 use super::{BoxError, DoneCx, QueryCx, SlowQueryProcessor};
 use crate::model::{Batch, OutcomeStatus, RowOutcome};
 
@@ -13,12 +14,13 @@ pub(crate) struct PerQuery<P>(pub(crate) P);
 
 impl<P: SlowQueryProcessor> PerQuery<P> {
     async fn query(&self, work: &Work, place: usize) -> RowOutcome {
+        let whose = Whose::row(work, place);
         let mut context = None;
         let shared = match shared::<P::Block, P::Context>(work, &mut context) {
             Ok(shared) => shared,
             Err(outcome) => return outcome,
         };
-        let input = match decode("the input", work.input(place)) {
+        let input = match whose.decode("the input", work.input(place)) {
             Ok(input) => input,
             Err(outcome) => return outcome,
         };
@@ -27,11 +29,11 @@ impl<P: SlowQueryProcessor> PerQuery<P> {
             lines: Lines::default(),
             staged: Vec::new(),
         };
-        let ended = guarded(work, self.0.query(&mut cx, input)).await;
+        let ended = guarded(work, whose, self.0.query(&mut cx, input)).await;
         let (lines, staged) = (cx.lines, cx.staged);
         match ended {
             Ok(output) => {
-                let mut outcome = lines.into_outcome(success(&output));
+                let mut outcome = lines.into_outcome(whose.success(&output));
                 if outcome.status == OutcomeStatus::Success {
                     outcome.staged = staged;
                 }

@@ -9,10 +9,8 @@ use futures_util::future::BoxFuture;
 
 use super::context::{Lines, Shared};
 use super::desk::{Ran, TxRows, Work};
-use super::erased::{
-    AnyBlock, ErasedProcessor, all_rows, block_of, decode, ends, failure, panicked, shared,
-    success, type_of,
-};
+use super::erased::{AnyBlock, ErasedProcessor, all_rows, block_of, ends, shared, type_of};
+use super::whose::{Whose, log};
 use super::{BoxError, DoneCx, RowCx, RowFailure, TransactionalProcessor};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::probe;
@@ -63,7 +61,7 @@ impl<P: TransactionalProcessor> PerTx<P> {
                     None => pause(work).await,
                 },
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a transaction failed; its rows run again");
+                    log!(warn, Whose::row(work, first), %error, "a transaction failed; its rows run again");
                     // Whether or not it was begun, `first` was taken.
                     undone(work, or_first(tried, first));
                     pause(work).await;
@@ -120,7 +118,8 @@ fn one<P: TransactionalProcessor>(
     context: &P::Context,
     place: usize,
 ) -> Option<RowOutcome> {
-    let input = match decode("the input", work.input(place)) {
+    let whose = Whose::row(work, place);
+    let input = match whose.decode("the input", work.input(place)) {
         Ok(input) => input,
         Err(outcome) => return Some(outcome),
     };
@@ -142,15 +141,17 @@ fn one<P: TransactionalProcessor>(
     let ran = tx.row(limit, |tx| {
         // With what it returned: an error's text and the end of a result are the application's code too.
         let call = AssertUnwindSafe(|| match processor.process(tx, &mut cx, input) {
-            Ok(output) => success(&output),
-            Err(error) => failure(error),
+            Ok(output) => whose.success(&output),
+            Err(error) => whose.failure(error),
         });
-        let outcome = catch_unwind(call).unwrap_or_else(|panic| panicked(&*panic));
+        let outcome = catch_unwind(call).unwrap_or_else(|panic| whose.panicked(&*panic));
         let outcome = cx.lines.into_outcome(outcome);
         (outcome.status == OutcomeStatus::Success, outcome)
     });
     if let Some(trouble) = tx.trouble() {
-        tracing::warn!(
+        log!(
+            warn,
+            whose,
             trouble,
             "the database cannot be written; the rows run again"
         );
@@ -159,13 +160,14 @@ fn one<P: TransactionalProcessor>(
     let (kept, outcome) = match ran {
         Ok(ran) => ran,
         Err(error) => {
-            tracing::warn!(%error, "a row's transaction failed; it runs again");
+            log!(warn, whose, %error, "a row's transaction failed; it runs again");
             return None;
         }
     };
     if kept {
         return Some(outcome);
     }
+    let broke = |why: &str| whose.failure(RowFailure::Error(why.into()));
     let (succeeded, late) = (
         outcome.status == OutcomeStatus::Success,
         began.elapsed() >= limit,
@@ -179,13 +181,9 @@ fn one<P: TransactionalProcessor>(
             )
         }
         (false, _) => outcome,
-        (true, true) => error("it returned success, and its transaction was rolled back"),
-        (true, false) => error("it returned success, and violates a deferred foreign key"),
+        (true, true) => broke("it returned success, and its transaction was rolled back"),
+        (true, false) => broke("it returned success, and violates a deferred foreign key"),
     })
-}
-
-fn error(why: &str) -> RowOutcome {
-    failure(RowFailure::Error(why.into()))
 }
 
 /// Rows that were undone go back to the desk, the culprit with what it came to; says how many

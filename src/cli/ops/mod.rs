@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::exit::Failure;
 use super::session::{Session, quoted};
 use crate::client::{Client, unknown};
+use crate::config::OpConfig;
 use crate::model::{JobKey, Kind, OpEntry, OpSettings};
 
 /// Look at ops and steer them
@@ -88,27 +89,21 @@ pub(super) async fn run(session: &Session, args: Ops) -> Result<(), Failure> {
 
 /// Ops of the configuration and of this program, used or not.
 fn configured(session: &Session) -> Result<Vec<JobKey>, Failure> {
-    let mut builder = session.builder(None)?;
-    let registered = builder.registry_mut().ops().map(|op| op.key.clone());
-    let mut keys: Vec<JobKey> = registered.collect();
-    for op in &session.config.ops {
-        let key = JobKey::new(&op.app, &op.op, op.kind)?;
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    Ok(keys)
+    session.builder(None)?;
+    let ops = session.ops().into_iter();
+    ops.map(|op| Ok(JobKey::new(&op.app, &op.op, op.kind)?))
+        .collect()
 }
 
 /// What the configuration or this program says of an op.
 fn base(session: &Session, key: &JobKey) -> Result<OpSettings, Failure> {
-    let mut builder = session.builder(None)?;
-    if let Some(settings) = builder.registry_mut().settings_of(key) {
-        return Ok((*settings).clone());
-    }
-    let configured = session.config.op(key.app.as_str(), key.op.as_str());
-    let configured = configured.filter(|op| op.kind == key.kind);
-    Ok(configured.map_or_else(OpSettings::default, |op| op.settings.clone()))
+    session.builder(None)?;
+    Ok(known(session, key).map_or_else(OpSettings::default, |op| op.settings))
+}
+
+fn known(session: &Session, key: &JobKey) -> Option<OpConfig> {
+    let mut ops = session.ops().into_iter();
+    ops.find(|op| op.is(key.app.as_str(), key.op.as_str()) && op.kind == key.kind)
 }
 
 /// Every op that the store knows or the configuration names.

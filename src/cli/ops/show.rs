@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::list::{Line, State, rows};
-use super::{Named, base, find};
+use super::{Named, base, find, known};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::shown;
 use crate::config::{LiveSettings, Origin, settings_report};
-use crate::model::{Amount, JobKey, OpEntry, OpSettings};
+use crate::model::{Amount, OpEntry};
 
 /// A setting as it is in force.
 #[derive(Serialize)]
@@ -79,27 +79,17 @@ fn settings(session: &Session, op: &OpEntry) -> Result<Vec<InForce>, Failure> {
         settings = base.clone();
         live.clear();
     }
-    let default = settings_report(&OpSettings::default());
-    let said = settings_report(&settings).into_iter().zip(default);
+    let said = settings_report(&settings).into_iter();
+    let here = known(session, &op.key);
     Ok(said
-        .map(|((key, value), (_, default))| {
+        .map(|(key, value)| {
             let origin = if live.contains(&key) {
                 "database".to_owned()
             } else {
-                origin(session, &op.key, key, value != default)
+                let set = here.as_ref().and_then(|op| op.origins.get(key));
+                set.unwrap_or(&Origin::Default).to_string()
             };
             InForce { key, value, origin }
         })
         .collect())
-}
-
-/// Where the process has a setting from.
-fn origin(session: &Session, op: &JobKey, key: &str, differs: bool) -> String {
-    let configured = session.config.op(op.app.as_str(), op.op.as_str());
-    let configured = configured.filter(|config| config.kind == op.kind);
-    match configured.and_then(|config| config.origins.get(key)) {
-        Some(origin) => origin.to_string(),
-        None if differs => "program".to_owned(),
-        None => Origin::Default.to_string(),
-    }
 }

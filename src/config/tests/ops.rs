@@ -304,3 +304,66 @@ fn dotted_keys_and_inner_tables_read_the_same() {
         assert_eq!(config.ops[0].handler, inline.ops[0].handler);
     }
 }
+
+#[test]
+fn each_key_of_the_file_wins_over_the_programs_alone() {
+    let program = OpSettings {
+        max_attempts: 7,
+        max_lost: 7,
+        backoff: Backoff {
+            base: Duration::from_secs(7),
+            factor: 7.0,
+            cap: Duration::from_secs(70),
+        },
+        concurrency: Some(700),
+        local_concurrency: Some(70),
+        parallel: 7,
+        timeout: Some(Duration::from_secs(7)),
+        delivery: Delivery::AtMostOnce,
+        block_rows: 7,
+        block_bytes: 7,
+        abort_grace: Duration::from_secs(7),
+        max_later: 7,
+        keep: Some(Duration::from_secs(7)),
+    };
+    let report = |op: OpConfig| -> Vec<(String, String, Origin)> {
+        let lines = op.over(Kind::Batch, &program).report().into_iter();
+        lines
+            .map(|line| (line.key, line.value, line.origin))
+            .collect()
+    };
+    let alone = report(op("").good().ops.remove(0));
+    assert!(
+        alone.iter().all(|(.., origin)| *origin == Origin::Code),
+        "{alone:?}"
+    );
+    for (path, toml, value) in [
+        ("max_attempts", "max_attempts = 1", "1"),
+        ("max_lost", "max_lost = 3", "3"),
+        ("backoff.base", "backoff.base = \"2s\"", "2s"),
+        ("backoff.factor", "backoff.factor = 2.0", "2"),
+        ("backoff.cap", "backoff.cap = \"1h\"", "1h"),
+        ("concurrency", "concurrency = 0", "0"),
+        ("local_concurrency", "local_concurrency = 8", "8"),
+        ("parallel", "parallel = 1", "1"),
+        ("timeout", "timeout = \"5m\"", "5m"),
+        ("delivery", "delivery = \"at_least_once\"", "at_least_once"),
+        ("block_rows", "block_rows = 1000", "1000"),
+        ("block_bytes", "block_bytes = 1048576", "1048576"),
+        ("abort_grace", "abort_grace = \"30s\"", "30s"),
+        ("max_later", "max_later = 1000", "1000"),
+        ("keep", "keep = \"90d\"", "90d"),
+    ] {
+        let given = op(toml);
+        let merged = report(given.good().ops.remove(0));
+        let changed: Vec<_> = merged.iter().filter(|line| !alone.contains(line)).collect();
+        let [(key, said, Origin::File { line: 2, .. })] = changed[..] else {
+            panic!("{path}: {changed:?}");
+        };
+        assert_eq!(
+            (key.as_str(), said.as_str()),
+            (&*format!("ops.\"a/b\".{path}"), value)
+        );
+    }
+    assert_eq!(LIVE_KEYS.len(), 15, "a new key is above");
+}

@@ -9,7 +9,7 @@ use super::pool::Slot;
 use super::run::{Fault, Run};
 use crate::model::{Message, OutcomeStatus, RowOutcome, codes};
 use crate::probe;
-use crate::processor::erased::timed_out;
+use crate::processor::whose::timed_out;
 
 /// Rows of a command that cannot be started come later: first after this delay, then after twice as
 /// much each time, up to the longest.

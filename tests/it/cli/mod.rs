@@ -12,6 +12,7 @@ mod inputs;
 mod interrupted;
 mod listing;
 mod ops;
+mod own;
 mod people;
 mod purge;
 mod query;
