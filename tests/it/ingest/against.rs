@@ -157,13 +157,16 @@ pub fn packed(data: &[u8]) {
         max_input_bytes: Some(1 << 20),
         ..usual
     };
-    // Of two things that are wrong with a packing, which one is met first depends on the pieces.
-    let told = |result: Result<Reading, IngestError>| {
-        result.map_err(|error| match error {
-            IngestError::Packed { .. } => "cannot be unpacked".to_owned(),
-            error => error.to_string(),
-        })
-    };
-    let whole = told(outcome(pieces.bytes, options.clone()));
-    assert_eq!(told(outcome(pieces, options)), whole);
+    let whole = outcome(pieces.bytes, options.clone());
+    let pieced = outcome(pieces, options);
+    if let (Err(one), Err(other)) = (&whole, &pieced)
+        && [one, other]
+            .iter()
+            .any(|e| matches!(e, IngestError::Packed { .. }))
+    {
+        // Of two things that are wrong, which one is met first depends on the pieces.
+        return;
+    }
+    let told = |result: Result<Reading, IngestError>| result.map_err(|e| e.to_string());
+    assert_eq!(told(pieced), told(whole));
 }
