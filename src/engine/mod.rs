@@ -119,7 +119,12 @@ enum App {
     Closed,
     Opening(AbortHandle),
     Open(AnyBlock),
-    Suspended { until: Timestamp, failures: u32 },
+    /// Before `from`, too, it is over: the clock was set back since.
+    Suspended {
+        from: Timestamp,
+        until: Timestamp,
+        failures: u32,
+    },
 }
 
 pub(crate) struct Engine {

@@ -207,8 +207,10 @@ impl Engine {
                 let wait = parts::delay(&Backoff::default(), failures);
                 tracing::error!(app = %name, error = %error, again_in_ms = wait.as_millis(), "the app's initializer failed; nothing of it is claimed here");
                 self.keep_at = self.keep_at.min(Instant::now() + wait);
+                let from = self.parts.clock.now();
                 App::Suspended {
-                    until: self.parts.clock.now() + wait,
+                    from,
+                    until: from + wait,
                     failures: failures + 1,
                 }
             }

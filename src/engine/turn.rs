@@ -150,7 +150,7 @@ impl Engine {
         let failures = match app {
             App::Open(_) => return true,
             App::Opening(_) => return false,
-            App::Suspended { until, .. } if *until > now => return false,
+            App::Suspended { from, until, .. } if (*from..*until).contains(&now) => return false,
             App::Suspended { failures, .. } => *failures,
             App::Closed => 0,
         };

@@ -208,6 +208,7 @@ on_every_store! {
         tasks_that_waited_behind_a_poison_row_are_not_blamed
         a_row_at_most_once_fails_at_its_first_loss_and_the_others_go_on
         a_row_at_most_once_that_had_not_started_runs
+        rows_of_an_op_that_is_at_least_once_again_are_not_failed_by_a_death
         a_lost_row_of_an_aborted_batch_is_aborted_at_once
         a_lost_task_of_an_expired_batch_expires
         a_task_whose_rows_had_all_ended_ends_when_its_worker_dies

@@ -341,6 +341,22 @@ pub async fn a_row_at_most_once_that_had_not_started_runs(h: &impl Harness) {
     assert_eq!(kit.batch(id).await.status, Status::Success);
 }
 
+pub async fn rows_of_an_op_that_is_at_least_once_again_are_not_failed_by_a_death(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.rows_of(2).await;
+    let task = claim_once(kit, worker, op).await;
+    // As a worker does it that sees that the op's delivery has changed.
+    let given = kit.store.give_back(worker, vec![task.claim], kit.now());
+    given.await.unwrap();
+    let task = kit.claim_one(worker, op).await;
+    kit.start_row(worker, &task, 0, 0).await;
+    assert_eq!(kit.take_over(worker).await.lost_rows, 0);
+    let worker = kit.worker().await;
+    kit.work_off(worker, op).await;
+    assert_eq!(kit.batch(id).await.counts.success, 2);
+}
+
 pub async fn a_lost_row_of_an_aborted_batch_is_aborted_at_once(h: &impl Harness) {
     let kit = h.kit();
     let (op, dead) = kit.op_and_worker().await;

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use rowmill::model::{AppName, Status};
+use rowmill::clock::{Clock, ManualClock};
+use rowmill::model::{AppName, Status, Timestamp};
 use rowmill::{
     BatchProcessor, BoxError, CancellationToken, InitBlock, Initializer, QueryCx, RowCx,
     RowFailure, SlowQueryProcessor,
@@ -143,6 +145,44 @@ async fn a_block_that_cannot_be_opened_touches_no_row_and_is_tried_again() {
     assert_eq!(seen.opened.load(SeqCst), 4);
     world.end(&manager).await;
     assert_eq!(seen.closed.load(SeqCst), 1);
+}
+
+/// A clock that is set back, as one is that was wrong when its machine started.
+struct SetBack {
+    under: Arc<ManualClock>,
+    days: AtomicU32,
+}
+
+impl Clock for SetBack {
+    fn now(&self) -> Timestamp {
+        let back = Duration::from_secs(86_400) * self.days.load(SeqCst);
+        self.under.now() - back
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_could_not_be_opened_is_tried_again_when_the_clock_was_set_back() {
+    let world = World::new().await;
+    let seen = Seen::default();
+    *seen.next.lock().unwrap() = vec![Opening::Fails];
+    let clock = Arc::new(SetBack {
+        under: Arc::clone(&world.kit().clock),
+        days: AtomicU32::new(0),
+    });
+    let manager = world
+        .builder()
+        .clock(Arc::clone(&clock))
+        .initializer("bank", Open(seen.clone()))
+        .batch("bank", "post", Uses);
+    let manager = manager.build().unwrap();
+    let id = submit(&manager, "post", numbers(3)).await;
+    world.work(&manager).await;
+    assert_eq!(seen.opened.load(SeqCst), 1);
+    clock.days.store(1, SeqCst);
+    world.work(&manager).await;
+    let batch = manager.batch_done(id).await.unwrap();
+    assert_eq!((batch.done, batch.counts.success), (true, 3));
+    world.end(&manager).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
