@@ -148,6 +148,18 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes something in one step, which a signal may have met or not.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Self::Release(_) | Self::Retry(_) | Self::Abort(_) | Self::Migrate(_) => true,
+            Self::Ops(ops) => ops.changes(),
+            Self::Query(query) => query.aborts(),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check it, and show what is in force and where it came from; secrets are masked

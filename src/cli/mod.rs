@@ -162,6 +162,7 @@ async fn dispatch(
     if let Command::Rows(_) | Command::List(_) | Command::History(_) = &command {
         stop.answers();
     }
+    let changes = command.changes();
     let command = async {
         match command {
             Command::Run(args) => return run::run(&session, args, &stop).await,
@@ -194,6 +195,12 @@ async fn dispatch(
     tokio::select! {
         biased;
         ended = command => ended,
-        signal = stop.stopped_unheard() => Ok(Ending::Interrupted(signal)),
+        signal = stop.stopped_unheard() => {
+            if changes {
+                let text = "interrupted before the answer: it is done, or nothing of it; the same once more is no harm";
+                submit::say_interrupted(&session, text, None);
+            }
+            Ok(Ending::Interrupted(signal))
+        }
     }
 }

@@ -23,6 +23,13 @@ pub(super) struct Query {
     command: QueryCommand,
 }
 
+impl Query {
+    /// Whether it is an abort.
+    pub(super) fn aborts(&self) -> bool {
+        matches!(self.command, QueryCommand::Abort(_))
+    }
+}
+
 #[derive(Subcommand)]
 enum QueryCommand {
     /// Submit one slow query

@@ -20,6 +20,13 @@ pub(super) struct Ops {
     command: OpsCommand,
 }
 
+impl Ops {
+    /// Whether it does more than to look.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self.command, OpsCommand::List | OpsCommand::Show(_))
+    }
+}
+
 #[derive(Subcommand)]
 enum OpsCommand {
     /// Show every op: queued and running rows, workers; ops that no worker serves are marked

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStderr};
 
-use super::rowmill::{Rowmill, csv};
+use super::rowmill::{Done, Rowmill, csv};
 use super::run::signal;
 
 /// Reads stderr until it has said `wanted`.
@@ -164,6 +164,32 @@ fn a_signal_ends_waiting_for_a_pipe_that_nobody_writes_to() {
         assert_eq!(child.wait().unwrap().code(), Some(130), "{args}");
     }
     assert!(!rowmill.path("rowmill.db").exists());
+}
+
+#[test]
+fn a_change_that_is_interrupted_says_that_it_is_done_or_not() {
+    let rowmill = Rowmill::new();
+    let id = rowmill.submit("1", "--hold");
+    // While somebody else writes, a change waits.
+    let other = rusqlite::Connection::open(rowmill.path("rowmill.db")).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    for args in [
+        format!("abort {id}"),
+        format!("release {id} --json"),
+        "ops pause test/rows".to_owned(),
+    ] {
+        let child = rowmill.start(&args);
+        until_it_listens(&child);
+        signal(&child, libc::SIGTERM);
+        let done = Done::of(&args, child.wait_with_output().unwrap()).code(143);
+        assert_eq!(done.stdout, "");
+        let text = "interrupted before the answer: it is done, or nothing of it";
+        assert!(done.stderr.contains(text), "{args}: {}", done.stderr);
+    }
+    other.execute_batch("rollback").unwrap();
+    let batch = rowmill.run(&format!("status {id} --json")).code(0).json();
+    assert_eq!(batch["status"], "wait");
+    rowmill.run(&format!("release {id}")).code(0);
 }
 
 #[test]
