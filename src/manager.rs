@@ -61,7 +61,8 @@ impl JobManager {
     /// Works until `shutdown`, then stops gracefully: nothing more starts, running rows may finish
     /// for the grace period, what is left goes back to the queue at once.
     ///
-    /// Ends the worker: running again enters as a new one.
+    /// Ends the worker: running again enters as a new one. **Cancellation:** dropped instead of shut
+    /// down, it is a worker that died: others take over what it held.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be entered or left.
@@ -88,7 +89,8 @@ impl JobManager {
     /// One turn by hand: takes over, claims once for each op, works, records, closes, tells; returns
     /// when all of that is done.
     ///
-    /// The first turn enters as a worker, [`JobManager::stop`] leaves.
+    /// The first turn enters as a worker, [`JobManager::stop`] leaves. **Cancellation:** what a turn that
+    /// is dropped began is finished by the next one, or by the stop.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be entered, or refuses for some seconds what
@@ -106,6 +108,7 @@ impl JobManager {
     /// Turns until nothing is ready or running, or until `shutdown`: what `work --once` does.
     ///
     /// Call [`JobManager::stop`] after it: rows that run at the shutdown are stopped there.
+    /// **Cancellation:** as [`JobManager::tick`].
     ///
     /// # Errors
     /// As [`JobManager::tick`].
@@ -122,7 +125,7 @@ impl JobManager {
         Ok(())
     }
 
-    /// Leaves, if a turn was made by hand.
+    /// Leaves, if a turn was made by hand. **Cancellation:** as [`JobManager::run`].
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be written.

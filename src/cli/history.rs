@@ -1,6 +1,6 @@
 //! `history`: what happened to rows, attempt by attempt.
 
-use std::io::{BufWriter, Stdout, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::pin::pin;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use super::args::{Named, whole};
 use super::exit::{About, Failure};
 use super::rows::BUFFER;
 use super::session::Session;
-use super::shown::{columns, cut};
+use super::shown::{Out, columns, cut};
 use super::{named, output};
 use crate::model::{HistoryEntry, HistoryOf, Status, Timestamp};
 
@@ -53,7 +53,7 @@ pub(super) async fn run(session: &Session, args: &History) -> Result<(), Failure
 const NARROWEST: usize = 80;
 
 struct Printer {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Out>,
     json: bool,
     width: usize,
 }
@@ -61,7 +61,7 @@ struct Printer {
 impl Printer {
     fn new(session: &Session) -> Self {
         Self {
-            out: BufWriter::with_capacity(BUFFER, std::io::stdout()),
+            out: BufWriter::with_capacity(BUFFER, Out::new()),
             json: session.json,
             width: columns().max(NARROWEST),
         }

@@ -10,7 +10,7 @@ use super::exit::Failure;
 use super::progress::seconds;
 use super::rows::Told;
 use super::session::Session;
-use super::shown;
+use super::shown::{self, Out};
 use crate::client::Client;
 use crate::model::{Batch, Counts, Kind, Status, Timestamp};
 
@@ -27,7 +27,7 @@ pub(super) fn ended(written: std::io::Result<()>) -> Result<(), Failure> {
 
 /// Writes text to stdout, whole.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::new();
     ended(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 

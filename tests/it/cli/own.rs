@@ -23,6 +23,8 @@ struct Expired;
 
 impl std::error::Error for Expired {}
 
+// That it is read at all is what is told.
+#[allow(clippy::print_in_format_impl)]
 impl std::fmt::Display for Expired {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         eprintln!("{READ}");

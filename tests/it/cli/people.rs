@@ -109,22 +109,40 @@ fn data_on_a_terminal_steers_it_neither() {
     let rowmill = Rowmill::new();
     let row = serde_json::json!({"n": format!("a{STEERS}b")}).to_string();
     rowmill.write("in.jsonl", &format!("{row}\n"));
-    let id = rowmill
-        .run("submit in.jsonl --app test --op rows --json")
-        .code(0)
-        .id();
-    for format in ["csv", "jsonl", "table"] {
+    let context = serde_json::json!(format!("a{STEERS}b")).to_string();
+    let submit = "submit in.jsonl --app test --op rows --json --context";
+    let mut command = rowmill.command(submit);
+    let submitted = command.arg(context).output().unwrap();
+    let id = Done::of(submit, submitted).code(0).id();
+    rowmill.write(
+        "handler.py",
+        r#"
+import json, sys
+for line in sys.stdin:
+    row = json.loads(line)
+    message = {"msgid": 100, "errcode": row["input"]["n"]}
+    print(json.dumps({"line": row["line"], "status": "failed", "messages": [message]}), flush=True)
+"#,
+    );
+    rowmill.run("work --once").code(0);
+    for args in [
+        format!("rows {id} --format csv"),
+        format!("rows {id} --format jsonl"),
+        format!("rows {id} --format table"),
+        format!("status {id} --json"),
+        format!("history {id} --json"),
+    ] {
         let (here, there) = terminal();
-        let mut command = rowmill.command(&format!("rows {id} --format {format}"));
+        let mut command = rowmill.command(&args);
         command.stdout(there);
         let mut child = command.spawn().unwrap();
         drop(command);
         let text = shown(here).replace("\r\n", "\n");
         assert_eq!(child.wait().unwrap().code(), Some(0));
-        assert!(text.contains('a'), "{text:?}");
+        assert!(text.contains("31m"), "{args}: {text:?}");
         assert!(
             !text.chars().any(|c| c.is_control() && c != '\n'),
-            "{format}: {text:?}"
+            "{args}: {text:?}"
         );
     }
 }
