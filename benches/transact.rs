@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rowmill::sqlite::{TransactionalProcessor, Tx, rusqlite::Connection};
 use rowmill::{CancellationToken, Client, JobKey, JobManager, Kind, NewBatch, NewRow, Status};
-use rowmill::{ObjectStore, RawJson, RowCx, RowFailure, Store};
+use rowmill::{ObjectStore, RowCx, RowFailure, Store};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,15 +47,8 @@ async fn op(dir: &Path, rows: usize) -> Result<f64, Failed> {
     let store = Store::sqlite(&file).await?;
     Connection::open(&file)?.execute_batch(TABLE)?;
     let client = Client::new(store.clone());
-    let inputs = (0..rows).map(|n| serde_json::to_string(&(n, text(n))).map(RawJson::from_string));
-    let inputs: Vec<NewRow> = inputs
-        .map(|input| {
-            Ok(NewRow {
-                line: None,
-                input: input??,
-            })
-        })
-        .collect::<Result<_, Failed>>()?;
+    let inputs = (0..rows).map(|n| NewRow::json(&(n, text(n))));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let new = NewBatch::new(JobKey::new("bench", "insert", Kind::Batch)?);
     let id = client.batch_submit(new, inputs).await?.id;
     let manager = JobManager::builder(store)

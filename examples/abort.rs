@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rowmill::model::{JobKey, Kind, NewBatch};
-use rowmill::{BatchProcessor, CancellationToken, JobManager, NewRow, RawJson, RowCx, RowFailure};
+use rowmill::{BatchProcessor, CancellationToken, JobManager, NewRow, RowCx, RowFailure};
 use rowmill::{ObjectStore, Store};
 use tokio::sync::mpsc;
 
@@ -42,10 +42,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         async move { manager.run(stop).await }
     });
 
-    let rows = (1..=1000).map(|n: u32| RawJson::from_string(n.to_string()));
-    let rows: Vec<NewRow> = rows
-        .map(|input| input.map(|input| NewRow { line: None, input }))
-        .collect::<Result<_, _>>()?;
+    let rows = (1..=1000).map(|n: u32| NewRow::json(&n));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let new = NewBatch::new(JobKey::new("demo", "work", Kind::Batch)?);
     let id = manager.batch_submit(new, rows).await?.id;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rowmill::model::{JobKey, Kind, NewBatch};
 use rowmill::sqlite::{TransactionalProcessor, Tx, rusqlite::Connection};
-use rowmill::{CancellationToken, Client, JobManager, Message, NewRow, RawJson, Status, Store};
+use rowmill::{CancellationToken, Client, JobManager, Message, NewRow, Status, Store};
 use rowmill::{ObjectStore, RowCx, RowFailure};
 
 const TRANSFERS: u32 = 20_000;
@@ -73,11 +73,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let rows = (0..TRANSFERS).map(|n| {
         let (from, to) = (n % ACCOUNTS, n * 7 % ACCOUNTS);
-        RawJson::from_string(format!("[{from},{to},{}]", n % 100))
+        NewRow::json(&(from, to, n % 100))
     });
-    let rows: Vec<NewRow> = rows
-        .map(|input| input.map(|input| NewRow { line: None, input }))
-        .collect::<Result<_, _>>()?;
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let new = NewBatch::new(JobKey::new("bank", "transfer", Kind::Batch)?);
     let id = client.batch_submit(new, rows).await?.id;
 

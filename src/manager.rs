@@ -24,7 +24,7 @@ use crate::store::Store;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use rowmill::{BatchProcessor, JobManager, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+/// # use rowmill::{BatchProcessor, JobManager, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch}};
 /// struct Double;
 /// impl BatchProcessor for Double {
 ///     type Block = ();
@@ -38,7 +38,7 @@ use crate::store::Store;
 /// # let dir = tempfile::tempdir()?;
 /// let store = Store::sqlite(dir.path().join("rowmill.db")).await?;
 /// let manager = JobManager::builder(store).batch("math", "double", Double).build()?;
-/// let rows = [NewRow { line: None, input: RawJson::from_string("21".into())? }];
+/// let rows = [NewRow::json(&21)?];
 /// let batch = manager.batch_submit(NewBatch::new(JobKey::new("math", "double", Kind::Batch)?), rows).await?;
 /// manager.tick().await?;
 /// assert_eq!(manager.batch_done(batch.id).await?.counts.success, 1);

@@ -129,11 +129,7 @@ impl Soak {
     }
 
     fn rows(fates: &[Fate], from: u32) -> Result<Vec<NewRow>, Failed> {
-        let row = |(n, fate): (u32, &Fate)| {
-            let json = serde_json::to_string(&Input { n, fate: *fate })?;
-            let input = RawJson::from_string(json)?;
-            Ok(NewRow { line: None, input })
-        };
+        let row = |(n, fate): (u32, &Fate)| Ok(NewRow::json(&Input { n, fate: *fate })?);
         (from..).zip(fates).map(row).collect()
     }
 

@@ -64,11 +64,10 @@ impl Client {
     /// use rowmill::{AppendOptions, Client, NewRow, Store};
     /// # let dir = tempfile::tempdir()?;
     /// let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
-    /// let row = |n: &str| NewRow { line: None, input: serde_json::value::RawValue::from_string(n.into()).unwrap() };
     /// let held = NewBatch { hold: true, ..NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?) };
-    /// let batch = client.batch_submit(held, [row("1")]).await?;
+    /// let batch = client.batch_submit(held, [NewRow::json(&1)?]).await?;
     /// let release = AppendOptions { release: true, ..AppendOptions::default() };
-    /// let appended = client.batch_append(batch.id, [row("2"), row("3")], release).await?;
+    /// let appended = client.batch_append(batch.id, [NewRow::json(&2)?, NewRow::json(&3)?], release).await?;
     /// assert_eq!((appended.rows, appended.first_line, appended.last_line), (2, Some(2), Some(3)));
     /// assert_eq!((appended.batch.status, appended.batch.counts.rows), (Status::Queued, 3));
     /// # Ok(()) }

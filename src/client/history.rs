@@ -21,10 +21,10 @@ impl Client {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use futures_util::TryStreamExt;
     /// use rowmill::model::{HistoryEntry, Status};
-    /// # use rowmill::{Client, NewRow, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # use rowmill::{Client, NewRow, Store, model::{JobKey, Kind, NewBatch}};
     /// # let dir = tempfile::tempdir()?;
     /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
-    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// # let rows = [NewRow::json(&1)?];
     /// # let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
     /// client.batch_abort(batch.id, std::time::Duration::ZERO).await?;
     /// let entries: Vec<HistoryEntry> = client.history(batch.id, Some(1)).try_collect().await?;

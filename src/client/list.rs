@@ -22,10 +22,10 @@ impl Client {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use futures_util::TryStreamExt;
     /// use rowmill::model::{BatchFilter, JobKey, Kind, NewBatch, Status};
-    /// # use rowmill::{Batch, Client, NewRow, RawJson, Store};
+    /// # use rowmill::{Batch, Client, NewRow, Store};
     /// # let dir = tempfile::tempdir()?;
     /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
-    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// # let rows = [NewRow::json(&1)?];
     /// let batch = client.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
     /// let queued = BatchFilter { status: Some(Status::Queued), ..BatchFilter::default() };
     /// let found: Vec<Batch> = client.list(queued).try_collect().await?;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +44,29 @@ pub struct NewRow {
     pub input: Box<RawJson>,
 }
 
+impl NewRow {
+    /// A row on the next line whose input is this value, written as JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where it cannot be: a map whose keys are no strings.
+    ///
+    /// ```
+    /// use rowmill::NewRow;
+    /// let rows = [("ACC1", 250), ("ACC2", 400)].iter().map(NewRow::json).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(rows[1].input.get(), r#"["ACC2",400]"#);
+    /// let named = NewRow { line: Some(7), ..NewRow::json("any text")? };
+    /// assert_eq!((named.line, named.input.get()), (Some(7), r#""any text""#));
+    /// # Ok::<_, rowmill::Error>(())
+    /// ```
+    pub fn json<T: Serialize + ?Sized>(input: &T) -> Result<Self> {
+        let input = serde_json::value::to_raw_value(input).map_err(|e| {
+            let text = format!("a row's input cannot be written as JSON: {e}");
+            Error::with(ErrorKind::Invalid, "unusable_input", text, e)
+        })?;
+        Ok(Self { line: None, input })
+    }
+}
+
 /// A batch that was submitted, and what was read for it.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -61,7 +85,7 @@ pub struct Submission {
 /// # let dir = tempfile::tempdir()?;
 /// let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
 /// let new = NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?);
-/// let rows = ["1", "2"].map(|n| NewRow { line: None, input: serde_json::value::RawValue::from_string(n.into()).unwrap() });
+/// let rows = [NewRow::json(&1)?, NewRow::json(&2)?];
 /// let batch = client.batch_submit(new, rows).await?;
 /// assert_eq!((batch.status, batch.counts.pending), (Status::Queued, 2));
 /// # Ok(()) }

@@ -105,10 +105,10 @@ impl Client {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use rowmill::{Client, NewRow, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # use rowmill::{Client, NewRow, Store, model::{JobKey, Kind, NewBatch}};
     /// # let dir = tempfile::tempdir()?;
     /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
-    /// # let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// # let rows = [NewRow::json(&1)?];
     /// let key = JobKey::new("bank", "post", Kind::Batch)?;
     /// # client.batch_submit(NewBatch::new(key.clone()), rows).await?;
     /// let op = client.op_set(&key, &[("concurrency".into(), "4".into())]).await?;

@@ -62,11 +62,11 @@ impl Client {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
-    /// # use rowmill::{Client, NewRow, Purge, RawJson, Store, model::{JobKey, Kind, NewBatch}};
+    /// # use rowmill::{Client, NewRow, Purge, Store, model::{JobKey, Kind, NewBatch}};
     /// # let dir = tempfile::tempdir()?;
     /// # let client = Client::new(Store::sqlite(dir.path().join("rowmill.db")).await?);
     /// let new = NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?);
-    /// let rows = [NewRow { line: None, input: RawJson::from_string("1".into())? }];
+    /// let rows = [NewRow::json(&1)?];
     /// let batch = client.batch_submit(new, rows).await?;
     /// client.batch_abort(batch.id, Duration::ZERO).await?;
     /// let purged = client.purge(&Purge { older_than: Duration::ZERO, ..Purge::default() }).await?;

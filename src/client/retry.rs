@@ -39,7 +39,7 @@ impl Client {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use rowmill::{BatchProcessor, JobManager, Message, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+    /// # use rowmill::{BatchProcessor, JobManager, Message, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch}};
     /// # struct Refuse;
     /// # impl BatchProcessor for Refuse {
     /// #     type Block = ();
@@ -53,7 +53,7 @@ impl Client {
     /// # let dir = tempfile::tempdir()?;
     /// # let store = Store::sqlite(dir.path().join("rowmill.db")).await?;
     /// # let manager = JobManager::builder(store).batch("bank", "post", Refuse).build()?;
-    /// # let rows = ["1", "2"].map(|n| NewRow { line: None, input: RawJson::from_string(n.into()).unwrap() });
+    /// # let rows = [NewRow::json(&1)?, NewRow::json(&2)?];
     /// # let batch = manager.batch_submit(NewBatch::new(JobKey::new("bank", "post", Kind::Batch)?), rows).await?;
     /// # manager.tick().await?;
     /// // Of its two rows one has failed.

@@ -27,7 +27,7 @@ const MAX_BYTES: usize = 64 << 20;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use rowmill::model::{JobKey, Kind, NewBatch, RawJson};
+/// use rowmill::model::{JobKey, Kind, NewBatch};
 /// use rowmill::sqlite::{rusqlite::Connection, submit_in};
 /// use rowmill::{Client, NewRow, Store};
 /// # let dir = tempfile::tempdir()?;
@@ -38,7 +38,7 @@ const MAX_BYTES: usize = 64 << 20;
 ///
 /// let tx = mine.transaction()?;
 /// tx.execute("insert into orders values (7)", [])?;
-/// let rows = [NewRow { line: None, input: RawJson::from_string("7".into())? }];
+/// let rows = [NewRow::json(&7)?];
 /// let id = submit_in(&tx, NewBatch::new(JobKey::new("shop", "invoice", Kind::Batch)?), rows)?;
 /// tx.commit()?;
 /// assert_eq!(client.batch_status(id).await?.counts.pending, 1);

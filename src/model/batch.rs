@@ -153,10 +153,11 @@ pub struct Batch {
     pub progress: Option<Progress>,
     /// Its output files, once it has ended.
     pub files: Vec<OutputFile>,
-    /// A slow query's result, once it has ended.
+    /// A slow query's result; a batch has none, and `Some(None)` is a query that has not ended or has ended
+    /// without one. [`Batch::answer`] tells no difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Option<Box<RawValue>>>,
-    /// A slow query's messages, once it has ended.
+    /// A slow query's messages, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Option<Box<RawValue>>>,
     /// A CSV's column names; not on the wire.
@@ -176,6 +177,12 @@ impl Batch {
             op: self.op.clone(),
             kind: self.kind,
         }
+    }
+
+    /// A slow query's result, once it has ended with one.
+    #[must_use]
+    pub fn answer(&self) -> Option<&RawValue> {
+        self.result.as_ref()?.as_deref()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::store::sqlite::Tx;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use rowmill::{JobManager, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch, RawJson}};
+/// # use rowmill::{JobManager, NewRow, RowCx, RowFailure, Store, model::{JobKey, Kind, NewBatch}};
 /// use rowmill::sqlite::{TransactionalProcessor, Tx, rusqlite};
 /// struct Credit;
 /// impl TransactionalProcessor for Credit {
@@ -44,7 +44,7 @@ use crate::store::sqlite::Tx;
 /// let mine = rusqlite::Connection::open(&path)?;
 /// mine.execute_batch("create table account (cents integer); insert into account values (5)")?;
 /// let manager = JobManager::builder(store).transactional("bank", "credit", Credit).build()?;
-/// # let rows = [NewRow { line: None, input: RawJson::from_string("37".into())? }];
+/// # let rows = [NewRow::json(&37)?];
 /// # manager.batch_submit(NewBatch::new(JobKey::new("bank", "credit", Kind::Batch)?), rows).await?;
 /// manager.tick().await?;
 /// assert_eq!(mine.query_row("select cents from account", [], |r| r.get::<_, i64>(0))?, 42);
