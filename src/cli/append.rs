@@ -7,11 +7,12 @@ use clap::Args;
 use super::args::{Input, Named};
 use super::exit::{self, About, Ending, Failure};
 use super::input::{self, Opened};
-use super::output::{self, Much, counted};
+use super::output::{self, Much};
 use super::session::Session;
 use super::signals::Stop;
 use super::{named, submit};
 use crate::client::{AppendOptions, Appended};
+use crate::model::counted;
 
 #[derive(Args)]
 #[command(after_help = "\

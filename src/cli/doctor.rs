@@ -4,11 +4,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Ending, Failure};
-use super::output::{self, counted};
+use super::output;
 use super::session::Session;
 use crate::error::Error;
 use crate::files::ObjectStore;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, counted};
 use crate::store::StoreError;
 use crate::store::sqlite::{Check, Diagnosis, SqliteStore};
 
@@ -90,7 +90,7 @@ fn told(failure: Failure) -> String {
 
 /// A file that cannot be read at all has ended the command before: all its mistakes were told.
 fn configuration(session: &Session) -> Check {
-    let ops = u64::try_from(session.config.ops.len()).unwrap_or(u64::MAX);
+    let ops = u64::try_from(session.ops().len()).unwrap_or(u64::MAX);
     match session
         .builder(None)
         .map(|mut builder| builder.registry_mut().mistakes())
@@ -144,13 +144,20 @@ async fn output_files(objects: &ObjectStore, files: &[(String, u64)]) -> Check {
         let place = objects.place(key);
         match objects.size(key).await {
             Ok(Some(found)) if found == *size => {}
-            Ok(Some(found)) => wrong.push(format!("{place} has {found} bytes and not {size}")),
+            Ok(Some(found)) => {
+                let found = counted(found, "byte", "bytes");
+                wrong.push(format!("{place} has {found} and not {size}"));
+            }
             Ok(None) => wrong.push(format!("{place} is missing")),
             Err(error) => wrong.push(error.to_string()),
         }
     }
     if wrong.is_empty() {
-        let detail = format!("the newest {} are as they were published", files.len());
+        let detail = match files.len() {
+            0 => "there is none yet".to_owned(),
+            1 => "the one that there is is as it was published".to_owned(),
+            many => format!("the newest {many} are as they were published"),
+        };
         return Check::ok("output_files", detail);
     }
     let more = wrong.len().saturating_sub(NAMED);

@@ -12,7 +12,7 @@ use super::rows::Told;
 use super::session::Session;
 use super::shown::{self, Out};
 use crate::client::Client;
-use crate::model::{Batch, Counts, Kind, Status, Timestamp};
+use crate::model::{Batch, Counts, Kind, Status, Timestamp, counted};
 
 /// Columns of a file's size, such as `123.45 MB`.
 const SIZE: usize = 9;
@@ -162,11 +162,6 @@ fn counts(counts: &Counts) -> String {
     .map(|(count, word)| format!("{count} {word}"))
     .collect();
     format!("{}: {}", counted(rows, "row", "rows"), parts.join(", "))
-}
-
-/// A number with its word.
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A line for each output file, and the folder in which they are: whole, for it is copied.

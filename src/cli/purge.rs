@@ -7,12 +7,12 @@ use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::exit::{Ending, Failure, say};
-use super::output::{self, counted};
+use super::output;
 use super::session::Session;
 use super::signals::Stop;
 use super::submit;
 use crate::client::{Client, Purge, Purged};
-use crate::model::{AppName, OpName, format_duration, parse_duration};
+use crate::model::{AppName, OpName, counted, format_duration, parse_duration};
 
 /// What `purge` takes.
 #[derive(clap::Args)]

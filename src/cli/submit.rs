@@ -15,7 +15,7 @@ use crate::client::{self, Client, Submission};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Encoding, Packing};
 use crate::intake::{Intake, Source};
-use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson};
+use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson, counted};
 
 pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<Ending, Failure> {
     let Submit {
@@ -154,9 +154,9 @@ async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
         options,
         name,
     } = opened;
-    let counted =
+    let reading =
         tokio::task::spawn_blocking(move || Source::reader(reader, options).count()).await;
-    let intake = counted
+    let intake = reading
         .map_err(|e| Error::with(ErrorKind::Internal, "internal", e.to_string(), e))?
         .and_then(Intake::or_no_rows)
         .map_err(|e| input::named(e, &name))?;
@@ -166,8 +166,10 @@ async fn count(session: &Session, opened: Opened) -> Result<Ending, Failure> {
         let Intake { rows, blank, .. } = intake;
         let good = rows.saturating_sub(intake.rejected);
         let mut text = format!(
-            "{name}: {rows} rows: {good} good, {} bad; {blank} blank lines; nothing was stored\n",
-            intake.rejected
+            "{name}: {}: {good} good, {} bad; {}; nothing was stored\n",
+            counted(rows, "row", "rows"),
+            intake.rejected,
+            counted(blank, "blank line", "blank lines"),
         );
         if let Some(form) = form(&intake) {
             text.push_str(&format!("  form: {form}\n"));
@@ -232,12 +234,12 @@ fn form(intake: &Intake) -> Option<String> {
 }
 
 pub(super) fn rejected(intake: &Intake) -> String {
-    let word = if intake.rejected == 1 {
-        "record is no row and has"
-    } else {
-        "records are no rows and have"
-    };
-    format!("{} {word} failed:\n{}", intake.rejected, first(intake))
+    let records = counted(
+        intake.rejected,
+        "record is no row and has failed",
+        "records are no rows and have failed",
+    );
+    format!("{records}:\n{}", first(intake))
 }
 
 /// A line for each of the first bad records.

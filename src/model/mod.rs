@@ -9,6 +9,7 @@ mod op;
 mod outcome;
 mod settings;
 mod states;
+mod words;
 
 pub use batch::{Batch, Counts, NewBatch, OutputFile, Progress, RetryOf, RowView};
 pub(crate) use block::line_of;
@@ -29,6 +30,8 @@ pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duratio
 pub use states::{
     BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition, states_page,
 };
+
+pub(crate) use words::counted;
 
 /// A point in time, in UTC. Every time that a store compares is given to it.
 pub use jiff::Timestamp;

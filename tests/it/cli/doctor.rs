@@ -107,6 +107,30 @@ fn doctor_finds_nothing_where_all_is_well() {
 }
 
 #[test]
+fn a_count_of_one_reads_as_one() {
+    let rowmill = Rowmill::new();
+    rowmill.submit("1", "");
+    let checks = checks(&rowmill);
+    let detail = |name: &str| {
+        let check = checks.iter().find(|check| check["name"] == name).unwrap();
+        check["detail"].as_str().unwrap()
+    };
+    for (name, told) in [
+        ("configuration", "1 op is configured"),
+        ("blocks", "1 batch is as it must be"),
+        ("queue", "1 task is as it must be"),
+        ("output_files", "there is none yet"),
+    ] {
+        assert_eq!(detail(name), told, "{name}");
+    }
+    let counted = rowmill
+        .run("submit in.csv --app test --op rows --dry-run")
+        .code(0);
+    let told = "in.csv: 1 row: 1 good, 0 bad; 0 blank lines; nothing was stored\n";
+    assert!(counted.stdout.starts_with(told), "{}", counted.stdout);
+}
+
+#[test]
 fn doctor_makes_no_database() {
     let rowmill = Rowmill::new();
     assert_eq!(wrong(&rowmill), [""; 0]);
@@ -192,7 +216,7 @@ fn doctor_finds_rows_that_do_not_add_up() {
     damaged(
         "insert into blocks (batch, no, first_line, rows, body) select id, 5, 50, 1, '1' from batches where state < 4",
         "blocks",
-        "1 blocks that nobody acknowledged",
+        "1 block that nobody acknowledged",
     );
     damaged(
         "update batches set nsuccess = nsuccess - 1, nfailed = nfailed + 1 where state >= 4",

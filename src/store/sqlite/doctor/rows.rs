@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{Check, Wrong};
-use crate::model::{BatchId, BatchState, decode_outcome};
+use crate::model::{BatchId, BatchState, counted, decode_outcome};
 use crate::store::sqlite::close;
 use crate::store::sqlite::sql::{all, batch_id, key, one, sql};
 use crate::store::{BlockOutcomes, StoreError};
@@ -58,7 +58,11 @@ fn each(
             Ok((record(r)?, Some([success, failed, aborted, expired])))
         })?;
         let Some((last, _)) = page.last() else {
-            let well = format!("{looked} batches are as they must be");
+            let well = counted(
+                looked,
+                "batch is as it must be",
+                "batches are as they must be",
+            );
             return Ok(wrong.check(name, well, REPORT));
         };
         after = key(last.id).to_vec();
@@ -110,17 +114,25 @@ fn blocks(c: &Connection) -> Result<Check, StoreError> {
         })?;
         let (count, rows, last, beyond) = found.unwrap_or_default();
         if beyond > 0 {
-            return Ok(Some(format!("{beyond} blocks that nobody acknowledged")));
+            return Ok(Some(counted(
+                beyond,
+                "block that nobody acknowledged",
+                "blocks that nobody acknowledged",
+            )));
         }
         let next = u64::try_from(last + 1).unwrap_or(0);
         if count != batch.blocks || next != count {
             let counts = batch.blocks;
-            return Ok(Some(format!("it has {count} blocks and counts {counts}")));
+            return Ok(Some(format!(
+                "it has {} and counts {counts}",
+                counted(count, "block", "blocks")
+            )));
         }
         if rows != batch.rows {
             let counts = batch.rows;
             return Ok(Some(format!(
-                "its blocks have {rows} rows and it counts {counts}"
+                "its blocks have {} and it counts {counts}",
+                counted(rows, "row", "rows")
             )));
         }
         let sums: Option<[u64; 4]> = one(c, sql!("end_counts"), [key(batch.id)], |r| {
@@ -153,8 +165,10 @@ fn outcomes(c: &Connection) -> Result<Check, StoreError> {
                 }
             }
         }
-        Ok((batch.ended() && ended != batch.rows)
-            .then(|| format!("{ended} of its {} rows have an outcome", batch.rows)))
+        Ok((batch.ended() && ended != batch.rows).then(|| {
+            let rows = counted(batch.rows, "row", "rows");
+            format!("{ended} of its {rows} have an outcome")
+        }))
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::{Check, Wrong};
-use crate::model::{BatchId, Timestamp, WorkerNo};
+use crate::model::{BatchId, Timestamp, WorkerNo, counted};
 use crate::store::StoreError;
 use crate::store::sqlite::liveness;
 use crate::store::sqlite::open::Options;
@@ -140,7 +140,7 @@ fn queue(scene: &Scene<'_>) -> Result<Check, StoreError> {
     let repair = "restore the file from a copy, and report it with this text: it must not happen";
     Ok(wrong.check(
         "queue",
-        format!("{count} tasks are as they must be"),
+        counted(count, "task is as it must be", "tasks are as they must be"),
         repair,
     ))
 }
@@ -213,10 +213,9 @@ fn paused_ops(scene: &Scene<'_>) -> Check {
 
 fn waiting(op: &Op) -> String {
     match op.ready {
-        1 => "1 task waits".to_owned(),
         // Counted no further.
         1000 => "1000 tasks or more wait".to_owned(),
-        ready => format!("{ready} tasks wait"),
+        ready => counted(ready, "task waits", "tasks wait"),
     }
 }
 
