@@ -11,7 +11,7 @@ use super::output::{self, Much};
 use super::session::Session;
 use super::signals::Stop;
 use super::waits::{self, Who};
-use super::{named, submit};
+use super::{known, named, submit};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::model::{BatchId, JobKey, Kind, NewBatch, RawJson, Timestamp, parse_duration};
@@ -126,6 +126,7 @@ async fn submit_one(session: &Session, args: Submit, stop: &Stop) -> Result<Endi
     let input = read(input, most).await?;
     stop.heard();
     let client = session.client().await?;
+    let stranger = known::stranger(session, &client, &key).await?;
     let new = NewBatch {
         priority: priority.unwrap_or(0),
         run_at,
@@ -144,6 +145,7 @@ async fn submit_one(session: &Session, args: Submit, stop: &Stop) -> Result<Endi
             return Ok(Ending::Interrupted(signal));
         }
     };
+    stranger.iter().for_each(|text| session.note(text));
     waits::tell_over(session, query.expires_at.filter(|_| !query.done));
     if follow {
         return submit::follow(session, &client, query.id, stop).await;

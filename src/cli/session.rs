@@ -326,7 +326,11 @@ impl Session {
                 op.name()
             ),
             None => format!(
-                "no op {key} is configured; add [ops.\"{key}\"] with a handler to {}",
+                "no op {key} is configured{} add [ops.\"{key}\"] with a handler to {}",
+                match known::meant_here(self, key) {
+                    near if near.is_empty() => ";".to_owned(),
+                    near => format!("{near} Else"),
+                },
                 self.config.file.value.as_deref().map_or_else(
                     || config::DEFAULT_FILE.to_owned(),
                     |path| path.display().to_string()

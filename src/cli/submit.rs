@@ -8,9 +8,9 @@ use super::input::{self, Opened};
 use super::output::{self, Much};
 use super::progress::{self, Waited};
 use super::session::Session;
-use super::shown;
 use super::signals::{Signal, Stop};
 use super::waits::{self, Who};
+use super::{known, shown};
 use crate::client::{self, Client, Submission};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Encoding, Packing};
@@ -43,7 +43,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         priority: priority.unwrap_or(0),
         run_at,
         expires_at,
-        ..new_batch(key, context, external_id)
+        ..new_batch(key.clone(), context, external_id)
     };
     if dry_run {
         client::check(&new, Kind::Batch)?;
@@ -52,6 +52,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
     }
     stop.heard();
     let client = session.client().await?;
+    let stranger = known::stranger(session, &client, &key).await?;
     let id = new.id;
     let Opened {
         reader,
@@ -66,6 +67,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
     if intake.rejected > 0 && !session.json {
         exit::say(&rejected(&intake));
     }
+    stranger.iter().for_each(|text| session.note(text));
     waits::tell_over(session, batch.expires_at.filter(|_| !batch.done));
     if follow {
         return self::follow(session, &client, batch.id, stop).await;

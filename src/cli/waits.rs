@@ -1,11 +1,11 @@
 //! Says why a batch does not go on, where ops and workers tell: once, on stderr.
 
 use super::exit::Failure;
-use super::ops;
 use super::output::time;
 use super::session::Session;
+use super::{known, ops};
 use crate::client::{Client, Waits};
-use crate::model::{Batch, JobKey, Kind, Timestamp};
+use crate::model::{Batch, JobKey, Kind, Timestamp, counted};
 
 /// Who is to work on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +31,21 @@ pub(super) async fn tell(
         Kind::Batch => "the batch waits",
         Kind::Query => "the query waits",
     };
-    session.note(&text(session, &batch.key(), why, words));
+    session.note(&text(session, &batch.key(), why, words)?);
     Ok(true)
 }
 
-/// Says of each op that this process would work on why its queued rows are left: it is paused.
-pub(super) async fn tell_paused(session: &Session, client: &Client) -> Result<(), Failure> {
-    for (op, why) in client.paused_work().await? {
+/// Says of each op whose queued rows are left why this process has left them: it is paused, or has no handler
+/// or processor here and no worker elsewhere.
+pub(super) async fn tell_left(session: &Session, client: &Client) -> Result<(), Failure> {
+    let strange = client.strange_work().await?.into_iter();
+    let strange = strange.map(|op| (op, Waits::NoWorker));
+    for (op, why) in client.paused_work().await?.into_iter().chain(strange) {
         let words = match (op.queued.rows, op.queued.more) {
-            (1, false) => "1 row waits".to_owned(),
-            (rows, more) => format!("{rows}{} rows wait", if more { "+" } else { "" }),
+            (rows, true) => format!("{rows}+ rows wait"),
+            (rows, false) => counted(rows, "row waits", "rows wait"),
         };
-        session.note(&text(session, &op.key, why, &words));
+        session.note(&text(session, &op.key, why, &words)?);
     }
     Ok(())
 }
@@ -59,9 +62,9 @@ pub(super) fn tell_over(session: &Session, expires_at: Option<Timestamp>) {
     }
 }
 
-fn text(session: &Session, op: &JobKey, why: Waits, what: &str) -> String {
+fn text(session: &Session, op: &JobKey, why: Waits, what: &str) -> Result<String, Failure> {
     let typed = ops::typed(op);
-    match why {
+    Ok(match why {
         Waits::Paused => format!(
             "{op} is paused: {what}\n  go on: {}",
             session.command(format_args!("ops resume {typed}"))
@@ -71,8 +74,8 @@ fn text(session: &Session, op: &JobKey, why: Waits, what: &str) -> String {
             session.command(format_args!("ops set {typed} concurrency=N"))
         ),
         Waits::NoWorker => format!(
-            "no worker serves {op}: {what}\n  start one: {}",
-            session.command("work")
+            "no worker serves {op}: {what}\n  {}",
+            known::advice(session, op)?
         ),
-    }
+    })
 }

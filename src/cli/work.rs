@@ -26,7 +26,7 @@ pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<E
         manager.stop().await?;
         worked?;
         if stop.signal().is_none() {
-            waits::tell_paused(session, &manager).await?;
+            waits::tell_left(session, &manager).await?;
         }
     } else {
         let mut working = pin!(manager.run(stop.token().clone()));

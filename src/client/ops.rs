@@ -48,6 +48,11 @@ impl Client {
         found.ok_or_else(|| unknown(key))
     }
 
+    /// Whether the store knows the op.
+    pub(crate) async fn has_used(&self, key: &JobKey) -> Result<bool> {
+        Ok(self.store.op(key.clone(), None).await?.is_some())
+    }
+
     /// Workers that have not ended.
     ///
     /// # Errors
@@ -182,6 +187,18 @@ impl Client {
             .filter_map(|op| {
                 let why = self.why_paused(&op.key, op.paused, op.settings.as_deref())?;
                 Some((op, why))
+            })
+            .collect())
+    }
+
+    /// Ops that no processor of this process is for, which have queued work and no live worker.
+    pub(crate) async fn strange_work(&self) -> Result<Vec<OpEntry>> {
+        let ops = self.ops().await?.into_iter();
+        let left = ops.filter(|op| !self.registry.has(&op.key) && op.is_unserved());
+        Ok(left
+            .filter(|op| {
+                self.why_paused(&op.key, op.paused, op.settings.as_deref())
+                    .is_none()
             })
             .collect())
     }

@@ -32,6 +32,7 @@ pub use ops::{Handler, OpConfig};
 pub use report::ReportLine;
 pub(crate) use report::settings_report;
 pub use setting::{Origin, Setting};
+pub(crate) use suggest::suggest;
 
 use place::Place;
 use reader::{Env, Given, Reader, Table, Want};

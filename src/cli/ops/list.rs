@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{all, base, typed};
 use crate::cli::exit::Failure;
+use crate::cli::known::advice;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::shown;
@@ -81,8 +82,8 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     for line in lines.iter().filter(|line| is_stuck(line)) {
         let (key, typed) = (&line.op.key, typed(&line.op.key));
         session.note(&format!(
-            "work of {key} waits, and no worker serves it\n  start one: {}\n  see more:  {}",
-            session.command("work"),
+            "work of {key} waits, and no worker serves it\n  {}\n  see more:  {}",
+            advice(session, key)?,
             session.command(format_args!("ops show {typed}"))
         ));
     }

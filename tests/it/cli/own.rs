@@ -333,3 +333,79 @@ fn a_row_says_that_its_batch_has_no_context() {
     assert!(rows.stdout.contains(text), "{}", rows.stdout);
     assert!(rows.stdout.contains("\"bad_input\""), "{}", rows.stdout);
 }
+
+#[test]
+fn a_mistyped_op_is_told_with_the_one_that_was_meant() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "");
+    rowmill.write("in.csv", "n\nfine\n");
+    let refused = own(&rowmill, "run in.csv --app phone --op cal --json").code(2);
+    let problem = refused.problem();
+    let told = "no op phone/cal is configured; is it phone/call? Else add [ops.\"phone/cal\"] with a handler to rowmill.toml";
+    assert_eq!(
+        (&problem["id"], &problem["detail"]),
+        (&"unknown_op".into(), &told.into())
+    );
+    let refused = own(&rowmill, "run in.csv --app other --op thing").code(2);
+    let told = "no op other/thing is configured; add";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+}
+
+#[test]
+fn a_submit_for_an_op_that_nobody_knows_is_taken_and_says_so() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "[ops.\"phone/later\"]\n");
+    rowmill.write("in.csv", "n\nfine\n");
+    let submit = |op: &str| own(&rowmill, &format!("submit in.csv --app phone --op {op}")).code(0);
+    for known in ["call", "CALL", "later"] {
+        assert_eq!(submit(known).stderr, "", "{known}");
+    }
+    let told = submit("cal");
+    assert!(told.stdout.contains("queued"), "{}", told.stdout);
+    let text = "no batch op phone/cal is known to this program, its configuration or the database; is it phone/call?\n  it waits until a worker serves it\n";
+    assert_eq!(told.stderr, text);
+    // From then on the database knows it, and an op of it alone may be the one that was meant.
+    assert_eq!(submit("cal").stderr, "");
+    let told = submit("cale-2").stderr;
+    assert!(told.contains("is it phone/cal"), "{told}");
+    let query = "query submit --app phone --op repot --input 1 --json";
+    let told = own(&rowmill, query).code(0).stderr;
+    assert!(told.contains("no query op phone/repot is known"), "{told}");
+    assert!(told.contains("is it phone/report?"), "{told}");
+}
+
+#[test]
+fn who_cannot_work_on_an_op_is_not_told_to_start() {
+    let rowmill = Rowmill::new();
+    rowmill.write("rowmill.toml", "");
+    rowmill.write("in.csv", "n\nfine\nfine\n");
+    own(&rowmill, "submit in.csv --app phone --op cal").code(0);
+    let advice = "\n  this program and its configuration have no handler or processor for it; is it phone/call?\n";
+    let id = own(&rowmill, "submit in.csv --app phone --op cal --json")
+        .code(0)
+        .id();
+    for (command, told) in [
+        ("work --once", "no worker serves phone/cal: 4 rows wait"),
+        (
+            "ops list",
+            "work of phone/cal waits, and no worker serves it",
+        ),
+        (
+            &*format!("status {id}"),
+            "no worker serves phone/cal: the batch waits",
+        ),
+    ] {
+        let done = own(&rowmill, command).code(0);
+        let text = format!("{told}{advice}");
+        assert!(done.stderr.contains(&text), "{command}: {}", done.stderr);
+        assert!(
+            !done.stderr.contains("start one"),
+            "{command}: {}",
+            done.stderr
+        );
+    }
+    own(&rowmill, "submit in.csv --app phone --op call").code(0);
+    let told = own(&rowmill, "ops list").code(0).stderr;
+    let text = "work of phone/call waits, and no worker serves it\n  start one: own work\n";
+    assert!(told.contains(text), "{told}");
+}
