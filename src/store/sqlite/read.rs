@@ -385,9 +385,11 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
             return Err(corrupt("an outcome of a row that its block does not have"));
         };
         row.messages = outcome.messages.map(|m| m.get().to_owned());
-        row.attempt = Some(part.attempt);
+        // One that goes again may have been claimed since.
+        row.attempt = row.attempt.max(Some(part.attempt));
         row.redacted |= outcome.redacted;
         if let Some(status) = outcome.status() {
+            row.attempt = Some(part.attempt);
             row.status = status;
             row.result = outcome.result.map(|r| r.get().to_owned());
             row.done_at = Some(part.at);

@@ -164,6 +164,8 @@ pub async fn a_retry_goes_again_when_it_is_due(h: &impl Harness) {
         (task.pick.as_deref(), task.failures, task.claim.attempt),
         (Some(&[1][..]), 1, 2)
     );
+    let row = kit.row(id, 2).await;
+    assert_eq!((row.status, row.attempt), (Status::Inprog, Some(2)));
     kit.succeed(worker, &task).await;
     let row = kit.row(id, 2).await;
     assert_eq!(
