@@ -1,6 +1,6 @@
 //! `list`: batches and queries, newest first.
 
-use std::io::{BufWriter, Stdout, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::pin::pin;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use super::exit::Failure;
 use super::output;
 use super::rows::BUFFER;
 use super::session::Session;
-use super::shown::{columns, cut};
+use super::shown::{Out, columns, cut};
 use crate::model::{AppName, Batch, BatchFilter, OpName, Status, Timestamp, parse_duration};
 
 /// What stands before app and op on a line.
@@ -90,7 +90,7 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
 }
 
 struct Printer {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Out>,
     json: bool,
     width: usize,
     now: Timestamp,
@@ -99,7 +99,7 @@ struct Printer {
 impl Printer {
     fn begin(session: &Session, now: Timestamp) -> Result<Self, Failure> {
         let mut printer = Self {
-            out: BufWriter::with_capacity(BUFFER, std::io::stdout()),
+            out: BufWriter::with_capacity(BUFFER, Out::new()),
             json: session.json,
             width: columns().max(BEFORE + 12),
             now,

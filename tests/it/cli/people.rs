@@ -131,6 +131,7 @@ for line in sys.stdin:
         format!("rows {id} --format table"),
         format!("status {id} --json"),
         format!("history {id} --json"),
+        "list --json".to_owned(),
     ] {
         let (here, there) = terminal();
         let mut command = rowmill.command(&args);
