@@ -10,7 +10,7 @@ use super::report::Rates;
 use super::work::{self, APP, OP, Post};
 use super::{failed, manager, per_second};
 use crate::client::NewRow;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{JobKey, Kind, NewBatch};
 
 fn batch() -> Result<NewBatch> {
@@ -60,7 +60,11 @@ pub(super) async fn measure_csv(dir: &Path, rows: u64) -> Result<f64> {
     if submission.intake.rows == rows {
         Ok(per_second(rows, took))
     } else {
-        Err(Error::invalid("bench_failed", "the CSV lost rows"))
+        Err(Error::new(
+            ErrorKind::Internal,
+            "bench_failed",
+            "the CSV lost rows",
+        ))
     }
 }
 
