@@ -101,6 +101,7 @@ impl From<StoreError> for Error {
             StoreError::Purged { .. } => (ErrorKind::Conflict, "purged"),
             StoreError::Duplicate { .. } => (ErrorKind::Conflict, "duplicate"),
             StoreError::SubmitInProgress(_) => (ErrorKind::Conflict, "submit_in_progress"),
+            StoreError::SubmitLost(_) => (ErrorKind::Conflict, "submit_lost"),
             StoreError::AppendInProgress(_) => (ErrorKind::Conflict, "append_in_progress"),
             StoreError::AppendLost(_) => (ErrorKind::Conflict, "append_lost"),
             StoreError::AppendDuplicate { .. } => (ErrorKind::Conflict, "duplicate"),

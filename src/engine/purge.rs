@@ -91,6 +91,19 @@ pub(super) async fn some(
     }
 }
 
+/// Removes what is staged for batches that have ended: a worker that died left it, or one that ended
+/// them and died before it could clear it.
+///
+/// A batch that this store does not know may be another's that has the same folder.
+pub(super) async fn sweep(store: &Store, objects: &ObjectStore) -> Result<(), PurgeError> {
+    for id in objects.staged().await? {
+        if store.batch(id).await?.is_some_and(|batch| batch.done) {
+            objects.clear(id).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Batches that their op keeps no longer, of the first op that has some.
 async fn due(store: &Store, now: Timestamp) -> Result<Vec<BatchId>, StoreError> {
     for (op, keep) in store.keeps().await? {

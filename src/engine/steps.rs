@@ -115,10 +115,24 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
     Step::Kept { result, live }
 }
 
-/// Purges some of what ops do not keep any longer, and what a purge that was cut off has left.
+/// Purges some of what ops do not keep any longer, what a purge that was cut off has left, and what
+/// is staged for nobody.
 pub(super) async fn purge(parts: Parts, now: Timestamp) -> Step {
     match super::purge::some(&parts.store, &parts.objects, now).await {
-        Ok((purged, again)) => Step::Purged { purged, again },
+        Ok((purged, true)) => Step::Purged {
+            purged,
+            again: true,
+        },
+        Ok((purged, false)) => {
+            let swept = super::purge::sweep(&parts.store, &parts.objects);
+            if let Err(error) = guarded(swept).await {
+                tracing::warn!(%error, "staged files of ended batches could not be removed; trying again in a minute");
+            }
+            Step::Purged {
+                purged,
+                again: false,
+            }
+        }
         Err(error) => {
             tracing::warn!(%error, "ended batches could not be purged; trying again in a minute");
             Step::Purged {

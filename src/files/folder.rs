@@ -54,6 +54,18 @@ fn sync_dir(dir: &Path) -> Result<(), StageError> {
         .map_err(failed("bringing to the disk", dir))
 }
 
+/// Makes a file in a batch's folder, which whoever unstages its last one removes.
+fn temporary(dir: &Path) -> Result<NamedTempFile, StageError> {
+    let mut tries = 0;
+    loop {
+        std::fs::create_dir_all(dir).map_err(failed("making", dir))?;
+        match NamedTempFile::new_in(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries < 3 => tries += 1,
+            made => return made.map_err(failed("making a file in", dir)),
+        }
+    }
+}
+
 struct Open {
     file: NamedTempFile,
     hash: Sha256,
@@ -131,8 +143,7 @@ impl ObjectBackend for Folder {
     fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>> {
         let dir = self.staging(batch);
         blocking(move || {
-            std::fs::create_dir_all(&dir).map_err(failed("making", &dir))?;
-            let file = NamedTempFile::new_in(&dir).map_err(failed("making a file in", &dir))?;
+            let file = temporary(&dir)?;
             let open = Open {
                 file,
                 hash: Sha256::new(),
@@ -164,6 +175,52 @@ impl ObjectBackend for Folder {
             }
             // The folder and those that were made for it.
             dir.ancestors().take(4).try_for_each(sync_dir)
+        })
+        .boxed()
+    }
+
+    fn unstage<'a>(&'a self, batch: BatchId, staged: &'a [Staged]) -> Fut<'a, ()> {
+        let dir = self.staging(batch);
+        let paths: Vec<PathBuf> = staged.iter().map(|s| PathBuf::from(&s.handle)).collect();
+        blocking(move || {
+            for path in &paths {
+                match std::fs::remove_file(path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(failed("removing", path)(e));
+                    }
+                    _ => {}
+                }
+            }
+            match std::fs::remove_dir(&dir) {
+                Err(e)
+                    if !matches!(
+                        e.kind(),
+                        std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty
+                    ) =>
+                {
+                    Err(failed("removing", &dir)(e))
+                }
+                _ => Ok(()),
+            }
+        })
+        .boxed()
+    }
+
+    fn staged(&self) -> Fut<'_, Vec<BatchId>> {
+        let dir = self.root.join(STAGING);
+        blocking(move || {
+            let entries = match std::fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(e) => return Err(failed("reading", &dir)(e)),
+            };
+            let mut batches = Vec::new();
+            for entry in entries {
+                let name = entry.map_err(failed("reading", &dir))?.file_name();
+                // What has another name was put there by others.
+                batches.extend(name.to_str().and_then(|name| name.parse::<BatchId>().ok()));
+            }
+            Ok(batches)
         })
         .boxed()
     }

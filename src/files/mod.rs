@@ -57,6 +57,13 @@ pub trait ObjectBackend: Send + Sync + 'static {
     /// Puts a staged file under its key, durably; again with the same file is no error.
     fn publish<'a>(&'a self, staged: &'a Staged, key: &'a str) -> Fut<'a, ()>;
 
+    /// Removes staged files that nobody will publish, and what the batch has no more use for then;
+    /// other files of it stay, and one that is not there is no error.
+    fn unstage<'a>(&'a self, batch: BatchId, staged: &'a [Staged]) -> Fut<'a, ()>;
+
+    /// The batches for which something is staged, or was and left a trace that [`clear`](Self::clear) removes.
+    fn staged(&self) -> Fut<'_, Vec<BatchId>>;
+
     /// Removes whatever is still staged for a batch.
     fn clear(&self, batch: BatchId) -> Fut<'_, ()>;
 

@@ -1,7 +1,7 @@
 //! What a processor is handed beside its input.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::RowFailure;
 use super::desk::Work;
 use super::whose::Whose;
-use crate::files::{StageError, Staging};
+use crate::files::{ObjectStore, StageError, Staged, Staging, guarded};
 use crate::model::{
     BatchId, FileName, IdError, Line, Message, OutcomeStatus, RowOutcome, StagedFile, codes,
 };
@@ -306,7 +306,31 @@ impl<O: Serialize> ChunkOut<O> {
 pub struct QueryCx<'a, B, C> {
     pub(crate) shared: Shared<'a, B, C>,
     pub(crate) lines: Lines,
+    pub(crate) streamed: Streamed,
+}
+
+/// The files that a query streamed.
+#[derive(Default)]
+pub(crate) struct Streamed {
+    /// Those that are whole and are published if it succeeds.
     pub(crate) staged: Vec<StagedFile>,
+    /// Those of which a later one took the name.
+    replaced: Vec<StagedFile>,
+    begun: AtomicBool,
+}
+
+impl Streamed {
+    /// Removes what nobody will publish; what cannot be removed now goes when the batch has ended.
+    pub(crate) async fn discard(self, objects: &ObjectStore, batch: BatchId) {
+        if !self.begun.into_inner() {
+            return;
+        }
+        let files = self.staged.iter().chain(&self.replaced);
+        let files: Vec<Staged> = files.map(Staged::from).collect();
+        if let Err(error) = guarded(async { objects.unstage(batch, &files).await }).await {
+            tracing::warn!(%batch, %error, "files of a query that did not succeed could not be removed; they go when it has ended");
+        }
+    }
 }
 
 impl<B, C> QueryCx<'_, B, C> {
@@ -329,6 +353,7 @@ impl<B, C> QueryCx<'_, B, C> {
     /// `bad_file_name` where the name cannot be; an error where the object store cannot be written.
     pub async fn create_file(&self, name: &str) -> Result<FileWriter, RowFailure> {
         let name: FileName = name.parse().map_err(bad_file_name)?;
+        self.streamed.begun.store(true, Ordering::Relaxed);
         let staging = self.shared.work.objects.stage(self.batch()).await?;
         Ok(FileWriter { name, staging })
     }
@@ -339,8 +364,11 @@ impl<B, C> QueryCx<'_, B, C> {
     /// The object store cannot be written.
     pub async fn finish_file(&mut self, file: FileWriter) -> Result<(), StageError> {
         let done = file.staging.finish().await?;
-        self.staged.retain(|f| f.name != file.name.as_str());
-        self.staged.push(StagedFile {
+        let (staged, name) = (&mut self.streamed.staged, file.name.as_str());
+        if let Some(at) = staged.iter().position(|f| f.name == name) {
+            self.streamed.replaced.push(staged.remove(at));
+        }
+        staged.push(StagedFile {
             name: file.name.as_str().to_owned(),
             handle: done.handle,
             size: done.size,

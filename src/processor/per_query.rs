@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::context::Lines;
+use super::context::{Lines, Streamed};
 use super::desk::Work;
 use super::erased::{AnyBlock, ErasedProcessor, ends, guarded, shared, type_of};
 use super::whose::Whose;
@@ -27,20 +27,22 @@ impl<P: SlowQueryProcessor> PerQuery<P> {
         let mut cx = QueryCx {
             shared,
             lines: Lines::default(),
-            staged: Vec::new(),
+            streamed: Streamed::default(),
         };
         let ended = guarded(work, whose, self.0.query(&mut cx, input)).await;
-        let (lines, staged) = (cx.lines, cx.staged);
-        match ended {
-            Ok(output) => {
-                let mut outcome = lines.into_outcome(whose.success(&output));
-                if outcome.status == OutcomeStatus::Success {
-                    outcome.staged = staged;
-                }
-                outcome
-            }
+        let (lines, mut streamed) = (cx.lines, cx.streamed);
+        let mut outcome = match ended {
+            Ok(output) => lines.into_outcome(whose.success(&output)),
             Err(outcome) => lines.into_outcome(outcome),
+        };
+        if outcome.status == OutcomeStatus::Success {
+            outcome.staged = std::mem::take(&mut streamed.staged);
         }
+        // A query that has such files is closed, which removes whatever else it staged.
+        if outcome.staged.is_empty() {
+            streamed.discard(&work.objects, work.task.batch.id).await;
+        }
+        outcome
     }
 }
 

@@ -41,6 +41,11 @@ pub enum StoreError {
         "batch {0} is being submitted; try again when its loader has ended or been silent for 60 s"
     )]
     SubmitInProgress(BatchId),
+    /// The load's loader was silent for so long that what it had loaded was removed.
+    #[error(
+        "the submission of batch {0} was silent for 60 s and was removed; nothing of it was stored, submit again"
+    )]
+    SubmitLost(BatchId),
     /// Another append to the batch is being loaded.
     #[error(
         "another append to batch {0} is being loaded; try again when its loader has ended or been silent for 60 s"

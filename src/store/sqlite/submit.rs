@@ -95,23 +95,21 @@ fn insert_blocks(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (mut rows, mut bytes, mut last_line) = (0_i64, 0_i64, 0_i64);
-    for (no, block) in (first_no..).zip(blocks) {
-        insert_block(c, id, no, block, 0, now)?;
+    for block in blocks {
         rows += i64::from(block.rows);
         bytes += i64::try_from(block.body.len()).unwrap_or(i64::MAX);
         last_line = last_line.max(i64::from(block.last_line()));
     }
     let count = i64::try_from(blocks.len()).unwrap_or(i64::MAX);
-    let changed = change(
-        c,
-        sql!("submit_loaded"),
-        params![key(id), token.0, rows, bytes, count, last_line, us(now)],
-    )?;
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::NotFound(id))
+    let params = params![key(id), token.0, rows, bytes, count, last_line, us(now)];
+    // Asked first: the blocks of whoever loads anew have the same numbers.
+    if change(c, sql!("submit_loaded"), params)? != 1 {
+        return Err(StoreError::SubmitLost(id));
     }
+    for (no, block) in (first_no..).zip(blocks) {
+        insert_block(c, id, no, block, 0, now)?;
+    }
+    Ok(())
 }
 
 /// `loading → wait | queued`, with the tasks of the first blocks.
@@ -140,7 +138,7 @@ fn finish(
         ],
     )?;
     if changed != 1 {
-        return Err(StoreError::NotFound(batch.id));
+        return Err(StoreError::SubmitLost(batch.id));
     }
     if let Some(external) = &batch.external_id {
         change(
@@ -295,6 +293,13 @@ pub(super) fn finish_load(
         finish(c, batch, token, hash, now)?;
         return Ok((Submitted::New(batch.id), None));
     }
-    let there = existing(c, batch, Some(hash), now)?;
-    Ok((there.ok_or(StoreError::NotFound(batch.id))?, None))
+    // Another may have submitted the same meanwhile; one that still loads is no answer.
+    let there = match guard(c, batch.id)? {
+        Some(found) if found.state != BatchState::Loading => {
+            let what = format!("id {}", batch.id);
+            Some(repeat(c, batch, Some(hash), what, batch.id)?)
+        }
+        _ => existing_external(c, batch, Some(hash))?,
+    };
+    Ok((there.ok_or(StoreError::SubmitLost(batch.id))?, None))
 }

@@ -45,6 +45,14 @@ async fn finish(
         .await
 }
 
+/// A loader that was fenced hears why, and what to do.
+fn is_lost(step: Result<(), StoreError>) {
+    let error = rowmill::Error::from(step.expect_err("it is fenced"));
+    let kind = (error.kind(), error.code());
+    assert_eq!(kind, (rowmill::ErrorKind::Conflict, "submit_lost"));
+    assert!(error.to_string().contains("submit again"), "{error}");
+}
+
 async fn load_all(kit: &Kit, batch: &NewBatch, sizes: &[u32]) -> Result<Submitted, StoreError> {
     let token = token();
     if let Submitted::New(id) = begin(kit, batch, token).await? {
@@ -118,12 +126,11 @@ pub async fn a_silent_load_is_replaced_and_its_loader_is_fenced(h: &impl Harness
         begin(kit, &new, second).await.unwrap(),
         Submitted::New(new.id)
     );
-    assert!(
-        piece(kit, new.id, first, 3, &[1]).await.is_err(),
-        "the old loader is fenced"
-    );
-    assert!(finish(kit, &new, first, &[1, 1, 1]).await.is_err());
+    is_lost(piece(kit, new.id, first, 3, &[1]).await);
+    is_lost(finish(kit, &new, first, &[1, 1, 1]).await.map(drop));
     piece(kit, new.id, second, 0, &[2]).await.unwrap();
+    // A block of this number is there.
+    is_lost(piece(kit, new.id, first, 0, &[1]).await);
     kit.store.discard_load(new.id, first).await.unwrap();
     finish(kit, &new, second, &[2]).await.unwrap();
     assert_eq!(kit.batch(new.id).await.counts.rows, 2);
@@ -141,7 +148,15 @@ pub async fn an_abandoned_load_is_swept(h: &impl Harness) {
     assert_eq!(kit.store.keep(kit.now()).await.unwrap().swept, 1);
     let facts = h.facts();
     assert!(facts.batches.is_empty() && facts.blocks.is_empty());
-    assert!(finish(kit, &new, token, &[1, 1]).await.is_err());
+    is_lost(piece(kit, new.id, token, 2, &[1]).await);
+    is_lost(finish(kit, &new, token, &[1, 1]).await.map(drop));
+    // Once another has submitted the same, it is there.
+    kit.try_submit(new.clone(), kit.blocks(&[1, 1]))
+        .await
+        .unwrap();
+    is_lost(piece(kit, new.id, token, 2, &[1]).await);
+    let there = finish(kit, &new, token, &[1, 1]).await.unwrap();
+    assert_eq!(there, Submitted::Existing(new.id));
 }
 
 pub async fn a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first(h: &impl Harness) {
@@ -157,9 +172,9 @@ pub async fn a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first(
         (0, false),
         "some of it"
     );
-    let late = piece(kit, new.id, token, 100, &[1]).await;
-    assert!(late.is_err(), "blocks before it are gone");
-    assert!(finish(kit, &new, token, &[1; 101]).await.is_err());
+    // Blocks before it are gone.
+    is_lost(piece(kit, new.id, token, 100, &[1]).await);
+    is_lost(finish(kit, &new, token, &[1; 101]).await.map(drop));
     assert_eq!(kit.store.keep(kit.now()).await.unwrap().swept, 1);
     assert!(h.facts().blocks.is_empty());
 }

@@ -51,6 +51,14 @@ impl ObjectBackend for Counted {
         self.under.publish(staged, key)
     }
 
+    fn unstage<'a>(&'a self, batch: BatchId, staged: &'a [Staged]) -> Fut<'a, ()> {
+        self.under.unstage(batch, staged)
+    }
+
+    fn staged(&self) -> Fut<'_, Vec<BatchId>> {
+        self.under.staged()
+    }
+
     fn clear(&self, batch: BatchId) -> Fut<'_, ()> {
         self.under.clear(batch)
     }

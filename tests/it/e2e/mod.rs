@@ -17,6 +17,7 @@ mod panics;
 mod purge;
 mod refused;
 mod retry;
+mod staged;
 mod stop;
 mod submit_in;
 mod transactional;

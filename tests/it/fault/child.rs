@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use rowmill::clock::Clock;
 use rowmill::ingest::Options;
-use rowmill::model::{Backoff, Delivery, Line, Timestamp};
+use rowmill::model::{Backoff, Delivery, Line, RawJson, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
 use rowmill::{
     AppendOptions, Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer,
-    JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, Purge, RowCx, RowFailure,
-    Store,
+    JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, Purge, QueryCx, RowCx,
+    RowFailure, SlowQueryProcessor, Store,
 };
 
 /// What the child is to do; it travels as JSON in one environment variable.
@@ -39,8 +39,17 @@ pub(super) struct Task {
     pub(super) once: bool,
     /// Rows that are submitted, held; the others are appended and release the batch.
     pub(super) held: Option<u32>,
+    /// A query that streams files instead of a batch; it dies in it, or fails.
+    pub(super) query: Option<Ends>,
     /// Purges whatever has ended, at its end.
     pub(super) purge: bool,
+}
+
+/// How a query ends.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Ends {
+    Killed,
+    Failed,
 }
 
 const VARIABLE: &str = "ROWMILL_TEST_CHILD";
@@ -59,6 +68,7 @@ impl Task {
             transactional: false,
             once: false,
             held: None,
+            query: None,
             purge: false,
         }
     }
@@ -222,8 +232,7 @@ impl Work {
         effects.file.lock().unwrap().write_all(begun.as_bytes())?;
         println!("row {line}");
         if effects.task.poison == Some(line) {
-            // SAFETY: kill and getpid touch no memory of ours.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            die();
         }
         let fails = line.is_multiple_of(effects.task.fails);
         cx.write_line("lines.txt", &row.n);
@@ -239,6 +248,33 @@ impl Work {
         let mut file = options.create(true).append(true).open(path)?;
         Ok(file.write_all(format!("{}\n", batch.status).as_bytes())?)
     }
+}
+
+/// Streams a file to its end and begins another.
+struct Ask;
+
+impl SlowQueryProcessor for Ask {
+    type Block = Effects;
+    type Context = ();
+    type Input = u32;
+    type Output = ();
+
+    async fn query(&self, cx: &mut QueryCx<'_, Effects, ()>, _: u32) -> Result<(), RowFailure> {
+        let mut whole = cx.create_file("whole.txt").await?;
+        whole.write(b"whole").await?;
+        cx.finish_file(whole).await?;
+        let mut part = cx.create_file("part.txt").await?;
+        part.write(b"part").await?;
+        if cx.block().task.query == Some(Ends::Killed) {
+            die();
+        }
+        Err(Message::new("failed", 500).into())
+    }
+}
+
+fn die() {
+    // SAFETY: kill and getpid touch no memory of ours.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
 
 /// Moves a row's number of cents from one account to the other, and notes that it did.
@@ -321,8 +357,38 @@ async fn work(task: Task) {
     };
     let manager = manager
         .settings("fault", "work", Kind::Batch, settings)
+        .slow_query("fault", "ask", Ask)
         .build()
         .unwrap();
+    if task.query.is_some() {
+        ask(&manager, task.id).await;
+    } else {
+        submit(&manager, &task).await;
+    }
+    // Turned by hand until the end is there and has been told.
+    loop {
+        let tick = manager.tick().await.unwrap();
+        let batch = manager.batch_status(task.id).await.unwrap();
+        if batch.done && tick.is_idle() {
+            break;
+        }
+    }
+    if task.purge {
+        manager.purge(&Purge::default()).await.unwrap();
+    }
+    manager.stop().await.unwrap();
+}
+
+async fn ask(manager: &JobManager, id: BatchId) {
+    let new = NewBatch {
+        id,
+        ..NewBatch::new(JobKey::new("fault", "ask", Kind::Query).unwrap())
+    };
+    let input = RawJson::from_string("1".to_owned()).unwrap();
+    manager.slow_query_submit(new, input).await.unwrap();
+}
+
+async fn submit(manager: &JobManager, task: &Task) {
     let first = task.held.unwrap_or(task.rows);
     let new = NewBatch {
         id: task.id,
@@ -350,16 +416,4 @@ async fn work(task: Task) {
         let appended = appended.await.unwrap();
         println!("appended {} repeated {}", appended.rows, appended.repeated);
     }
-    // Turned by hand until the end is there and has been told.
-    loop {
-        let tick = manager.tick().await.unwrap();
-        let batch = manager.batch_status(task.id).await.unwrap();
-        if batch.done && tick.is_idle() {
-            break;
-        }
-    }
-    if task.purge {
-        manager.purge(&Purge::default()).await.unwrap();
-    }
-    manager.stop().await.unwrap();
 }

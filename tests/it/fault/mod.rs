@@ -12,5 +12,6 @@ mod power;
 #[cfg(feature = "probe")]
 mod purge;
 mod random;
+mod staged;
 #[cfg(feature = "probe")]
 mod transfer;
