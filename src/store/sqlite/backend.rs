@@ -106,7 +106,14 @@ impl Backend for SqliteStore {
         hash: [u8; 32],
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
-        self.write(move |c| submit::submit(c, &mut Known::default(), &batch, &blocks, hash, now))
+        let asked = Arc::new((batch, blocks));
+        let submit = move || {
+            let asked = Arc::clone(&asked);
+            self.write(move |c| {
+                submit::submit(c, &mut Known::default(), &asked.0, &asked.1, hash, now)
+            })
+        };
+        self.over_silent(now, submit).boxed()
     }
 
     fn submit_many(
@@ -114,20 +121,29 @@ impl Backend for SqliteStore {
         queries: Vec<(NewBatch, Block, [u8; 32])>,
         now: Timestamp,
     ) -> Fut<'_, Vec<Submitted>> {
-        self.write(move |c| {
-            let mut known = Known::default();
-            queries
-                .iter()
-                .map(|(query, block, hash)| {
-                    let blocks = std::slice::from_ref(block);
-                    submit::submit(c, &mut known, query, blocks, *hash, now)
-                })
-                .collect()
-        })
+        let queries = Arc::new(queries);
+        let submit = move || {
+            let queries = Arc::clone(&queries);
+            self.write(move |c| {
+                let mut known = Known::default();
+                queries
+                    .iter()
+                    .map(|(query, block, hash)| {
+                        let blocks = std::slice::from_ref(block);
+                        submit::submit(c, &mut known, query, blocks, *hash, now)
+                    })
+                    .collect()
+            })
+        };
+        self.over_silent(now, submit).boxed()
     }
 
     fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted> {
-        self.write_soft(move |c| submit::begin_load(c, &batch, token, now))
+        let begin = move || {
+            let batch = batch.clone();
+            self.write_soft(move |c| submit::begin_load(c, &batch, token, now))
+        };
+        self.over_silent(now, begin).boxed()
     }
 
     fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()> {

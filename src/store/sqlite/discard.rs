@@ -50,6 +50,36 @@ pub(super) fn take_load(
     }))
 }
 
+/// What became of a load that is in somebody's way.
+pub(super) enum InTheWay {
+    /// Its loader may go on.
+    Stays,
+    /// It is gone, or a batch by now.
+    Gone,
+    /// It was taken from its loader, and some of it is left.
+    Left(Leftover),
+}
+
+/// Takes a load that has been silent too long, and removes some blocks of it: so that of several who
+/// take it from each other each leaves less.
+pub(super) fn take_silent(
+    c: &Connection,
+    id: BatchId,
+    most: i64,
+    now: Timestamp,
+) -> Result<InTheWay, StoreError> {
+    let Some(load) = guard(c, id)?.filter(|found| found.state == BatchState::Loading) else {
+        return Ok(InTheWay::Gone);
+    };
+    if load.loaded_at.unwrap_or(0) > silent_before(now) {
+        return Ok(InTheWay::Stays);
+    }
+    match take_load(c, id, load.load_token.unwrap_or(0))? {
+        Some(left) if !left.remove(c, most)? => Ok(InTheWay::Left(left)),
+        _ => Ok(InTheWay::Gone),
+    }
+}
+
 /// Takes an append from its loader, under its token; `None` = fenced.
 pub(super) fn take_append(
     c: &Connection,

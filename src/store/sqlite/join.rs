@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, Savepoint, Transaction};
 
+use super::discard::InTheWay;
 use super::errors::sqlite_error;
 use super::single::Known;
 use super::sql::change;
 use super::tx::Tx;
-use super::{open, submit};
+use super::{discard, open, submit};
 use crate::model::{Block, NewBatch, Timestamp};
 use crate::store::{StoreError, Submitted};
 
@@ -74,7 +75,18 @@ pub(crate) fn submit_within(
             ));
         }
         change(c, "savepoint rowmill_submit", [])?;
-        let done = submit::submit(c, &mut Known::default(), batch, blocks, hash, now);
+        let submit = || submit::submit(c, &mut Known::default(), batch, blocks, hash, now);
+        let done = match submit() {
+            // The transaction is its owner's: a silent load goes within it, or not at all.
+            Err(StoreError::SubmitInProgress(id)) => {
+                match discard::take_silent(c, id, i64::MAX, now) {
+                    Ok(InTheWay::Stays) => Err(StoreError::SubmitInProgress(id)),
+                    Ok(_) => submit(),
+                    Err(error) => Err(error),
+                }
+            }
+            done => done,
+        };
         if done.is_err() && !c.is_autocommit() {
             change(c, "rollback to rowmill_submit", [])?;
         }

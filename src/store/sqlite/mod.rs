@@ -42,7 +42,7 @@ use rusqlite::Connection;
 
 use super::{Fut, StoreError};
 use crate::model::{Timestamp, WorkerNo};
-use discard::Leftover;
+use discard::{InTheWay, Leftover};
 use liveness::Life;
 use readers::Readers;
 use watch::Waker;
@@ -158,6 +158,26 @@ impl SqliteStore {
         let piece = move |c: &Connection| left.remove(c, discard::DISCARD);
         while !self.write_soft(piece).await? {}
         Ok(())
+    }
+
+    /// Submits; a silent load under an id of it goes first, in pieces of its own.
+    async fn over_silent<'a, T>(
+        &'a self,
+        now: Timestamp,
+        submit: impl Fn() -> Fut<'a, T> + Send + Sync,
+    ) -> Result<T, StoreError> {
+        loop {
+            let id = match submit().await {
+                Err(StoreError::SubmitInProgress(id)) => id,
+                done => return done,
+            };
+            let take = move |c: &Connection| discard::take_silent(c, id, discard::DISCARD, now);
+            match self.write_soft(take).await? {
+                InTheWay::Gone => {}
+                InTheWay::Left(left) => self.discard_rest(left).await?,
+                InTheWay::Stays => return Err(StoreError::SubmitInProgress(id)),
+            }
+        }
     }
 
     fn lives(&self) -> std::sync::MutexGuard<'_, HashMap<WorkerNo, Life>> {

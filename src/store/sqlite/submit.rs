@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::discard::{Leftover, silent_before, take_load};
+use super::discard::{Leftover, take_load};
 use super::errors::corrupt;
 use super::guard::{guard, op_id};
 use super::release::give;
@@ -210,24 +210,17 @@ fn existing_external(
     .transpose()
 }
 
-/// Looks for the same id or external id; an abandoned load under the id is removed.
+/// Looks for the same id or external id; a load under the id has to go first, however long it was silent.
 fn existing(
     c: &Connection,
     batch: &NewBatch,
     hash: Option<[u8; 32]>,
-    now: Timestamp,
 ) -> Result<Option<Submitted>, StoreError> {
     if let Some(found) = guard(c, batch.id)? {
         if found.state != BatchState::Loading {
             return repeat(c, batch, hash, format!("id {}", batch.id), batch.id).map(Some);
         }
-        if found.loaded_at.unwrap_or(0) > silent_before(now) {
-            return Err(StoreError::SubmitInProgress(batch.id));
-        }
-        // Whoever takes its id has to wait until the last block of it is gone.
-        if let Some(left) = take_load(c, batch.id, found.load_token.unwrap_or(0))? {
-            left.remove(c, i64::MAX)?;
-        }
+        return Err(StoreError::SubmitInProgress(batch.id));
     }
     existing_external(c, batch, hash)
 }
@@ -240,7 +233,7 @@ pub(super) fn submit(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    if let Some(there) = existing(c, batch, Some(hash), now)? {
+    if let Some(there) = existing(c, batch, Some(hash))? {
         return Ok(there);
     }
     retry::guard(c, batch, now)?;
@@ -263,7 +256,7 @@ pub(super) fn begin_load(
     token: Token,
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    if let Some(there) = existing(c, batch, None, now)? {
+    if let Some(there) = existing(c, batch, None)? {
         return Ok(there);
     }
     insert(c, batch, token, now)?;

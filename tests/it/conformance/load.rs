@@ -136,6 +136,52 @@ pub async fn a_silent_load_is_replaced_and_its_loader_is_fenced(h: &impl Harness
     assert_eq!(kit.batch(new.id).await.counts.rows, 2);
 }
 
+pub async fn a_silent_load_goes_piece_by_piece_when_it_is_replaced(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let new = kit.new_batch();
+    let [first, second, third] = [token(), token(), token()];
+    begin(kit, &new, first).await.unwrap();
+    piece(kit, new.id, first, 0, &[1; 1000]).await.unwrap();
+    kit.advance(60);
+    {
+        // Each step is begun by a poll, so that others commit in between.
+        let mut replaces = std::pin::pin!(begin(kit, &new, second));
+        loop {
+            let done = futures_util::poll!(&mut replaces);
+            assert!(done.is_pending(), "all of it at once");
+            let left = h.facts().blocks.len();
+            if left < 1000 {
+                assert!(left > 0);
+                break;
+            }
+        }
+        let other = kit.submit(kit.new_batch(), &[1]).await;
+        assert_eq!(kit.claim(worker, op).await[0].claim.batch, other);
+        is_lost(piece(kit, new.id, first, 1000, &[1]).await);
+        is_lost(finish(kit, &new, first, &[1; 1000]).await.map(drop));
+        assert!(kit.find(new.id).await.is_none());
+        // It is cut off here, and the next two find what it has left.
+    }
+    let one_step = kit.try_submit(new.clone(), kit.blocks(&[2]));
+    let (loads, whole) = tokio::join!(begin(kit, &new, third), one_step);
+    match (loads, whole) {
+        (Ok(Submitted::New(_)), whole) => {
+            assert!(matches!(whole, Err(StoreError::SubmitInProgress(_))));
+            piece(kit, new.id, third, 0, &[2]).await.unwrap();
+            finish(kit, &new, third, &[2]).await.unwrap();
+        }
+        (loads, whole) => {
+            // Whoever comes later hears of the batch, not of the load that was there before it.
+            assert_eq!(loads.unwrap(), Submitted::Existing(new.id));
+            assert_eq!(whole.unwrap(), Submitted::New(new.id));
+        }
+    }
+    is_lost(piece(kit, new.id, first, 1000, &[1]).await);
+    assert_eq!(kit.rows(new.id).await.len(), 2);
+    assert_eq!(h.facts().blocks.len(), 2, "one of each batch");
+}
+
 pub async fn an_abandoned_load_is_swept(h: &impl Harness) {
     let kit = h.kit();
     let new = kit.new_batch();

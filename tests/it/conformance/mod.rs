@@ -69,6 +69,7 @@ on_every_store! {
         a_held_load_waits_for_its_release
         the_same_id_is_refused_while_its_loader_writes
         a_silent_load_is_replaced_and_its_loader_is_fenced
+        a_silent_load_goes_piece_by_piece_when_it_is_replaced
         an_abandoned_load_is_swept
         a_load_that_is_swept_piece_by_piece_is_taken_from_its_loader_first
         whoever_takes_an_id_keeps_it_while_the_old_load_goes
