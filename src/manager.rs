@@ -65,15 +65,17 @@ impl JobManager {
     /// down, it is a worker that died: others take over what it held.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] where the store cannot be entered or left.
+    /// [`ErrorKind::Unavailable`] where the store cannot be entered or left; [`ErrorKind::Conflict`]
+    /// (`fenced`) where this worker was declared dead: run again, it enters as a new one.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
         let mut slot = self.engine.lock().await;
         let mut engine = match slot.take() {
             Some(engine) => engine,
             None => Engine::start(self.parts.clone(), None).await?,
         };
-        engine.run(&shutdown).await;
-        Ok(engine.stop().await?)
+        let ran = engine.run(&shutdown).await;
+        engine.stop().await?;
+        Ok(ran?)
     }
 
     /// As [`JobManager::run`], for one batch alone: other batches of its op wait for other workers.
@@ -82,8 +84,9 @@ impl JobManager {
     /// As [`JobManager::run`]; also where the store refuses for some seconds what it is asked.
     pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
         let mut engine = Engine::start(self.parts.clone(), Some(batch)).await?;
-        engine.run(&shutdown).await;
-        Ok(engine.stop().await?)
+        let ran = engine.run(&shutdown).await;
+        engine.stop().await?;
+        Ok(ran?)
     }
 
     /// One turn by hand: takes over, claims once for each op, works, records, closes, tells; returns

@@ -95,6 +95,8 @@ async fn work_off(
         None => working.await,
     };
     match (waited, ended) {
+        // Told already, in this command's words.
+        (waited, Ok(Err(error))) if error.code() == "fenced" => waited,
         // Why the worker ended says more than that it did.
         (_, Ok(Err(error))) => Err(Failure::Error(error, Some(id))),
         (_, Err(panic)) => {

@@ -30,12 +30,17 @@ pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<E
         }
     } else {
         let mut working = pin!(manager.run(stop.token().clone()));
-        tokio::select! {
-            ended = &mut working => ended?,
+        let ended = tokio::select! {
+            ended = &mut working => ended,
             _ = stop.stopped() => {
                 submit::say_stopping(session);
-                working.await?;
+                working.await
             }
+        };
+        match ended {
+            // Told below, in this command's words.
+            Err(error) if error.code() == "fenced" => {}
+            ended => ended?,
         }
     }
     match stop.signal() {

@@ -105,8 +105,10 @@ impl Engine {
         self.patience.over().map_or(Ok(tick), Err)
     }
 
-    /// Turns until `shutdown`, then stops: nothing more starts, rows that run may finish.
-    pub(crate) async fn run(&mut self, shutdown: &CancellationToken) {
+    /// Turns until `shutdown`, or until the store refuses for too long, which the stop says; then stop.
+    ///
+    /// Fails where the store has taken this worker for dead.
+    pub(crate) async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         // A turn by hand that was dropped has left this behind.
         self.by_hand = false;
         while !shutdown.is_cancelled() && !self.stopping && !self.patience.is_over() {
@@ -116,6 +118,10 @@ impl Engine {
                 () = self.rest() => {}
             }
         }
+        if self.stopping && !shutdown.is_cancelled() {
+            return Err(StoreError::Fenced(self.worker));
+        }
+        Ok(())
     }
 
     /// Stops: gives back what has not begun, lets running rows finish for a while, records, leaves.

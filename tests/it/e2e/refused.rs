@@ -95,7 +95,8 @@ async fn a_worker_that_was_taken_for_dead_ends_when_it_would_tell_an_end() {
     // Nothing is to be claimed but this end.
     manager.batch_abort(id, LONG).await.unwrap();
     let ended = tokio::time::timeout(LONG, ran).await;
-    ended.expect("it does not ask for ever").unwrap().unwrap();
+    let ended = ended.expect("it does not ask for ever").unwrap();
+    assert_eq!(ended.unwrap_err().code(), "fenced");
     assert!(ends.told().is_empty());
     world.work(&manager).await;
     assert_eq!(ends.of(id), [Status::Aborted]);

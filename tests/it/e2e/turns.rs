@@ -1,10 +1,10 @@
-//! Turns by hand that do not come to their end.
+//! Turns and runs that do not come to their end.
 
 use std::pin::pin;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
-use rowmill::{ErrorKind, JobManager};
+use rowmill::{CancellationToken, ErrorKind, JobManager};
 
 use super::limits::run;
 use super::world::{Gate, World, done, numbers, rows, submit};
@@ -61,6 +61,26 @@ async fn a_turn_of_a_worker_that_was_declared_dead_is_an_error_and_no_idleness()
         (ErrorKind::Conflict, "fenced")
     );
     manager.stop().await.unwrap();
+    world.work(&manager).await;
+    assert_eq!(done(&manager, id).await.counts.success, 1);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_a_worker_that_was_declared_dead_ends_with_an_error_and_can_be_begun_again() {
+    let world = World::new().await;
+    let gate = Gate::new();
+    let manager = gated(&world, &gate);
+    gate.open(1);
+    manager.tick().await.unwrap();
+    let worker = manager.workers().await.unwrap()[0].no;
+    world.kit().take_over(worker).await;
+    let id = submit(&manager, "post", numbers(1)).await;
+    let error = manager.run(CancellationToken::new()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Conflict, "fenced")
+    );
     world.work(&manager).await;
     assert_eq!(done(&manager, id).await.counts.success, 1);
     world.end(&manager).await;
