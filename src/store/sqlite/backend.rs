@@ -272,7 +272,7 @@ impl Backend for SqliteStore {
     }
 
     fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver> {
-        self.write(move |c| liveness::take_over(c, dead, now))
+        self.take_over_and_clear(dead, now).boxed()
     }
 
     fn claim_close(

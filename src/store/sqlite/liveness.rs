@@ -98,6 +98,11 @@ pub(super) fn is_dead(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// The name of a worker's lock.
+pub(super) fn lock_of(c: &Connection, worker: WorkerNo) -> Result<Option<String>, StoreError> {
+    one(c, sql!("worker_lock"), [worker.0], |r| r.get(0))
+}
+
 /// Ends a worker that holds nothing; one that does is left to whoever takes it over.
 pub(super) fn leave(c: &Connection, worker: WorkerNo, now: Timestamp) -> Result<bool, StoreError> {
     if change(c, sql!("worker_leave"), params![worker.0, us(now)])? == 0 {

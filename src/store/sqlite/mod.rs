@@ -40,7 +40,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 
-use super::{Fut, StoreError};
+use super::{Fut, StoreError, TakenOver};
 use crate::model::{Timestamp, WorkerNo};
 use discard::{InTheWay, Leftover};
 use liveness::Life;
@@ -149,6 +149,23 @@ impl SqliteStore {
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Fut<'_, T> {
         self.readers.read(step).boxed()
+    }
+
+    /// Takes a dead worker over; the file of its lock goes when its record says that it has ended.
+    async fn take_over_and_clear(
+        &self,
+        dead: WorkerNo,
+        now: Timestamp,
+    ) -> Result<TakenOver, StoreError> {
+        let lock = self.read(move |c| liveness::lock_of(c, dead)).await?;
+        let over = self
+            .write(move |c| liveness::take_over(c, dead, now))
+            .await?;
+        if let Some(lock) = lock {
+            // Litter from now on: who finds none knows as much as who gets it.
+            drop(std::fs::remove_file(self.workers_dir.join(lock)));
+        }
+        Ok(over)
     }
 
     /// Removes what is left of an abandoned load, a step a piece: others commit in between.

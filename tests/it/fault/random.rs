@@ -44,6 +44,20 @@ pub(super) fn assert_one_outcome_each(task: &Task) {
         .query_row("select count(*) from queue", [], |r| r.get(0))
         .unwrap();
     assert_eq!(open, 0, "tasks of an ended batch");
+    assert_eq!(
+        locks(task),
+        Vec::<String>::new(),
+        "of workers that are gone"
+    );
+}
+
+/// The files of workers' locks.
+fn locks(task: &Task) -> Vec<String> {
+    let mut dir = task.database().into_os_string();
+    dir.push("-workers");
+    let names = std::fs::read_dir(dir).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".lock")).collect()
 }
 
 pub(super) async fn lines_of(task: &Task, status: Status) -> Vec<(u32, String)> {
