@@ -16,8 +16,8 @@ type Feed = Box<dyn FnOnce(&mut Feeder<'_>) -> Result<()> + Send>;
 /// Where rows come from.
 pub(crate) struct Source {
     pub(super) feed: Feed,
-    /// It waits for the store itself. On one of the runtime's threads for what blocks it would keep
-    /// that from the very reads that it waits for.
+    /// It waits for others: for whoever writes what it reads, or for the store itself. On the runtime's
+    /// threads for what blocks it would keep the store's reads waiting, of which it may need one.
     pub(super) waits: bool,
 }
 
@@ -53,7 +53,7 @@ impl Source {
     }
 
     pub(crate) fn reader(reader: impl Read + Send + 'static, options: Options) -> Self {
-        Self::of(move |feeder| {
+        let source = Self::of(move |feeder| {
             let mut records = Records::open(reader, options).map_err(unusable)?;
             feeder.intake.encoding = Some(records.encoding());
             feeder.intake.packing = records.packing();
@@ -76,7 +76,11 @@ impl Source {
             feeder.intake.blank = records.blank();
             feeder.intake.columns = records.columns().map(<[String]>::to_vec);
             Ok(())
-        })
+        });
+        Self {
+            waits: true,
+            ..source
+        }
     }
 
     /// Rows that come in pages of lines and inputs; this source's thread waits for each page.

@@ -1,10 +1,13 @@
-//! Inputs that a processor takes as they are.
+//! Inputs that a processor takes as they are, and those that let others wait.
+
+use std::io::Read;
+use std::sync::mpsc;
 
 use futures_util::FutureExt;
 use rowmill::ingest::Options;
 use rowmill::{BatchProcessor, NewBatch, RawJson, RowCx, RowFailure};
 
-use super::world::{World, ask, key, queries, rows_of};
+use super::world::{LONG, World, ask, key, numbers, queries, rows_of, submit};
 
 /// Gives every row back as it came.
 struct Echo;
@@ -75,4 +78,43 @@ async fn a_query_may_answer_with_any_json() {
         assert_eq!(query.result.unwrap().unwrap().get(), text);
     }
     world.end(&manager).await;
+}
+
+/// Rows that come when they are sent; the end, when the sender is gone.
+struct Sent(mpsc::Receiver<&'static [u8]>);
+
+impl Read for Sent {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let Ok(mut text) = self.0.recv() else {
+            return Ok(0);
+        };
+        text.read(buf)
+    }
+}
+
+/// As many inputs that are slow to come as there are threads for what blocks.
+#[test]
+fn a_slow_input_holds_no_thread_that_reads_wait_for() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(1);
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let manager = world.builder().batch("bank", "post", Echo).build().unwrap();
+        let (sender, inbox) = mpsc::channel();
+        sender.send(b"1\n".as_slice()).unwrap();
+        let slow =
+            manager.batch_submit_reader(NewBatch::new(key("post")), Sent(inbox), Options::jsonl());
+        let mut slow = std::pin::pin!(slow);
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        let id = submit(&manager, "post", numbers(1)).await;
+        let read = tokio::time::timeout(LONG, manager.batch_status(id)).await;
+        assert_eq!(read.expect("nothing keeps it").unwrap().counts.rows, 1);
+        sender.send(b"2\n".as_slice()).unwrap();
+        drop(sender);
+        assert_eq!(slow.await.unwrap().batch.counts.rows, 2);
+        world.end(&manager).await;
+    });
+    // What waits for it would keep the test from ending.
+    runtime.shutdown_background();
 }
