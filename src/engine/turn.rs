@@ -8,10 +8,24 @@ use futures_util::FutureExt;
 
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
-use super::work::{self, Seat};
+use super::work::{self, Outgoing, Seat};
 use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, lost};
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
+
+/// With so many bytes a commit takes no further part.
+const COMMIT: usize = 64 << 20;
+
+/// How many of the parts that wait are recorded together.
+fn together(waiting: &[Outgoing]) -> usize {
+    let mut bytes = 0;
+    let fits = |out: &&Outgoing| {
+        let fits = bytes < COMMIT;
+        bytes += out.part.body.len();
+        fits
+    };
+    waiting.iter().take_while(fits).count()
+}
 
 impl Engine {
     /// One turn: takes in what has ended, starts what can be started; waits for nothing.
@@ -248,7 +262,7 @@ impl Engine {
         }
     }
 
-    /// Commits whatever waits, together; one commit at a time, and the next collects meanwhile.
+    /// Commits what waits, together up to a bound; one commit at a time, and the next collects meanwhile.
     fn record(&mut self) {
         if self.recording || self.waiting.is_empty() {
             return;
@@ -257,7 +271,8 @@ impl Engine {
             return;
         }
         self.recording = true;
-        let outgoing = std::mem::take(&mut self.waiting);
+        let together = together(&self.waiting);
+        let outgoing = self.waiting.drain(..together).collect();
         let (store, worker, now) = (
             self.parts.store.clone(),
             self.worker,

@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::probe;
 use crate::processor::{
-    AnyBlock, CancelCause, CancelHandle, Desk, ErasedProcessor, FLUSH, Request, TxRows, Work,
+    AnyBlock, CancelCause, CancelHandle, Desk, Draft, ErasedProcessor, FLUSH, Request, TxRows, Work,
 };
 use crate::store::{Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted};
 
@@ -159,12 +159,12 @@ impl Table {
     }
 
     async fn empty(&mut self, row_now: Option<u32>, reply: oneshot::Sender<bool>) {
-        let draft = self.desk.take();
+        let soft = self.is_soft();
+        let draft = self.all_but_the_last(None, soft).await;
         if row_now.is_none() && draft.is_empty() {
             let _ = reply.send(true);
             return;
         }
-        let soft = self.is_soft();
         let part = self.part(draft, Vec::new(), Then::GoesOn { row_now, soft });
         if row_now.is_none() {
             // Only the desk's room is waited for, not the disk.
@@ -234,12 +234,13 @@ impl Table {
     /// Sends what lies on the desk, and gives back what would take too long.
     async fn flush(&mut self) {
         let spread = self.spread();
-        let draft = self.desk.take();
+        let row_now = self.row_now();
+        let draft = self.all_but_the_last(row_now, false).await;
         if draft.is_empty() && spread.is_empty() {
             return;
         }
         let then = Then::GoesOn {
-            row_now: self.row_now(),
+            row_now,
             soft: false,
         };
         let again = self.same_again(spread);
@@ -296,13 +297,24 @@ impl Table {
         }]
     }
 
-    fn part(&mut self, draft: crate::processor::Draft, mut more: Vec<Again>, then: Then) -> Part {
+    fn part(&mut self, draft: Draft, mut more: Vec<Again>, then: Then) -> Part {
         let seat = &self.seat;
         let mut part = part_of(draft, &seat.task, &seat.settings, seat.clock.now(), then);
         part.part = self.parts;
         part.again.append(&mut more);
         self.parts += 1;
         part
+    }
+
+    /// Sends what lies on the desk beyond one part, in parts that go on; returns what is left for the last.
+    async fn all_but_the_last(&mut self, row_now: Option<u32>, soft: bool) -> Draft {
+        let mut draft = self.desk.take();
+        while !self.desk.is_empty() {
+            let part = self.part(draft, Vec::new(), Then::GoesOn { row_now, soft });
+            self.send(part, None).await;
+            draft = self.desk.take();
+        }
+        draft
     }
 
     async fn send(&mut self, part: Part, reply: Option<oneshot::Sender<bool>>) {
@@ -318,7 +330,7 @@ impl Table {
 
     /// Says at once what a suspect task's last row came to: until then it is to blame for a death.
     async fn clear_last_row(&mut self) {
-        let draft = self.desk.take();
+        let draft = self.all_but_the_last(None, true).await;
         if !draft.is_empty() {
             let then = Then::GoesOn {
                 row_now: None,
@@ -379,7 +391,7 @@ impl Table {
                 interrupted: 0,
             }
         };
-        let draft = self.desk.take();
+        let draft = self.all_but_the_last(None, false).await;
         let (done, _) = self.desk.progress();
         let part = self.part(draft, again, then);
         self.send(part, None).await;

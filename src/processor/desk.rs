@@ -10,65 +10,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::CancelSignal;
+use super::draft::{self, Draft};
 use super::erased::AnyBlock;
 use crate::files::ObjectStore;
-use crate::model::{
-    Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, encode_outcome, line_of,
-};
+use crate::model::{Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, line_of};
 use crate::store::sqlite::Tx;
 use crate::store::{ClaimedTask, StoreError, Transacted};
 
 /// Outcomes wait on the desk for so long at most while rows go on.
 pub(crate) const FLUSH: Duration = Duration::from_millis(200);
-/// A desk with so many bytes is emptied before the next row.
-const FULL: usize = 1 << 20;
-
-/// Outcomes that are on their way to the store.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Draft {
-    pub(crate) ordinals: Vec<u32>,
-    pub(crate) body: String,
-    pub(crate) success: u32,
-    pub(crate) failed: u32,
-    pub(crate) files: bool,
-    /// Rows that go again: after this delay (none: by back-off), as a failure or not.
-    pub(crate) again: Vec<(u32, Option<Duration>, bool)>,
-}
-
-impl Draft {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ordinals.is_empty()
-    }
-
-    /// Adds a row's outcome, as the desk has judged it.
-    pub(crate) fn add(&mut self, ordinal: u32, outcome: &RowOutcome) {
-        self.ordinals.push(ordinal);
-        match outcome.status {
-            OutcomeStatus::Success => self.success += 1,
-            OutcomeStatus::Failed => self.failed += 1,
-            OutcomeStatus::Retry(delay) => self.again.push((ordinal, delay, true)),
-            OutcomeStatus::Later(delay) => self.again.push((ordinal, Some(delay), false)),
-            OutcomeStatus::Aborted => {}
-        }
-        self.files |= write(&mut self.body, outcome);
-    }
-
-    /// Whether it has so much that it is to be recorded before the next row.
-    pub(crate) fn is_full(&self) -> bool {
-        self.body.len() > FULL
-    }
-
-    /// Whether its lines are those of rows 0, 1, 2, … of a block with `rows` rows, all of them.
-    pub(crate) fn is_whole(&self, rows: usize) -> bool {
-        self.ordinals.len() == rows
-            && self
-                .ordinals
-                .iter()
-                .zip(0..)
-                .all(|(ordinal, i)| *ordinal == i)
-    }
-}
-
 /// What a processor asks of the engine.
 pub(crate) enum Request {
     /// To empty the desk and commit before anything goes on.
@@ -110,10 +60,33 @@ struct State {
     done: usize,
     /// Rows that started and were undone; they come before `next`.
     undone: VecDeque<usize>,
-    draft: Draft,
+    /// What lies here, in the order in which it is taken; none is empty.
+    drafts: VecDeque<Draft>,
 }
 
 impl State {
+    /// Adds an outcome to what is taken last.
+    fn add(&mut self, ordinal: u32, outcome: &RowOutcome) {
+        // What an abort cut off is counted where the attempt ends, so its short lines are there too.
+        let stays = outcome.status == OutcomeStatus::Aborted;
+        match self
+            .drafts
+            .back_mut()
+            .filter(|last| stays || !last.is_part())
+        {
+            Some(last) => last.add(ordinal, outcome),
+            None => {
+                let mut draft = Draft::default();
+                draft.add(ordinal, outcome);
+                self.drafts.push_back(draft);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.drafts.len() > 1 || self.drafts.front().is_some_and(Draft::is_full)
+    }
+
     fn upcoming(&self) -> Option<usize> {
         let front = self.undone.front().copied();
         front.or((self.next < self.end).then_some(self.next))
@@ -144,7 +117,7 @@ impl Desk {
                 end: rows,
                 done: 0,
                 undone: VecDeque::new(),
-                draft: Draft::default(),
+                drafts: VecDeque::new(),
             }),
         })
     }
@@ -167,9 +140,9 @@ impl Desk {
         (state.done, state.end.saturating_sub(state.done))
     }
 
-    /// Takes what lies on the desk.
+    /// Takes what lies on the desk, as much of it as one part may hold; an empty one where nothing does.
     pub(crate) fn take(&self) -> Draft {
-        std::mem::take(&mut self.state().draft)
+        self.state().drafts.pop_front().unwrap_or_default()
     }
 
     /// Gives back every row that has not started but the next `keep`; returns their ordinals.
@@ -209,7 +182,7 @@ impl Desk {
 
     /// Whether nothing lies on the desk.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state().draft.is_empty()
+        self.state().drafts.is_empty()
     }
 
     /// Rows that started and have no outcome.
@@ -243,19 +216,20 @@ impl Desk {
             _ => return,
         }
         state.done += 1;
-        state.draft.add(ordinal, &outcome);
+        state.add(ordinal, &outcome);
     }
 
-    /// The outcome that counts: a row that has had all its goes has failed.
+    /// The outcome that counts: a row that has had all its goes has failed, and so has one whose
+    /// outcome is too large to be recorded.
     pub(crate) fn judged<'o>(&self, outcome: &'o RowOutcome) -> Cow<'o, RowOutcome> {
         let (status, extra) = self.verdict(outcome.status);
         if status == outcome.status && extra.is_none() {
-            return Cow::Borrowed(outcome);
+            return draft::too_large(outcome).map_or(Cow::Borrowed(outcome), Cow::Owned);
         }
         let mut judged = outcome.clone();
         judged.status = status;
         judged.messages.extend(extra);
-        Cow::Owned(judged)
+        Cow::Owned(draft::too_large(&judged).unwrap_or(judged))
     }
 
     /// A row that asked for another go and has had all of them has failed.
@@ -274,26 +248,6 @@ impl Desk {
             status => (status, None),
         }
     }
-}
-
-/// Success and failed rows may write to output files, others do not.
-fn write(body: &mut String, outcome: &RowOutcome) -> bool {
-    let writes = matches!(
-        outcome.status,
-        OutcomeStatus::Success | OutcomeStatus::Failed
-    );
-    let has = !(outcome.files.is_empty() && outcome.staged.is_empty());
-    if has && !writes {
-        let bare = RowOutcome {
-            files: Vec::new(),
-            staged: Vec::new(),
-            ..outcome.clone()
-        };
-        encode_outcome(body, &bare);
-    } else {
-        encode_outcome(body, outcome);
-    }
-    has && writes
 }
 
 /// A claimed task as its processor meets it.
@@ -386,7 +340,7 @@ impl Work {
     async fn breathe(&mut self) {
         // The clock is read now and then only: a trivial row is faster than a look at it.
         self.starts = self.starts.wrapping_add(1);
-        let full = self.starts.is_multiple_of(16) && self.desk.state().draft.is_full();
+        let full = self.starts.is_multiple_of(16) && self.desk.state().is_full();
         if full || (self.starts.is_multiple_of(16) && self.emptied.elapsed() > FLUSH) {
             self.ask(None).await;
             self.emptied = Instant::now();

@@ -6,6 +6,7 @@
 pub mod command;
 mod context;
 mod desk;
+mod draft;
 mod erased;
 mod failure;
 mod per_chunk;
@@ -28,7 +29,8 @@ pub use traits::{
 pub use transactional::TransactionalProcessor;
 
 pub(crate) use context::CancelHandle;
-pub(crate) use desk::{Desk, Draft, FLUSH, Request, TxRows, Work};
+pub(crate) use desk::{Desk, FLUSH, Request, TxRows, Work};
+pub(crate) use draft::Draft;
 pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor, is_unit, unit_block};
 pub(crate) use registry::{AppEntry, OpRegistered};
 

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::context::{Lines, Shared};
 use super::desk::{Ran, TxRows, Work};
+use super::draft;
 use super::erased::{AnyBlock, ErasedProcessor, all_rows, block_of, ends, shared, type_of};
 use super::whose::{Whose, log};
 use super::{BoxError, DoneCx, RowCx, RowFailure, TransactionalProcessor};
@@ -146,7 +147,11 @@ fn one<P: TransactionalProcessor>(
         });
         let outcome = catch_unwind(call).unwrap_or_else(|panic| whose.panicked(&*panic));
         let outcome = cx.lines.into_outcome(outcome);
-        (outcome.status == OutcomeStatus::Success, outcome)
+        // Judged before it is kept: what the row wrote goes with it.
+        match draft::too_large(&outcome) {
+            Some(failed) => (false, (failed, true)),
+            None => (outcome.status == OutcomeStatus::Success, (outcome, false)),
+        }
     });
     if let Some(trouble) = tx.trouble() {
         log!(
@@ -157,14 +162,14 @@ fn one<P: TransactionalProcessor>(
         );
         return None;
     }
-    let (kept, outcome) = match ran {
+    let (kept, (outcome, too_large)) = match ran {
         Ok(ran) => ran,
         Err(error) => {
             log!(warn, whose, %error, "a row's transaction failed; it runs again");
             return None;
         }
     };
-    if kept {
+    if kept || too_large {
         return Some(outcome);
     }
     let broke = |why: &str| whose.failure(RowFailure::Error(why.into()));

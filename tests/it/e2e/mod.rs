@@ -9,6 +9,7 @@ mod fair;
 mod files;
 mod init;
 mod inputs;
+mod large;
 mod limits;
 mod listing;
 mod live;

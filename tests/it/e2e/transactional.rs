@@ -181,6 +181,11 @@ async fn a_row_with_a_bad_file_name_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transactional_row_that_gives_back_too_much_leaves_nothing() {
+    costs_itself_alone("outcome_too_large", |_, _| Ok(json!("x".repeat(64 << 20)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_rolls_the_transaction_back_costs_itself_alone() {
     costs_itself_alone("processing_error", |tx, _| {
         tx.execute("insert into once values (1)", [])?;

@@ -177,11 +177,14 @@ impl Running {
     async fn outcomes(self) -> Outcomes {
         let ended = tokio::time::timeout(LIMIT, self.run).await;
         ended.expect("the run ends in time").unwrap();
-        let draft = self.desk.take();
-        let lines = draft.ordinals.iter().map(|ordinal| ordinal + 1);
-        let bodies = draft.body.lines().map(str::to_owned);
-        let outcomes: BTreeMap<_, _> = lines.zip(bodies).collect();
-        assert_eq!(outcomes.len(), draft.ordinals.len(), "each row once");
+        let (mut outcomes, mut rows) = (BTreeMap::new(), 0);
+        while !self.desk.is_empty() {
+            let draft = self.desk.take();
+            let lines = draft.ordinals.iter().map(|ordinal| ordinal + 1);
+            outcomes.extend(lines.zip(draft.body.lines().map(str::to_owned)));
+            rows += draft.ordinals.len();
+        }
+        assert_eq!(outcomes.len(), rows, "each row once");
         Outcomes(outcomes)
     }
 }
