@@ -215,6 +215,9 @@ pub trait Backend: Send + Sync + 'static {
     fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>>;
 
     /// Claims tasks of one op under a token.
+    ///
+    /// What is damaged is claimed by nobody, and `doctor` tells of it. A claim for one damaged batch
+    /// alone is an error.
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>>;
 
     /// Records parts of attempts, each under its own token; the answers are in their order.
@@ -242,7 +245,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Workers that no longer live, found without waiting for anything.
     fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>>;
 
-    /// Gives a dead worker's tasks back, one loss each.
+    /// Gives a dead worker's tasks back, one loss each. A task of which something is damaged stays as
+    /// it is, and keeps no other from coming back.
     fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver>;
 
     /// Claims close tasks that are ready.
@@ -291,7 +295,8 @@ pub trait Backend: Send + Sync + 'static {
         settled: Vec<(NoticeRef, Option<Timestamp>)>,
     ) -> Fut<'_, ()>;
 
-    /// Moves due tasks, expires, sweeps abandoned loads and appends.
+    /// Moves due tasks, expires, sweeps abandoned loads and appends. A batch of which something is
+    /// damaged stays as it is, and holds up no other.
     fn keep(&self, now: Timestamp) -> Fut<'_, Kept>;
 
     /// One batch as it is seen; `None` where there is none or it is still being loaded.

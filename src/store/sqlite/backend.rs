@@ -227,11 +227,9 @@ impl Backend for SqliteStore {
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {
-        if ask.once {
-            self.write(move |c| claim::claim(c, &ask, now))
-        } else {
-            self.write_soft(move |c| claim::claim(c, &ask, now))
-        }
+        let (once, damage) = (ask.once, self.damage.clone());
+        let step = move |c: &Connection| claim::claim(c, &damage, &ask, now);
+        self.write_as(once, step)
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
@@ -363,7 +361,8 @@ impl Backend for SqliteStore {
                     ..Kept::default()
                 });
             }
-            self.write(move |c| keep::keep(c, now)).await
+            let damage = self.damage.clone();
+            self.write(move |c| keep::keep(c, &damage, now)).await
         }
         .boxed()
     }

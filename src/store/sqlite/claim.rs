@@ -1,10 +1,12 @@
 //! claim: `queued → running`, under a token.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 use serde_json::value::RawValue;
 
+use super::damage::Damage;
 use super::end;
 use super::errors::corrupt;
 use super::liveness;
@@ -34,12 +36,15 @@ pub(super) fn heads(
     Ok(heads)
 }
 
+/// So many tasks of batches that are passed over are looked behind.
+const FAR: u32 = 10_000;
+
 struct Ready {
     batch: BatchId,
     id: i64,
     no: i64,
     rows: u32,
-    pick: Option<Vec<u32>>,
+    pick: Option<String>,
     attempt: u32,
     failures: u32,
     laters: u32,
@@ -53,48 +58,37 @@ struct Ready {
 /// The tasks that the claim would take, without their rows.
 fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreError> {
     let read = |r: &rusqlite::Row<'_>| {
-        Ok((
-            Ready {
-                batch: batch_id(r.get(0)?),
-                id: r.get(1)?,
-                no: r.get(2)?,
-                rows: r.get(3)?,
-                pick: None,
-                attempt: r.get(5)?,
-                failures: r.get(6)?,
-                laters: r.get(7)?,
-                suspect: r.get(8)?,
-                turn: r.get(9)?,
-                age: r.get(10)?,
-                priority: r.get(11)?,
-                losses: r.get(12)?,
-            },
-            r.get::<_, Option<String>>(4)?,
-        ))
+        Ok(Ready {
+            batch: batch_id(r.get(0)?),
+            id: r.get(1)?,
+            no: r.get(2)?,
+            rows: r.get(3)?,
+            pick: r.get(4)?,
+            attempt: r.get(5)?,
+            failures: r.get(6)?,
+            laters: r.get(7)?,
+            suspect: r.get(8)?,
+            turn: r.get(9)?,
+            age: r.get(10)?,
+            priority: r.get(11)?,
+            losses: r.get(12)?,
+        })
     };
-    let found = match ask.only {
+    match ask.only {
         Some(batch) => all(
             c,
             sql!("claim_of"),
             params![ask.op.0, limit, key(batch)],
             read,
-        )?,
-        None if ask.oldest => all(c, sql!("claim_oldest"), params![ask.op.0, limit], read)?,
-        None => all(c, sql!("claim_ready"), params![ask.op.0, limit], read)?,
-    };
-    found
-        .into_iter()
-        .map(|(task, pick)| {
-            Ok(Ready {
-                pick: unlist(pick)?,
-                ..task
-            })
-        })
-        .collect()
+        ),
+        None if ask.oldest => all(c, sql!("claim_oldest"), params![ask.op.0, limit], read),
+        None => all(c, sql!("claim_ready"), params![ask.op.0, limit], read),
+    }
 }
 
 pub(super) fn claim(
     c: &Connection,
+    damage: &Damage,
     ask: &Claim,
     now: Timestamp,
 ) -> Result<Vec<ClaimedTask>, StoreError> {
@@ -109,33 +103,96 @@ pub(super) fn claim(
             one(c, sql!("claim_running"), [ask.op.0], |r| r.get(0))?.unwrap_or(u32::MAX);
         limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
     }
+    let mut reach = limit;
+    loop {
+        let found = ready(c, ask, reach)?;
+        let all_there = found.len() < usize::try_from(reach).unwrap_or(usize::MAX);
+        let claimed = of_these(c, damage, ask, found, limit, now)?;
+        // Tasks that nobody gets may stand before all the others.
+        if !claimed.is_empty() || all_there || limit == 0 || reach >= FAR {
+            return Ok(claimed);
+        }
+        reach = FAR;
+    }
+}
+
+/// Claims the first of these tasks. What is damaged stays where it is.
+fn of_these(
+    c: &Connection,
+    damage: &Damage,
+    ask: &Claim,
+    found: Vec<Ready>,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Vec<ClaimedTask>, StoreError> {
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut claimed: Vec<ClaimedTask> = Vec::new();
     let (mut rows, mut bytes) = (0_u64, 0_usize);
     let mut batch: Option<Arc<BatchHead>> = None;
-    let mut expired: Option<BatchId> = None;
-    for task in ready(c, ask, limit)? {
-        if rows >= ask.max_rows || bytes >= ask.max_bytes {
+    let mut passed: BTreeSet<BatchId> = BTreeSet::new();
+    for task in found {
+        if rows >= ask.max_rows || bytes >= ask.max_bytes || claimed.len() >= most {
             break;
         }
-        if expired == Some(task.batch) {
-            continue;
-        }
-        let head = match batch.take().filter(|b| b.id == task.batch) {
-            Some(head) => head,
-            None => Arc::new(batch_head(c, task.batch)?),
+        let id = task.batch;
+        // Whoever works on one batch alone is told what is wrong with it.
+        let pass_over = |error| match ask.only {
+            Some(_) => Err(error),
+            None => damage.met_or(id, error),
         };
-        if head.expires_at.is_some_and(|at| at <= now) {
-            end::expire(c, task.batch, now)?;
-            expired = Some(task.batch);
+        if passed.contains(&id) {
             continue;
         }
-        let task = take(c, ask, &head, task, now)?;
-        rows += u64::from(task.rows);
-        bytes += task.body.len();
-        claimed.push(task);
+        let head = match batch.take().filter(|b| b.id == id) {
+            Some(head) => Ok(head),
+            None => batch_head(c, id).map(Arc::new),
+        };
+        let head = match head {
+            Ok(head) if head.expires_at.is_some_and(|at| at <= now) => {
+                end::expire(c, id, now)?;
+                None
+            }
+            Ok(head) => Some(head),
+            Err(error) => pass_over(error).map(|()| None)?,
+        };
+        let Some(head) = head else {
+            passed.insert(id);
+            continue;
+        };
+        match inputs(c, &task) {
+            Ok(inputs) => {
+                let task = take(c, ask, &head, task, inputs, now)?;
+                rows += u64::from(task.rows);
+                bytes += task.body.len();
+                claimed.push(task);
+            }
+            Err(error) => pass_over(error)?,
+        }
         batch = Some(head);
     }
     Ok(claimed)
+}
+
+/// What a task's processor gets of its block.
+struct Inputs {
+    pick: Option<Vec<u32>>,
+    first_line: u32,
+    lines: Option<Vec<u32>>,
+    body: String,
+}
+
+fn inputs(c: &Connection, task: &Ready) -> Result<Inputs, StoreError> {
+    let block = params![key(task.batch), task.no];
+    let (first_line, lines, body) = one(c, sql!("claim_block"), block, |r| {
+        Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+    })?
+    .ok_or_else(|| corrupt(format!("block {} of batch {} is gone", task.no, task.batch)))?;
+    Ok(Inputs {
+        pick: unlist(task.pick.clone())?,
+        first_line,
+        lines: unlist(lines)?,
+        body,
+    })
 }
 
 /// Claims one task; where it is too long, its end stays queued as a task of its own.
@@ -144,10 +201,14 @@ fn take(
     ask: &Claim,
     head: &Arc<BatchHead>,
     mut task: Ready,
+    mut inputs: Inputs,
     now: Timestamp,
 ) -> Result<ClaimedTask, StoreError> {
     if let Some(most) = ask.split_over.filter(|most| *most > 0 && task.rows > *most) {
-        let mut mine = task.pick.take().unwrap_or_else(|| (0..task.rows).collect());
+        let mut mine = inputs
+            .pick
+            .take()
+            .unwrap_or_else(|| (0..task.rows).collect());
         let rest = mine.split_off(usize::try_from(most).unwrap_or(usize::MAX));
         let id = TaskId::split().map_err(|e| StoreError::unavailable("making a task's id", e))?;
         change(
@@ -174,7 +235,7 @@ fn take(
             ],
         )?;
         task.rows = most;
-        task.pick = Some(mine);
+        inputs.pick = Some(mine);
     }
     let attempt = task.attempt + 1;
     let changed = change(
@@ -188,20 +249,13 @@ fn take(
             ask.worker.0,
             us(now),
             task.rows,
-            list_opt(task.pick.as_deref()),
+            list_opt(inputs.pick.as_deref()),
             if ask.once { 2 } else { 0 }
         ],
     )?;
     if changed != 1 {
         return Err(corrupt("a ready task was not queued"));
     }
-    let (first_line, lines, body) = one(
-        c,
-        sql!("claim_block"),
-        params![key(task.batch), task.no],
-        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
-    )?
-    .ok_or_else(|| corrupt(format!("block {} of batch {} is gone", task.no, task.batch)))?;
     Ok(ClaimedTask {
         batch: Arc::clone(head),
         claim: ClaimRef {
@@ -215,10 +269,10 @@ fn take(
         laters: task.laters,
         suspect: task.suspect > 0 || ask.once,
         accused: task.suspect == 1 && task.losses > 0 && !ask.once,
-        first_line,
-        lines: unlist(lines)?,
-        body,
-        pick: task.pick,
+        first_line: inputs.first_line,
+        lines: inputs.lines,
+        body: inputs.body,
+        pick: inputs.pick,
         rows: task.rows,
     })
 }

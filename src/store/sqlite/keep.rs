@@ -1,7 +1,8 @@
 //! keep: what time alone changes.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
+use super::damage::Damage;
 use super::discard::{DISCARD, Leftover, silent_before, take_append, take_load};
 use super::end;
 use super::release::give;
@@ -15,7 +16,7 @@ pub(super) fn is_due(
     now: Timestamp,
 ) -> Result<(bool, Option<Timestamp>), StoreError> {
     let (next, notice) = next_due(c, now)?;
-    let giving = one(c, sql!("keep_giving"), [], |_| Ok(()))?.is_some();
+    let giving = one(c, sql!("keep_giving"), [0], |_| Ok(()))?.is_some();
     let before = [silent_before(now)];
     let silent = one(c, sql!("keep_loads"), before, |_| Ok(()))?.is_some()
         || one(c, sql!("keep_appends"), before, |_| Ok(()))?.is_some();
@@ -40,25 +41,32 @@ fn next_due(
     Ok((first(due(task), due(expiry)), due(notice)))
 }
 
-pub(super) fn keep(c: &Connection, now: Timestamp) -> Result<Kept, StoreError> {
+/// Each batch's step is apart from the others': one that is damaged holds none of them up.
+pub(super) fn keep(c: &Connection, damage: &Damage, now: Timestamp) -> Result<Kept, StoreError> {
     let mut kept = Kept {
         woken: u64::try_from(change(c, sql!("keep_wake"), [us(now)])?).unwrap_or(u64::MAX),
         ..Kept::default()
     };
-    for id in all(c, sql!("keep_expire"), [us(now)], |r| {
+    // Those that are damaged stay what they are, and would fill the list.
+    let more = damage.count();
+    for id in all(c, sql!("keep_expire"), params![us(now), more], |r| {
         Ok(batch_id(r.get(0)?))
     })? {
-        end::expire(c, id, now)?;
-        kept.expired += 1;
+        let done = damage.apart(c, id, || end::expire(c, id, now))?;
+        kept.expired += u64::from(done.is_some());
     }
-    for id in all(c, sql!("keep_giving"), [], |r| Ok(batch_id(r.get(0)?)))? {
-        give(c, id, now)?;
+    let mut given = 0;
+    for id in all(c, sql!("keep_giving"), [more], |r| Ok(batch_id(r.get(0)?)))? {
+        let done = damage.apart(c, id, || give(c, id, now))?;
+        given += u64::from(done.is_some());
     }
     for left in silent(c, now)? {
         kept.swept += u64::from(left.remove(c, DISCARD)?);
     }
     let (next, notice) = next_due(c, now)?;
-    kept.next_due = first(next, notice);
+    // What stays due because it is damaged is looked at now and then, and not without a pause.
+    let stays = damage.count() > 0 && kept.woken + kept.expired + given == 0;
+    kept.next_due = first(next.filter(|at| !stays || *at > now), notice);
     Ok(kept)
 }
 

@@ -10,8 +10,10 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+use super::damage::Damage;
 use super::end;
 use super::guard::guard;
+use super::lost::{Lost, held_by};
 use super::ops;
 use super::record::{Task, requeue, stop_if_stopped};
 use super::sql::{all, batch_id, change, key, list, one, sql, unlist, us};
@@ -136,47 +138,6 @@ pub(super) fn alive(c: &Connection, worker: WorkerNo) -> Result<(), StoreError> 
     }
 }
 
-struct Lost {
-    claim: ClaimRef,
-    close: bool,
-    task: Task,
-    failures: u32,
-    laters: u32,
-    row_now: Option<u32>,
-}
-
-/// What a worker runs.
-fn held_by(c: &Connection, worker: WorkerNo) -> Result<Vec<Lost>, StoreError> {
-    all(c, sql!("take_over_tasks"), [worker.0], |r| {
-        Ok(Lost {
-            claim: ClaimRef {
-                batch: batch_id(r.get(0)?),
-                task: TaskId(r.get(1)?),
-                no: r.get(2)?,
-                attempt: r.get(10)?,
-                token: Token(r.get(11)?),
-            },
-            close: r.get::<_, i64>(3)? == 1,
-            task: Task {
-                no: r.get(2)?,
-                op: r.get(4)?,
-                priority: r.get(5)?,
-                turn: r.get(6)?,
-                age: r.get(7)?,
-                rows: r.get(8)?,
-                pick: r.get(9)?,
-                attempt: r.get(10)?,
-                losses: r.get(13)?,
-                suspect: r.get(15)?,
-                started_at: r.get(17)?,
-            },
-            failures: r.get(12)?,
-            laters: r.get(14)?,
-            row_now: r.get(16)?,
-        })
-    })
-}
-
 /// Takes one task from a worker that lives and knows nothing of it any more, as if it had died with it.
 pub(super) fn lose(
     c: &Connection,
@@ -185,15 +146,18 @@ pub(super) fn lose(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let held = held_by(c, worker)?;
-    if let Some(lost) = held.iter().find(|lost| lost.claim == *claim && !lost.close) {
-        take_back(c, worker, lost, now)?;
+    let mut held = held.into_iter().filter_map(|(_, lost)| lost.ok());
+    if let Some(lost) = held.find(|lost| lost.claim == *claim && !lost.close) {
+        take_back(c, worker, &lost, now)?;
     }
     Ok(())
 }
 
-/// Ends a dead worker and gives its tasks back under their tokens, one loss each.
+/// Ends a dead worker and gives its tasks back under their tokens, one loss each. One of which
+/// something is damaged stays what it is.
 pub(super) fn take_over(
     c: &Connection,
+    damage: &Damage,
     worker: WorkerNo,
     now: Timestamp,
 ) -> Result<TakenOver, StoreError> {
@@ -202,16 +166,19 @@ pub(super) fn take_over(
         return Ok(done);
     }
     change(c, sql!("worker_serves_none"), [worker.0])?;
-    for lost in &held_by(c, worker)? {
-        done.tasks += 1;
-        if lost.close {
-            change(
-                c,
-                sql!("take_over_close"),
-                params![key(lost.claim.batch), worker.0],
-            )?;
-        } else {
-            done.lost_rows += take_back(c, worker, lost, now)?;
+    for (batch, lost) in held_by(c, worker)? {
+        let taken = damage.apart(c, batch, || {
+            let lost = lost?;
+            if lost.close {
+                let params = params![key(batch), worker.0];
+                change(c, sql!("take_over_close"), params)?;
+                return Ok(0);
+            }
+            take_back(c, worker, &lost, now)
+        })?;
+        if let Some(lost_rows) = taken {
+            done.tasks += 1;
+            done.lost_rows += lost_rows;
         }
     }
     change(c, sql!("take_over_notices"), [worker.0])?;

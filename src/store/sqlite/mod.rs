@@ -5,6 +5,7 @@ mod backend;
 mod checkpoint;
 mod claim;
 mod close;
+mod damage;
 mod discard;
 mod doctor;
 mod end;
@@ -15,6 +16,7 @@ mod join;
 mod keep;
 mod list;
 mod liveness;
+mod lost;
 mod open;
 mod ops;
 mod pass;
@@ -42,6 +44,7 @@ use rusqlite::Connection;
 
 use super::{Fut, StoreError, TakenOver};
 use crate::model::{Timestamp, WorkerNo};
+use damage::Damage;
 use discard::{InTheWay, Leftover};
 use liveness::Life;
 use readers::Readers;
@@ -62,6 +65,7 @@ pub struct SqliteStore {
     workers_dir: PathBuf,
     /// What an application may do on the writer's connection.
     guest: Arc<tx::Guest>,
+    damage: Damage,
     /// The locks of the workers of this process.
     lives: Arc<Mutex<HashMap<WorkerNo, Life>>>,
 }
@@ -99,6 +103,7 @@ impl SqliteStore {
             waker,
             workers_dir,
             guest,
+            damage: Damage::default(),
             lives: Arc::default(),
         })
     }
@@ -144,6 +149,19 @@ impl SqliteStore {
         self.writer.step(Durability::Process, step).boxed()
     }
 
+    /// A step that must survive the death of processes, and where that is asked a power failure.
+    fn write_as<T: Send + 'static>(
+        &self,
+        synced: bool,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Fut<'_, T> {
+        if synced {
+            self.write(step)
+        } else {
+            self.write_soft(step)
+        }
+    }
+
     fn read<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -158,8 +176,9 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<TakenOver, StoreError> {
         let lock = self.read(move |c| liveness::lock_of(c, dead)).await?;
+        let damage = self.damage.clone();
         let over = self
-            .write(move |c| liveness::take_over(c, dead, now))
+            .write(move |c| liveness::take_over(c, &damage, dead, now))
             .await?;
         if let Some(lock) = lock {
             // Litter from now on: who finds none knows as much as who gets it.

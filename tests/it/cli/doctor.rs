@@ -144,6 +144,38 @@ fn doctor_makes_no_database() {
 }
 
 #[test]
+fn doctor_names_a_batch_of_which_something_cannot_be_read() {
+    for (sql, name, words) in [
+        (
+            "update queue set pick = '[' where what = 0",
+            "queue",
+            "its list of rows cannot be read",
+        ),
+        (
+            "update batches set context = '{' where done_at is null",
+            "blocks",
+            "its context is no JSON",
+        ),
+        (
+            "update attempts set ordinals = '[' where ended_as = 1",
+            "outcomes",
+            ": a list of rows: ",
+        ),
+    ] {
+        let rowmill = worked();
+        rowmill.submit("3", "");
+        database(&rowmill).execute_batch(sql).unwrap();
+        let found = checks(&rowmill);
+        let check = found.iter().find(|c| c["name"] == name).unwrap();
+        let detail = check["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("batch ") && detail.contains(words),
+            "{check}"
+        );
+    }
+}
+
+#[test]
 fn doctor_refuses_a_file_that_is_newer_or_not_ours() {
     let rowmill = worked();
     let newer = "insert into refinery_schema_history (version, name, applied_on, checksum) values (900, 'later', '', '1')";

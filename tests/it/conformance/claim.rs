@@ -126,6 +126,39 @@ pub async fn a_claim_of_nothing_is_harmless(h: &impl Harness) {
     assert_eq!(kit.claim(worker, op).await.len(), 1);
 }
 
+pub async fn what_is_damaged_is_claimed_by_nobody_and_holds_up_no_other(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let (context, pick) = (kit.rows_of(2).await, kit.rows_of(2).await);
+    let good = kit.rows_of(2).await;
+    h.damage(context, "update batches set context = '{' where id = ?1");
+    h.damage(pick, "update queue set pick = '[' where batch = ?1");
+    let ask = Claim {
+        max_tasks: 1,
+        ..kit.ask(worker, op)
+    };
+    let claimed = kit.claim_as(ask).await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].batch.id, good);
+    for only in [context, pick] {
+        let ask = Claim {
+            only: Some(only),
+            ..kit.ask(worker, op)
+        };
+        let told = kit.store.claim(ask, kit.now()).await;
+        assert!(
+            matches!(told, Err(StoreError::Corrupt(_))),
+            "whoever works on it alone is told: {told:?}"
+        );
+    }
+    h.damage(context, "update batches set context = '{}' where id = ?1");
+    h.damage(pick, "update queue set pick = null where batch = ?1");
+    kit.work_off(worker, op).await;
+    for id in [context, pick] {
+        assert_eq!(kit.batch(id).await.status, Status::Success);
+    }
+}
+
 pub async fn higher_priority_comes_first(h: &impl Harness) {
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;

@@ -1,6 +1,6 @@
 //! keep: what time alone changes, and nothing more.
 
-use rowmill::model::NewBatch;
+use rowmill::model::{NewBatch, Status};
 
 use crate::support::{Harness, Outcomes};
 
@@ -65,4 +65,41 @@ pub async fn a_notice_that_nobody_takes_is_no_work_for_the_keeper(h: &impl Harne
         "whoever waits for that time would never rest"
     );
     assert_eq!((kept.woken, kept.expired, kept.swept), (0, 0, 0));
+}
+
+pub async fn a_damaged_batch_holds_up_no_other(h: &impl Harness) {
+    let kit = h.kit();
+    let expires = || NewBatch {
+        expires_at: Some(kit.in_seconds(10)),
+        ..kit.held()
+    };
+    let rejected = vec![kit.block_with_rejected(&[false, true])];
+    let damaged = kit.try_submit(expires(), rejected).await.unwrap().id();
+    let good = kit.submit(expires(), &[2]).await;
+    let starts = NewBatch {
+        run_at: Some(kit.in_seconds(10)),
+        ..kit.new_batch()
+    };
+    kit.submit(starts, &[1]).await;
+    h.damage(
+        damaged,
+        "update attempts set ordinals = '[' where batch = ?1",
+    );
+    kit.advance(10);
+    let kept = kit.store.keep(kit.now()).await.unwrap();
+    assert_eq!((kept.woken, kept.expired), (1, 1));
+    assert_eq!(kit.batch(good).await.status, Status::Expired);
+    let again = kit.store.keep(kit.now()).await.unwrap();
+    assert_eq!(
+        (again.expired, again.next_due),
+        (0, None),
+        "whoever waits for that time would never rest"
+    );
+    h.damage(
+        damaged,
+        "update attempts set ordinals = '[1]' where batch = ?1",
+    );
+    assert_eq!(kit.batch(damaged).await.status, Status::Wait);
+    assert_eq!(kit.store.keep(kit.now()).await.unwrap().expired, 1);
+    assert!(kit.batch(damaged).await.done, "as soon as it is repaired");
 }

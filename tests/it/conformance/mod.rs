@@ -153,6 +153,7 @@ on_every_store! {
         work_of_an_op_that_nobody_registered_stays_queued
         two_claimers_never_share_a_task
         a_claim_of_nothing_is_harmless
+        what_is_damaged_is_claimed_by_nobody_and_holds_up_no_other
         higher_priority_comes_first
         blocks_of_a_batch_go_in_line_order
         a_new_batch_takes_turns_with_the_old_ones
@@ -196,6 +197,7 @@ on_every_store! {
     take_over:
         a_dead_process_is_found_and_its_tasks_are_queued_at_once
         a_worker_is_taken_over_once
+        a_damaged_task_keeps_no_other_from_coming_back
         what_others_run_is_left_alone
         a_worker_that_leaves_strands_nothing
         a_worker_that_left_is_not_dead
@@ -286,6 +288,7 @@ on_every_store! {
         the_next_due_time_is_the_first_of_all
         due_tasks_wake_once
         a_notice_that_nobody_takes_is_no_work_for_the_keeper
+        a_damaged_batch_holds_up_no_other
     ;
     rows:
         rows_come_in_line_order_with_their_gaps

@@ -39,6 +39,37 @@ pub async fn a_worker_is_taken_over_once(h: &impl Harness) {
     assert_eq!(kit.succeed(alive, &task).await, Recorded::Done);
 }
 
+pub async fn a_damaged_task_keeps_no_other_from_coming_back(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, dead) = kit.op_and_worker().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(kit.rows_of(2).await);
+        kit.claim_one(dead, op).await;
+    }
+    // A list that is none, a number that cannot be, and a batch in no state.
+    h.damage(ids[0], "update queue set pick = '[' where batch = ?1");
+    h.damage(ids[1], "update queue set rows = -1 where batch = ?1");
+    h.damage(ids[3], "update batches set state = -1 where id = ?1");
+    assert_eq!(kit.take_over(dead).await.tasks, 2);
+    let alive = kit.worker().await;
+    let claimed = kit.claim(alive, op).await;
+    let came_back: Vec<_> = claimed.iter().map(|task| task.batch.id).collect();
+    assert_eq!(came_back, [ids[2], ids[4]]);
+    for task in &claimed {
+        kit.succeed(alive, task).await;
+    }
+    let repair = "update queue set state = 1, token = null, worker = null, started_at = null, rows = 2, pick = null where batch = ?1";
+    h.damage(ids[3], "update batches set state = 2 where id = ?1");
+    for id in [ids[0], ids[1], ids[3]] {
+        h.damage(id, repair);
+    }
+    kit.work_off(alive, op).await;
+    for id in ids {
+        assert_eq!(kit.batch(id).await.status, Status::Success);
+    }
+}
+
 pub async fn what_others_run_is_left_alone(h: &impl Harness) {
     let kit = h.kit();
     let (op, dead) = kit.op_and_worker().await;

@@ -36,6 +36,9 @@ pub trait Harness: Send + Sync + Sized + 'static {
     /// Everything that is stored, read behind the store's back.
     fn facts(&self) -> Facts;
 
+    /// Writes behind the store's back what the store never would; `?1` is the batch.
+    fn damage(&self, id: rowmill::BatchId, sql: &str);
+
     /// A batch's rows as a person reads them: by SQL, in line order.
     fn batchrows(&self, id: rowmill::BatchId) -> Vec<facts::SqlRow>;
 }

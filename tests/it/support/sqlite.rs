@@ -64,6 +64,14 @@ impl Harness for Sqlite {
         all(&c, "select n from effects order by n", |r| r.get(0))
     }
 
+    fn damage(&self, id: BatchId, sql: &str) {
+        let c = Connection::open(self.path()).expect("the file");
+        c.busy_timeout(std::time::Duration::from_secs(60))
+            .expect("set");
+        let changed = c.execute(sql, [id.0.as_bytes()]).expect(sql);
+        assert!(changed > 0, "nothing to damage: {sql}");
+    }
+
     fn batchrows(&self, id: BatchId) -> Vec<SqlRow> {
         let c = Connection::open(self.path()).expect("the file");
         let sql = "select line, status, input, result, messages, attempt, done_at from batchrows where batch = ?1 order by line";

@@ -34,6 +34,7 @@ struct Record {
     /// success, failed, aborted, expired
     counts: Option<[u64; 4]>,
     looked_at: bool,
+    context: bool,
 }
 
 impl Record {
@@ -72,7 +73,12 @@ fn each(
                 continue;
             }
             looked += 1;
-            let Some(what) = look(&record)? else { continue };
+            let what = match look(&record) {
+                // It cannot be read; the others can.
+                Err(StoreError::Corrupt(what)) => Some(what),
+                looked => looked?,
+            };
+            let Some(what) = what else { continue };
             let Record {
                 id, state, rows, ..
             } = record;
@@ -93,12 +99,20 @@ fn record(r: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         purged: r.get(4)?,
         counts: None,
         looked_at: r.get(9)?,
+        context: r.get(10)?,
     })
 }
 
 /// A batch has the blocks that it counts and their rows, and its counts are those of its outcomes.
 fn blocks(c: &Connection) -> Result<Check, StoreError> {
     each(c, "blocks", |batch| {
+        if BatchState::from_code(batch.state).is_none() {
+            let state = batch.state;
+            return Ok(Some(format!("it is in state {state}, which there is not")));
+        }
+        if !batch.context {
+            return Ok(Some("its context is no JSON".to_owned()));
+        }
         if batch.purged {
             let left = one(c, sql!("doctor_left"), [key(batch.id)], |_| Ok(()))?;
             return Ok(left.map(|()| "it was purged, and something of it is left".to_owned()));

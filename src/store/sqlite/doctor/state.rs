@@ -94,6 +94,7 @@ struct Task {
     stranded: bool,
     attempts: u32,
     error: Option<String>,
+    no_rows: bool,
 }
 
 fn each_task(c: &Connection, mut look: impl FnMut(&Task)) -> Result<u64, StoreError> {
@@ -109,6 +110,7 @@ fn each_task(c: &Connection, mut look: impl FnMut(&Task)) -> Result<u64, StoreEr
                 stranded: r.get(5)?,
                 attempts: r.get(6)?,
                 error: r.get(7)?,
+                no_rows: r.get(8)?,
             })
         })?;
         let Some(last) = page.last() else {
@@ -132,6 +134,8 @@ fn queue(scene: &Scene<'_>) -> Result<Check, StoreError> {
             "of a block that was not given"
         } else if task.stranded {
             "of a worker that has ended"
+        } else if task.no_rows {
+            "its list of rows cannot be read"
         } else {
             return;
         };

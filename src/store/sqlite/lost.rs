@@ -1,0 +1,60 @@
+//! What a worker runs, as whoever takes it over reads it.
+
+use rusqlite::{Connection, Row};
+
+use super::record::Task;
+use super::sql::{all, batch_id, sql};
+use crate::model::{BatchId, TaskId, Token, WorkerNo};
+use crate::store::{ClaimRef, StoreError};
+
+/// A task that a worker runs or ran.
+pub(super) struct Lost {
+    pub(super) claim: ClaimRef,
+    pub(super) close: bool,
+    pub(super) task: Task,
+    pub(super) failures: u32,
+    pub(super) laters: u32,
+    pub(super) row_now: Option<u32>,
+}
+
+/// What a worker runs; one that cannot be read keeps the others from nobody.
+pub(super) fn held_by(
+    c: &Connection,
+    worker: WorkerNo,
+) -> Result<Vec<(BatchId, Held)>, StoreError> {
+    all(c, sql!("take_over_tasks"), [worker.0], |r| {
+        Ok((batch_id(r.get(0)?), lost(r).map_err(StoreError::from)))
+    })
+}
+
+/// One of them, or what is wrong with its record.
+type Held = Result<Lost, StoreError>;
+
+fn lost(r: &Row<'_>) -> rusqlite::Result<Lost> {
+    Ok(Lost {
+        claim: ClaimRef {
+            batch: batch_id(r.get(0)?),
+            task: TaskId(r.get(1)?),
+            no: r.get(2)?,
+            attempt: r.get(10)?,
+            token: Token(r.get(11)?),
+        },
+        close: r.get::<_, i64>(3)? == 1,
+        task: Task {
+            no: r.get(2)?,
+            op: r.get(4)?,
+            priority: r.get(5)?,
+            turn: r.get(6)?,
+            age: r.get(7)?,
+            rows: r.get(8)?,
+            pick: r.get(9)?,
+            attempt: r.get(10)?,
+            losses: r.get(13)?,
+            suspect: r.get(15)?,
+            started_at: r.get(17)?,
+        },
+        failures: r.get(12)?,
+        laters: r.get(14)?,
+        row_now: r.get(16)?,
+    })
+}
