@@ -216,8 +216,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Claims tasks of one op under a token.
     ///
-    /// What is damaged is claimed by nobody, and `doctor` tells of it. A claim for one damaged batch
-    /// alone is an error.
+    /// Those of a batch whose time has passed, or of which something is damaged, are claimed by nobody:
+    /// [`Backend::keep`] ends the one, `doctor` tells of the other. A claim for one damaged batch alone
+    /// is an error.
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>>;
 
     /// Records parts of attempts, each under its own token; the answers are in their order.

@@ -7,7 +7,6 @@ use rusqlite::{Connection, params};
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
-use super::end;
 use super::errors::corrupt;
 use super::liveness;
 use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, time, unlist, us};
@@ -116,7 +115,8 @@ pub(super) fn claim(
     }
 }
 
-/// Claims the first of these tasks. What is damaged stays where it is.
+/// Claims the first of these tasks. Those of a batch whose time has passed stay for the keeper: a claim
+/// may be taken back by a power failure, and the end of a batch may not. What is damaged stays too.
 fn of_these(
     c: &Connection,
     damage: &Damage,
@@ -148,10 +148,7 @@ fn of_these(
             None => batch_head(c, id).map(Arc::new),
         };
         let head = match head {
-            Ok(head) if head.expires_at.is_some_and(|at| at <= now) => {
-                end::expire(c, id, now)?;
-                None
-            }
+            Ok(head) if head.expires_at.is_some_and(|at| at <= now) => None,
             Ok(head) => Some(head),
             Err(error) => pass_over(error).map(|()| None)?,
         };

@@ -62,7 +62,7 @@ pub async fn rows_that_run_when_their_batch_expires_finish(h: &impl Harness) {
     );
 }
 
-pub async fn a_claim_that_meets_an_expired_batch_ends_it(h: &impl Harness) {
+pub async fn a_claim_that_meets_an_expired_batch_passes_over_it(h: &impl Harness) {
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;
     let id = kit.submit(expiring(kit), &[1, 1]).await;
@@ -71,7 +71,36 @@ pub async fn a_claim_that_meets_an_expired_batch_ends_it(h: &impl Harness) {
     let claimed = kit.claim(worker, op).await;
     assert_eq!(claimed.len(), 1, "the others are claimed all the same");
     assert_eq!(claimed[0].batch.id, good);
-    assert_eq!(kit.batch(id).await.counts.expired, 2);
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.status, batch.done), (Status::Queued, false));
+    // A claim may be undone by a power failure; the end of a batch is synced.
+    assert_eq!(kit.store.keep(kit.now()).await.unwrap().expired, 1);
+    let batch = kit.batch(id).await;
+    assert_eq!(
+        (batch.status, batch.counts.expired, batch.done),
+        (Status::Expired, 2, true)
+    );
+}
+
+pub async fn an_expired_batch_with_many_tasks_starves_no_other(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let urgent = NewBatch {
+        priority: 100,
+        ..expiring(kit)
+    };
+    kit.submit(urgent, &[1; 300]).await;
+    kit.advance(10);
+    let good = kit.submit(kit.new_batch(), &[1; 20]).await;
+    let ask = rowmill::store::Claim {
+        max_tasks: 8,
+        ..kit.ask(worker, op)
+    };
+    let claimed = kit.claim_as(ask).await;
+    assert_eq!(claimed.len(), 8, "as many as were asked for");
+    assert!(claimed.iter().all(|task| task.batch.id == good));
+    kit.store.keep(kit.now()).await.unwrap();
+    assert_eq!(kit.claim(worker, op).await.len(), 12);
 }
 
 pub async fn a_retry_of_an_expired_batch_expires(h: &impl Harness) {

@@ -245,7 +245,8 @@ on_every_store! {
     expire:
         a_batch_that_has_not_begun_in_time_expires
         rows_that_run_when_their_batch_expires_finish
-        a_claim_that_meets_an_expired_batch_ends_it
+        a_claim_that_meets_an_expired_batch_passes_over_it
+        an_expired_batch_with_many_tasks_starves_no_other
         a_retry_of_an_expired_batch_expires
         an_aborted_row_beside_an_expired_one_makes_the_batch_aborted
         a_hundred_batches_and_more_expire
