@@ -384,15 +384,20 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
         let Some(row) = ordinal(i).and_then(|o| at(states, o)) else {
             return Err(corrupt("an outcome of a row that its block does not have"));
         };
-        row.messages = outcome.messages.map(|m| m.get().to_owned());
-        // One that goes again may have been claimed since.
-        row.attempt = row.attempt.max(Some(part.attempt));
+        let (ends, ended) = (outcome.status(), row.status.is_final());
+        // What a row said before it expired may come after it: its tasks are read one by one.
+        if ends.is_some() || row.status != Status::Expired {
+            row.messages = outcome.messages.map(|m| m.get().to_owned());
+        }
         row.redacted |= outcome.redacted;
-        if let Some(status) = outcome.status() {
+        if let Some(status) = ends {
             row.attempt = Some(part.attempt);
             row.status = status;
             row.result = outcome.result.map(|r| r.get().to_owned());
             row.done_at = Some(part.at);
+        } else if !ended {
+            // It may have been claimed since.
+            row.attempt = row.attempt.max(Some(part.attempt));
         }
     }
     if let Some((how, rest)) = &part.rest {
