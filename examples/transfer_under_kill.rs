@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use rowmill::model::{JobKey, Kind, NewBatch};
+use rowmill::model::{JobKey, Kind, NewBatch, OpSettings};
 use rowmill::sqlite::{TransactionalProcessor, Tx, rusqlite::Connection};
 use rowmill::{CancellationToken, Client, JobManager, Message, NewRow, Status, Store};
 use rowmill::{ObjectStore, RowCx, RowFailure};
 
 const TRANSFERS: u32 = 20_000;
 const ACCOUNTS: u32 = 100;
-const KILLS: u64 = 20;
+const KILLS: u32 = 20;
 
 struct Transfer;
 
@@ -43,16 +43,21 @@ impl TransactionalProcessor for Transfer {
 }
 
 async fn work(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    // However often a row happens to run when its worker is killed, it is not taken for the cause.
+    let settings = OpSettings {
+        max_lost: 2 * KILLS,
+        ..OpSettings::default()
+    };
     let manager = JobManager::builder(Store::sqlite(folder.join("rowmill.db")).await?)
         .objects(ObjectStore::folder(folder.join("files")))
         .transactional("bank", "transfer", Transfer)
+        .settings("bank", "transfer", Kind::Batch, settings)
         .build()?;
     Ok(manager.run(CancellationToken::new()).await?)
 }
 
 fn worker(folder: &Path) -> std::io::Result<Child> {
-    let program = std::env::current_exe()?;
-    Command::new(program).arg(folder).spawn()
+    Command::new(std::env::current_exe()?).arg(folder).spawn()
 }
 
 #[tokio::main]
@@ -82,7 +87,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut kills = 0;
     for n in 1..=KILLS {
         let mut child = worker(folder.path())?;
-        let batch = client.wait_done(id, Some(Duration::from_millis(n * 13 % 97 + 20)));
+        let batch = client.wait_done(id, Some(Duration::from_millis((n * 13 % 97 + 20).into())));
         let done = batch.await?.done;
         child.kill()?;
         child.wait()?;

@@ -181,6 +181,7 @@ impl Table {
         let number = self.parts;
         self.parts += 1;
         let may_end = !self.sent && self.desk.is_empty();
+        let soft = self.is_soft() && !(may_end && self.desk.progress().1 <= 1);
         let piece = {
             let (desk, seat, places) = (Arc::clone(&self.desk), &self.seat, Arc::clone(&places));
             let (task, settings, clock) = (
@@ -210,9 +211,9 @@ impl Table {
                 Some(part)
             }))
         };
-        let (store, claim) = (&self.seat.store, self.seat.task.claim);
+        let (store, worker, claim) = (&self.seat.store, self.seat.worker, self.seat.task.claim);
         let now = self.seat.clock.now();
-        let answer = store.transact(self.seat.worker, claim, piece, now).await;
+        let answer = store.transact(worker, claim, piece, soft, now).await;
         match &answer {
             Ok(Transacted::Done) => {
                 probe::at("piece_committed");

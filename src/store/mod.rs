@@ -227,11 +227,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Runs the application's work and records what it came to, in one transaction under the claim's token.
     ///
     /// An error means that nothing of it is there: a commit whose answer was lost is looked up here.
+    /// A `soft` one need not survive a power failure, which takes the work and the outcome together.
     fn transact(
         &self,
         worker: WorkerNo,
         claim: ClaimRef,
         piece: Piece,
+        soft: bool,
         now: Timestamp,
     ) -> Fut<'_, Transacted>;
 

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::liveness::Life;
 use super::single::Known;
+use super::writer::Durability;
 use super::{
     SqliteStore, claim, close, discard, end, guard, history, keep, list, liveness, ops, purge,
     read, record, redact, release, retry, sql, submit, transact,
@@ -233,11 +234,11 @@ impl Backend for SqliteStore {
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
-        let soft = parts
-            .iter()
-            .all(|p| matches!(p.then, Then::GoesOn { soft: true, .. }));
+        let is_soft = |p: &Part| matches!(p.then, Then::GoesOn { soft: true, .. });
+        let soft = parts.iter().all(is_soft);
         if soft {
-            self.write_soft(move |c| record::record(c, worker, &parts, now))
+            let step = move |c: &Connection| record::record(c, worker, &parts, now);
+            self.writer.between(Durability::Process, step).boxed()
         } else {
             self.write(move |c| record::record(c, worker, &parts, now))
         }
@@ -248,12 +249,12 @@ impl Backend for SqliteStore {
         worker: WorkerNo,
         claim: ClaimRef,
         piece: Piece,
+        soft: bool,
         now: Timestamp,
     ) -> Fut<'_, Transacted> {
         let guest = Arc::clone(&self.guest);
-        self.writer
-            .alone(move |c| transact::transact(c, &guest, worker, &claim, piece, now))
-            .boxed()
+        let step = move |c: &Connection| transact::transact(c, &guest, worker, &claim, piece, now);
+        self.writer.alone(Durability::of(soft), step).boxed()
     }
 
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()> {

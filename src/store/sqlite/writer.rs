@@ -27,6 +27,12 @@ pub(super) enum Durability {
     Process,
 }
 
+impl Durability {
+    pub(super) fn of(soft: bool) -> Self {
+        if soft { Self::Process } else { Self::Disk }
+    }
+}
+
 type Step = Box<dyn FnOnce(&Connection) -> Ran + Send>;
 type Ending = Box<dyn FnOnce(Option<StoreError>) + Send>;
 
@@ -42,6 +48,19 @@ struct Job {
     durability: Durability,
     /// It has a transaction of its own, which it may lose.
     alone: bool,
+    keys: Keys,
+}
+
+/// Whether SQLite enforces foreign keys. An application's key to one of our records must not keep us
+/// from removing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Where the application writes.
+    Enforced,
+    /// Where records are removed.
+    Off,
+    /// Where none is: each change has SQLite prepare all statements anew.
+    AsTheyAre,
 }
 
 /// What a step that is alone came to.
@@ -111,21 +130,32 @@ impl Writer {
         step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let kept = move |connection: &Connection| step(connection).map(Kept::Keep);
-        self.send(durability, false, kept).await
+        self.send(durability, Keys::Off, kept).await
+    }
+
+    /// Makes a step that removes nothing, between steps that are alone.
+    pub(super) async fn between<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        step: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let kept = move |connection: &Connection| step(connection).map(Kept::Keep);
+        self.send(durability, Keys::AsTheyAre, kept).await
     }
 
     /// Makes a step in a transaction of its own, which it may lose or give up.
     pub(super) async fn alone<T: Send + 'static>(
         &self,
+        durability: Durability,
         step: impl FnOnce(&Connection) -> Result<Kept<T>, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.send(Durability::Disk, true, step).await
+        self.send(durability, Keys::Enforced, step).await
     }
 
     async fn send<T: Send + 'static>(
         &self,
         durability: Durability,
-        alone: bool,
+        keys: Keys,
         step: impl FnOnce(&Connection) -> Result<Kept<T>, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
@@ -151,7 +181,8 @@ impl Writer {
         let job = Job {
             step,
             durability,
-            alone,
+            alone: keys == Keys::Enforced,
+            keys,
         };
         self.jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
@@ -164,7 +195,7 @@ fn commit(
     settings: &mut Settings,
     group: &mut Vec<Job>,
 ) {
-    let wanted = Settings::of(group);
+    let wanted = settings.wanted(group);
     let mut endings: Vec<Ending> = Vec::with_capacity(group.len());
     let result = (|| {
         let _turn = turnstile.take().map_err(|e| {
@@ -224,21 +255,17 @@ fn commit(
 /// What SQLite lets nobody change within a transaction.
 struct Settings {
     durability: Durability,
-    /// Enforced where the application writes. An application's key to one of our records must not
-    /// keep us from removing it.
     foreign_keys: bool,
 }
 
 impl Settings {
-    fn of(group: &[Job]) -> Self {
+    /// What these steps need.
+    fn wanted(&self, group: &[Job]) -> Self {
         let soft = group.iter().all(|j| j.durability == Durability::Process);
+        let has = |keys| group.iter().any(|j| j.keys == keys);
         Self {
-            durability: if soft {
-                Durability::Process
-            } else {
-                Durability::Disk
-            },
-            foreign_keys: group.iter().any(|j| j.alone),
+            durability: Durability::of(soft),
+            foreign_keys: has(Keys::Enforced) || (self.foreign_keys && !has(Keys::Off)),
         }
     }
 

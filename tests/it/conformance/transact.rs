@@ -15,7 +15,10 @@ async fn transact(
 ) -> Result<Transacted, StoreError> {
     let now = h.kit().now();
     let piece = h.piece(n, part);
-    h.kit().store.transact(worker, claim, piece, now).await
+    h.kit()
+        .store
+        .transact(worker, claim, piece, false, now)
+        .await
 }
 
 /// A worker with a claimed task of so many rows.
@@ -100,7 +103,10 @@ pub async fn a_piece_that_panics_changes_nothing_and_holds_up_nobody(h: &impl Ha
     }));
     let kit = h.kit();
     let now = kit.now();
-    let done = kit.store.transact(worker, task.claim, piece, now).await;
+    let done = kit
+        .store
+        .transact(worker, task.claim, piece, false, now)
+        .await;
     assert!(matches!(done, Err(StoreError::Unavailable { .. })));
     assert!(h.effects().is_empty());
     kit.rows_of(1).await;
