@@ -38,7 +38,8 @@ pub(crate) struct Soak {
     pub(crate) open: BTreeMap<BatchId, Known>,
     /// What ended, as it ended.
     pub(crate) ended: VecDeque<(BatchId, String)>,
-    pub(crate) sizes: Vec<u64>,
+    /// Of the file and of its log, in MB.
+    pub(crate) sizes: Vec<(u64, u64)>,
     pub(crate) done: BTreeMap<&'static str, u64>,
     paused: Option<JobKey>,
     dice: Dice,
@@ -109,13 +110,11 @@ impl Soak {
         Ok(())
     }
 
-    /// The size of the file with its log.
+    /// The sizes of the file and of its log.
     pub(crate) fn weigh(&mut self) -> Result<(), Failed> {
-        let mut size = 0;
-        for name in ["rowmill.db", "rowmill.db-wal"] {
-            size += std::fs::metadata(self.folder.join(name))?.len();
-        }
-        self.sizes.push(size >> 20);
+        let size = |name| std::fs::metadata(self.folder.join(name)).map(|m| m.len() >> 20);
+        self.sizes
+            .push((size("rowmill.db")?, size("rowmill.db-wal")?));
         Ok(())
     }
 
