@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
-use rowmill::{CancellationToken, ErrorKind, JobManager};
+use rowmill::{BatchId, CancellationToken, ErrorKind, JobManager};
 
 use super::limits::run;
 use super::world::{Gate, World, done, numbers, rows, submit};
@@ -45,16 +45,22 @@ async fn a_worker_that_runs_after_a_turn_was_dropped_claims_as_any_other() {
     world.end(&manager).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_of_a_worker_that_was_declared_dead_is_an_error_and_no_idleness() {
-    let world = World::new().await;
+/// A manager whose worker was declared dead, and a batch that waits.
+async fn declared_dead(world: &World) -> (JobManager, BatchId) {
     let gate = Gate::new();
-    let manager = gated(&world, &gate);
+    let manager = gated(world, &gate);
     gate.open(1);
     manager.tick().await.unwrap();
     let worker = manager.workers().await.unwrap()[0].no;
     world.kit().take_over(worker).await;
     let id = submit(&manager, "post", numbers(1)).await;
+    (manager, id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_of_a_worker_that_was_declared_dead_is_an_error_and_no_idleness() {
+    let world = World::new().await;
+    let (manager, id) = declared_dead(&world).await;
     let error = manager.tick().await.unwrap_err();
     assert_eq!(
         (error.kind(), error.code()),
@@ -69,13 +75,7 @@ async fn a_turn_of_a_worker_that_was_declared_dead_is_an_error_and_no_idleness()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_of_a_worker_that_was_declared_dead_ends_with_an_error_and_can_be_begun_again() {
     let world = World::new().await;
-    let gate = Gate::new();
-    let manager = gated(&world, &gate);
-    gate.open(1);
-    manager.tick().await.unwrap();
-    let worker = manager.workers().await.unwrap()[0].no;
-    world.kit().take_over(worker).await;
-    let id = submit(&manager, "post", numbers(1)).await;
+    let (manager, id) = declared_dead(&world).await;
     let error = manager.run(CancellationToken::new()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.code()),
