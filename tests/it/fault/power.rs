@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::child::Task;
 use super::points::assert_whole;
+use super::transfer::assert_moved;
 
 /// The ends of the commits in a WAL.
 fn commits(wal: &[u8]) -> Vec<usize> {
@@ -105,4 +106,19 @@ async fn a_piece_of_a_purge_that_a_power_failure_takes_back_is_removed_again() {
     let db = rusqlite::Connection::open(task.database()).unwrap();
     let left: i64 = db.query_row(records, [], |r| r.get(0)).unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_of_a_suspect_row_goes_with_its_outcome_and_is_moved_once_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Task {
+        transactional: true,
+        fails: 1_000_000,
+        ..Task::new(dir.path(), 1000)
+    };
+    assert!(!task.start("claimed=kill").wait());
+    // One row of the suspect block: its effect and its outcome.
+    let both = "select (select count(*) from moves) + 10 * (select count(*) from attempts where body <> '')";
+    goes_on_after_power_fails_at(task.clone(), "piece_committed", both, (11, 0)).await;
+    assert_moved(&task);
 }

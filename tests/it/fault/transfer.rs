@@ -17,7 +17,7 @@ fn task(dir: &std::path::Path, rows: u32) -> Task {
 }
 
 /// Every row's effect is there once if and only if its outcome is success; no money came or went.
-fn assert_moved(task: &Task) {
+pub(super) fn assert_moved(task: &Task) {
     let db = Connection::open(task.database()).unwrap();
     db.execute_batch(ACCOUNTS).unwrap();
     let count = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
