@@ -11,7 +11,7 @@ use super::watch::Waker;
 /// The WAL is moved over when it has grown by so much since the last time.
 const STEP: u64 = 16 << 20;
 /// Above this the writer is made to wait once, so that the WAL begins anew.
-const LIMIT: u64 = 256 << 20;
+const LIMIT: u64 = 128 << 20;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Starts the thread; it ends with the store.
