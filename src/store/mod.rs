@@ -6,9 +6,11 @@
 
 mod appends;
 mod error;
+pub mod postgres;
 mod purges;
 mod signal;
 pub mod sqlite;
+mod steps;
 mod types;
 
 use std::ops::Deref;
@@ -32,8 +34,8 @@ pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Piece, Recorded, RowsPage, Running, Serves,
-    SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    OpRegistration, OpState, OutcomePart, Part, Piece, PostgresPiece, Recorded, RowsPage, Running,
+    Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -60,6 +62,17 @@ impl Store {
     pub async fn sqlite(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let options = sqlite::Options::new(path);
         Ok(Self::new(sqlite::SqliteStore::open(options).await?))
+    }
+
+    /// Connects to a PostgreSQL database, makes its schema where there is none, and brings an older one
+    /// up to date under a lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where the schema is newer than this program or the address is none;
+    /// [`StoreError::Unavailable`] where the server cannot be reached or refuses.
+    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
+        let options = postgres::Options::new(url)?;
+        Ok(Self::new(postgres::PostgresStore::open(options).await?))
     }
 
     /// A store of any make.

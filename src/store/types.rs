@@ -265,7 +265,17 @@ pub struct Again {
 pub enum Piece {
     /// On SQLite.
     Sqlite(SqlitePiece),
+    /// On PostgreSQL.
+    Postgres(PostgresPiece),
 }
+
+/// Runs on the connection of the transaction.
+pub type PostgresPiece = Box<
+    dyn for<'t> FnOnce(
+            &'t tokio_postgres::Client,
+        ) -> futures_util::future::BoxFuture<'t, Option<Part>>
+        + Send,
+>;
 
 /// Runs on the thread that writes the file.
 pub type SqlitePiece = Box<dyn for<'t> FnOnce(&mut super::sqlite::Tx<'t>) -> Option<Part> + Send>;

@@ -6,16 +6,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rusqlite::Connection;
 
-use super::liveness::Life;
-use super::single::Known;
+use super::db::now as run;
+use super::liveness::{Life, Locks};
 use super::writer::Durability;
-use super::{
-    SqliteStore, claim, close, discard, end, guard, history, keep, list, liveness, ops, purge,
-    read, record, redact, release, retry, sql, submit, transact,
-};
+use super::{SqliteStore, liveness, transact};
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
     OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
+};
+use crate::store::steps::single::Known;
+use crate::store::steps::{
+    claim, close, discard, end, guard, history, keep, list, ops, purge, read, record, redact,
+    release, retry, submit, take_over,
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
@@ -31,7 +33,15 @@ impl Backend for SqliteStore {
             let life = Life::begin(&self.workers_dir)?;
             let (lock, dir) = (life.name.clone(), self.workers_dir.clone());
             let no = self
-                .write(move |c| liveness::enter(c, &dir, &lock, &worker, now))
+                .write(move |c| {
+                    run(take_over::enter(
+                        c,
+                        &mut Locks::new(dir),
+                        &lock,
+                        &worker,
+                        now,
+                    ))
+                })
                 .await?;
             self.lives().insert(no, life);
             Ok(no)
@@ -42,7 +52,7 @@ impl Backend for SqliteStore {
     fn leave(&self, worker: WorkerNo, now: Timestamp) -> Fut<'_, ()> {
         async move {
             let left = self
-                .write_soft(move |c| liveness::leave(c, worker, now))
+                .write_soft(move |c| run(take_over::leave(c, worker, now)))
                 .await;
             let life = self.lives().remove(&worker);
             // A record that could not be ended is one without a lock: its worker is dead.
@@ -59,29 +69,29 @@ impl Backend for SqliteStore {
     }
 
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
-        self.write(move |c| guard::register_ops(c, &ops, now))
+        self.write(move |c| run(guard::register_ops(c, &ops, now)))
     }
 
     fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
         let dir = self.workers_dir.clone();
-        self.read(move |c| ops::ops(c, &dir))
+        self.read(move |c| run(ops::ops(c, &mut Locks::new(dir))))
     }
 
     fn op(&self, key: JobKey, batch: Option<BatchId>) -> Fut<'_, Option<OpState>> {
         let dir = self.workers_dir.clone();
-        self.read(move |c| ops::op(c, &dir, &key, batch))
+        self.read(move |c| run(ops::op(c, &mut Locks::new(dir), &key, batch)))
     }
 
     fn live_ops(&self) -> Fut<'_, Vec<LiveOp>> {
-        self.read(ops::live_ops)
+        self.read(|c| run(ops::live_ops(c)))
     }
 
     fn pause_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
-        self.write(move |c| ops::pause_op(c, &key, &by, now))
+        self.write(move |c| run(ops::pause_op(c, &key, &by, now)))
     }
 
     fn resume_op(&self, key: JobKey, by: String, now: Timestamp) -> Fut<'_, bool> {
-        self.write(move |c| ops::resume_op(c, &key, &by, now))
+        self.write(move |c| run(ops::resume_op(c, &key, &by, now)))
     }
 
     fn set_op(
@@ -92,12 +102,21 @@ impl Backend for SqliteStore {
         by: String,
         now: Timestamp,
     ) -> Fut<'_, Recorded> {
-        self.write(move |c| ops::set_op(c, &key, from.as_deref(), to.as_deref(), &by, now))
+        self.write(move |c| {
+            run(ops::set_op(
+                c,
+                &key,
+                from.as_deref(),
+                to.as_deref(),
+                &by,
+                now,
+            ))
+        })
     }
 
     fn workers(&self) -> Fut<'_, Vec<WorkerEntry>> {
         let dir = self.workers_dir.clone();
-        self.read(move |c| ops::workers(c, &dir))
+        self.read(move |c| run(ops::workers(c, &mut Locks::new(dir))))
     }
 
     fn submit(
@@ -111,7 +130,14 @@ impl Backend for SqliteStore {
         let submit = move || {
             let asked = Arc::clone(&asked);
             self.write(move |c| {
-                submit::submit(c, &mut Known::default(), &asked.0, &asked.1, hash, now)
+                run(submit::submit(
+                    c,
+                    &mut Known::default(),
+                    &asked.0,
+                    &asked.1,
+                    hash,
+                    now,
+                ))
             })
         };
         self.over_silent(now, submit).boxed()
@@ -131,7 +157,7 @@ impl Backend for SqliteStore {
                     .iter()
                     .map(|(query, block, hash)| {
                         let blocks = std::slice::from_ref(block);
-                        submit::submit(c, &mut known, query, blocks, *hash, now)
+                        run(submit::submit(c, &mut known, query, blocks, *hash, now))
                     })
                     .collect()
             })
@@ -142,7 +168,7 @@ impl Backend for SqliteStore {
     fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted> {
         let begin = move || {
             let batch = batch.clone();
-            self.write_soft(move |c| submit::begin_load(c, &batch, token, now))
+            self.write_soft(move |c| run(submit::begin_load(c, &batch, token, now)))
         };
         self.over_silent(now, begin).boxed()
     }
@@ -150,7 +176,7 @@ impl Backend for SqliteStore {
     fn load(&self, piece: LoadPiece, now: Timestamp) -> Fut<'_, ()> {
         // Nothing is acknowledged before `finish_load`; but what is not synced here is synced by the
         // next commit of somebody else, who would wait for all of it.
-        self.write(move |c| submit::load(c, &piece, now))
+        self.write(move |c| run(submit::load(c, &piece, now)))
     }
 
     fn finish_load(
@@ -161,7 +187,8 @@ impl Backend for SqliteStore {
         now: Timestamp,
     ) -> Fut<'_, Submitted> {
         async move {
-            let finish = move |c: &Connection| submit::finish_load(c, &batch, token, hash, now);
+            let finish =
+                move |c: &Connection| run(submit::finish_load(c, &batch, token, hash, now));
             let (done, left) = self.write(finish).await?;
             if let Some(left) = left {
                 // The same content was there: what was loaded goes.
@@ -174,7 +201,7 @@ impl Backend for SqliteStore {
 
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
         async move {
-            let mark = move |c: &Connection| discard::take_load(c, id, token.0);
+            let mark = move |c: &Connection| run(discard::take_load(c, id, token.0));
             match self.write_soft(mark).await? {
                 Some(left) => self.discard_rest(left).await,
                 None => Ok(()),
@@ -216,20 +243,20 @@ impl Backend for SqliteStore {
     }
 
     fn release(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
-        self.write(move |c| release::release(c, id, &by, now))
+        self.write(move |c| run(release::release(c, id, &by, now)))
     }
 
     fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
-        self.write(move |c| end::abort(c, id, &by, now))
+        self.write(move |c| run(end::abort(c, id, &by, now)))
     }
 
     fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
-        self.read(move |c| claim::heads(c, &ops, only))
+        self.read(move |c| run(claim::heads(c, &ops, only)))
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {
         let (once, damage) = (ask.once, self.damage.clone());
-        let step = move |c: &Connection| claim::claim(c, &damage, &ask, now);
+        let step = move |c: &Connection| run(claim::claim(c, &damage, &ask, now));
         self.write_as(once, step)
     }
 
@@ -237,10 +264,10 @@ impl Backend for SqliteStore {
         let is_soft = |p: &Part| matches!(p.then, Then::GoesOn { soft: true, .. });
         let soft = parts.iter().all(is_soft);
         if soft {
-            let step = move |c: &Connection| record::record(c, worker, &parts, now);
+            let step = move |c: &Connection| run(record::record(c, worker, &parts, now));
             self.writer.between(Durability::Process, step).boxed()
         } else {
-            self.write(move |c| record::record(c, worker, &parts, now))
+            self.write(move |c| run(record::record(c, worker, &parts, now)))
         }
     }
 
@@ -258,11 +285,11 @@ impl Backend for SqliteStore {
     }
 
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()> {
-        self.write(move |c| record::give_back(c, worker, &tasks, now))
+        self.write(move |c| run(record::give_back(c, worker, &tasks, now)))
     }
 
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {
-        self.read(move |c| liveness::beat(c, worker))
+        self.read(move |c| run(take_over::beat(c, worker)))
     }
 
     fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>> {
@@ -282,20 +309,18 @@ impl Backend for SqliteStore {
         now: Timestamp,
     ) -> Fut<'_, Vec<CloseTask>> {
         async move {
-            let ready = self
-                .read(|c| sql::one(c, sql::sql!("close_ready"), [1], |_| Ok(())))
-                .await?;
-            if ready.is_none() {
+            let ready = self.read(|c| run(close::is_ready(c))).await?;
+            if !ready {
                 return Ok(Vec::new());
             }
-            self.write_soft(move |c| close::claim_close(c, worker, token, max, now))
+            self.write_soft(move |c| run(close::claim_close(c, worker, token, max, now)))
                 .await
         }
         .boxed()
     }
 
     fn outcomes(&self, id: BatchId, from: i64, max_bytes: usize) -> Fut<'_, Vec<BlockOutcomes>> {
-        self.read(move |c| close::outcomes(c, id, from, max_bytes))
+        self.read(move |c| run(close::outcomes(c, id, from, max_bytes)))
     }
 
     fn close(
@@ -305,7 +330,7 @@ impl Backend for SqliteStore {
         files: Vec<OutputFile>,
         now: Timestamp,
     ) -> Fut<'_, Recorded> {
-        self.write(move |c| close::close(c, worker, task, &files, now))
+        self.write(move |c| run(close::close(c, worker, task, &files, now)))
     }
 
     fn close_later(
@@ -315,7 +340,7 @@ impl Backend for SqliteStore {
         error: String,
         due: Timestamp,
     ) -> Fut<'_, Recorded> {
-        self.write(move |c| close::close_later(c, worker, task, &error, due))
+        self.write(move |c| run(close::close_later(c, worker, task, &error, due)))
     }
 
     fn claim_notices(
@@ -327,15 +352,17 @@ impl Backend for SqliteStore {
     ) -> Fut<'_, Vec<Notice>> {
         async move {
             let looked = ops.clone();
-            let ready = self.read(move |c| close::has_notices(c, &looked, now));
+            let ready = self.read(move |c| run(close::has_notices(c, &looked, now)));
             if !ready.await? {
                 return Ok(Vec::new());
             }
             let claimed =
-                self.write_soft(move |c| close::claim_notices(c, worker, token, &ops, now));
+                self.write_soft(move |c| run(close::claim_notices(c, worker, token, &ops, now)));
             let claimed = claimed.await?;
             let refs: Vec<NoticeRef> = claimed.iter().map(|notice| notice.claim).collect();
-            let read = self.read(move |c| close::read_notices(c, &claimed)).await;
+            let read = self
+                .read(move |c| run(close::read_notices(c, &claimed)))
+                .await;
             if read.is_err() {
                 let back = refs.into_iter().map(|notice| (notice, Some(now))).collect();
                 self.settle_notices(worker, back).await?;
@@ -350,12 +377,12 @@ impl Backend for SqliteStore {
         worker: WorkerNo,
         settled: Vec<(NoticeRef, Option<Timestamp>)>,
     ) -> Fut<'_, ()> {
-        self.write_soft(move |c| close::settle_notices(c, worker, &settled))
+        self.write_soft(move |c| run(close::settle_notices(c, worker, &settled)))
     }
 
     fn keep(&self, now: Timestamp) -> Fut<'_, Kept> {
         async move {
-            let (due, next_due) = self.read(move |c| keep::is_due(c, now)).await?;
+            let (due, next_due) = self.read(move |c| run(keep::is_due(c, now))).await?;
             if !due {
                 return Ok(Kept {
                     next_due,
@@ -363,49 +390,45 @@ impl Backend for SqliteStore {
                 });
             }
             let damage = self.damage.clone();
-            self.write(move |c| keep::keep(c, &damage, now)).await
+            self.write(move |c| run(keep::keep(c, &damage, now))).await
         }
         .boxed()
     }
 
     fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>> {
-        self.read(move |c| read::batch(c, id))
+        self.read(move |c| run(read::batch(c, id)))
     }
 
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {
-        self.read(move |c| {
-            sql::one(c, sql::sql!("external_find"), [app, external_id], |r| {
-                Ok(sql::batch_id(r.get(0)?))
-            })
-        })
+        self.read(move |c| run(read::external(c, &app, &external_id)))
     }
 
     fn list(&self, filter: BatchFilter, after: Option<Cursor>, limit: u32) -> Fut<'_, BatchesPage> {
-        self.read(move |c| list::list(c, &filter, after, limit))
+        self.read(move |c| run(list::list(c, &filter, after, limit)))
     }
 
     fn children(&self, id: BatchId) -> Fut<'_, Children> {
-        self.read(move |c| retry::children(c, id))
+        self.read(move |c| run(retry::children(c, id)))
     }
 
     fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage> {
-        self.read(move |c| read::rows_after(c, id, after, status))
+        self.read(move |c| run(read::rows_after(c, id, after, status)))
     }
 
     fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage> {
-        self.read(move |c| history::history(c, id, from))
+        self.read(move |c| run(history::history(c, id, from)))
     }
 
     fn line_history(&self, id: BatchId, line: u32) -> Fut<'_, Option<Vec<HistoryEntry>>> {
-        self.read(move |c| history::line_history(c, id, line))
+        self.read(move |c| run(history::line_history(c, id, line)))
     }
 
     fn redact(&self, id: BatchId, line: u32, by: String, now: Timestamp) -> Fut<'_, bool> {
-        self.write(move |c| redact::redact(c, id, line, &by, now))
+        self.write(move |c| run(redact::redact(c, id, line, &by, now)))
     }
 
     fn purgeable(&self, scan: PurgeScan, now: Timestamp) -> Fut<'_, PurgePage> {
-        self.read(move |c| purge::purgeable(c, &scan, now))
+        self.read(move |c| run(purge::purgeable(c, &scan, now)))
     }
 
     fn purge_mark(
@@ -414,29 +437,32 @@ impl Backend for SqliteStore {
         by: Option<String>,
         now: Timestamp,
     ) -> Fut<'_, Vec<BatchId>> {
-        self.write(move |c| purge::mark(c, &ids, by.as_deref(), now))
+        self.write(move |c| run(purge::mark(c, &ids, by.as_deref(), now)))
     }
 
     fn purging(&self, limit: u32) -> Fut<'_, Vec<Purgeable>> {
-        self.read(move |c| purge::purging(c, limit))
+        self.read(move |c| run(purge::purging(c, limit)))
     }
 
     fn purge_piece(&self, id: BatchId, most: u32) -> Fut<'_, bool> {
         // The mark was durable before; a piece that a power failure takes back is removed again.
-        self.write_soft(move |c| purge::piece(c, id, most))
+        self.write_soft(move |c| run(purge::piece(c, id, most)))
     }
 
     fn keeps(&self) -> Fut<'_, Vec<(OpId, Duration)>> {
-        self.read(purge::keeps)
+        self.read(|c| run(purge::keeps(c)))
     }
 
     fn forget(&self, now: Timestamp, most: u32) -> Fut<'_, u64> {
         async move {
-            let due = self.read(move |c| purge::forgettable(c, 1, now)).await?;
+            let due = self
+                .read(move |c| run(purge::forgettable(c, 1, now)))
+                .await?;
             if due.is_empty() {
                 return Ok(0);
             }
-            self.write_soft(move |c| purge::forget(c, most, now)).await
+            self.write_soft(move |c| run(purge::forget(c, most, now)))
+                .await
         }
         .boxed()
     }

@@ -2,13 +2,15 @@
 
 use rusqlite::{Connection, Savepoint, Transaction};
 
-use super::discard::InTheWay;
+use super::db::now as run;
 use super::errors::sqlite_error;
-use super::single::Known;
+use super::open;
 use super::sql::change;
 use super::tx::Tx;
-use super::{discard, open, submit};
 use crate::model::{Block, NewBatch, Timestamp};
+use crate::store::steps::discard::{self, InTheWay};
+use crate::store::steps::single::Known;
+use crate::store::steps::submit;
 use crate::store::{StoreError, Submitted};
 
 /// An open transaction on rowmill's SQLite file: rusqlite's, or the one of a transactional processor.
@@ -75,11 +77,20 @@ pub(crate) fn submit_within(
             ));
         }
         change(c, "savepoint rowmill_submit", [])?;
-        let submit = || submit::submit(c, &mut Known::default(), batch, blocks, hash, now);
+        let submit = || {
+            run(submit::submit(
+                c,
+                &mut Known::default(),
+                batch,
+                blocks,
+                hash,
+                now,
+            ))
+        };
         let done = match submit() {
             // The transaction is its owner's: a silent load goes within it, or not at all.
             Err(StoreError::SubmitInProgress(id)) => {
-                match discard::take_silent(c, id, i64::MAX, now) {
+                match run(discard::take_silent(c, id, i64::MAX, now)) {
                     Ok(InTheWay::Stays) => Err(StoreError::SubmitInProgress(id)),
                     Ok(_) => submit(),
                     Err(error) => Err(error),

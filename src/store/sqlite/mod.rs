@@ -3,33 +3,14 @@
 mod append;
 mod backend;
 mod checkpoint;
-mod claim;
-mod close;
-mod damage;
-mod discard;
+mod db;
 mod doctor;
-mod end;
 mod errors;
-mod guard;
-mod history;
 mod join;
-mod keep;
-mod list;
 mod liveness;
-mod lost;
 mod open;
-mod ops;
-mod pass;
-mod purge;
-mod read;
 mod readers;
-mod record;
-mod redact;
-mod release;
-mod retry;
-mod single;
 mod sql;
-mod submit;
 mod transact;
 mod tx;
 mod watch;
@@ -42,10 +23,12 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use rusqlite::Connection;
 
+use super::steps::damage::Damage;
+use super::steps::discard::{self, InTheWay, Leftover};
+use super::steps::take_over;
 use super::{Fut, StoreError, TakenOver};
 use crate::model::{Timestamp, WorkerNo};
-use damage::Damage;
-use discard::{InTheWay, Leftover};
+use db::now as run;
 use liveness::Life;
 use readers::Readers;
 use watch::Waker;
@@ -175,10 +158,10 @@ impl SqliteStore {
         dead: WorkerNo,
         now: Timestamp,
     ) -> Result<TakenOver, StoreError> {
-        let lock = self.read(move |c| liveness::lock_of(c, dead)).await?;
+        let lock = self.read(move |c| run(take_over::lock_of(c, dead))).await?;
         let damage = self.damage.clone();
         let over = self
-            .write(move |c| liveness::take_over(c, &damage, dead, now))
+            .write(move |c| run(take_over::take_over(c, &damage, dead, now)))
             .await?;
         if let Some(lock) = lock {
             // Litter from now on: who finds none knows as much as who gets it.
@@ -191,7 +174,7 @@ impl SqliteStore {
     ///
     /// What a crash leaves, the keeper removes.
     async fn discard_rest(&self, left: Leftover) -> Result<(), StoreError> {
-        let piece = move |c: &Connection| left.remove(c, discard::DISCARD);
+        let piece = move |c: &Connection| run(left.remove(c, discard::DISCARD));
         while !self.write_soft(piece).await? {}
         Ok(())
     }
@@ -207,7 +190,8 @@ impl SqliteStore {
                 Err(StoreError::SubmitInProgress(id)) => id,
                 done => return done,
             };
-            let take = move |c: &Connection| discard::take_silent(c, id, discard::DISCARD, now);
+            let take =
+                move |c: &Connection| run(discard::take_silent(c, id, discard::DISCARD, now));
             match self.write_soft(take).await? {
                 InTheWay::Gone => {}
                 InTheWay::Left(left) => self.discard_rest(left).await?,

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, Row};
 use uuid::Uuid;
 
-use super::errors::corrupt;
 use crate::model::BatchId;
 use crate::store::StoreError;
 
@@ -64,10 +63,6 @@ pub(super) fn us(at: Timestamp) -> i64 {
     at.as_microsecond()
 }
 
-pub(super) fn us_opt(at: Option<Timestamp>) -> Option<i64> {
-    at.map(us)
-}
-
 pub(super) fn time(us: i64) -> Timestamp {
     // Only what `us` wrote is read; out of range can only be damage, and the epoch shows it.
     Timestamp::from_microsecond(us).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -81,8 +76,8 @@ pub(super) fn batch_id(bytes: [u8; 16]) -> BatchId {
     BatchId(Uuid::from_bytes(bytes))
 }
 
-/// A list of ordinals or lines as JSON.
-pub(super) fn list(ordinals: &[u32]) -> String {
+/// A list of numbers as JSON.
+pub(super) fn list(ordinals: &[impl std::fmt::Display]) -> String {
     let mut text = String::with_capacity(ordinals.len() * 5 + 2);
     text.push('[');
     for (i, ordinal) in ordinals.iter().enumerate() {
@@ -93,13 +88,4 @@ pub(super) fn list(ordinals: &[u32]) -> String {
     }
     text.push(']');
     text
-}
-
-pub(super) fn list_opt(ordinals: Option<&[u32]>) -> Option<String> {
-    ordinals.map(list)
-}
-
-pub(super) fn unlist(text: Option<String>) -> Result<Option<Vec<u32>>, StoreError> {
-    text.map(|t| serde_json::from_str(&t).map_err(|e| corrupt(format!("a list of rows: {e}"))))
-        .transpose()
 }

@@ -2,12 +2,13 @@
 
 use rusqlite::Connection;
 
+use super::db::now as run;
 use super::errors::corrupt;
-use super::record::{held, record};
 use super::tx::{Guest, Tx};
 use super::writer::Kept;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
+use crate::store::steps::record::{held, record};
 use crate::store::{ClaimRef, Piece, Recorded, StoreError, Transacted};
 
 pub(super) fn transact(
@@ -19,15 +20,19 @@ pub(super) fn transact(
     now: Timestamp,
 ) -> Result<Kept<Transacted>, StoreError> {
     // Nobody else writes until this transaction ends, so what is found here holds at its commit.
-    if held(c, worker, claim)?.is_none() {
+    if run(held(c, worker, claim))?.is_none() {
         return Ok(Kept::Undo(Transacted::Fenced));
     }
-    let Piece::Sqlite(piece) = piece;
+    let Piece::Sqlite(piece) = piece else {
+        return Err(StoreError::Unusable(
+            "this op's processor is written for PostgreSQL, and the database is SQLite".into(),
+        ));
+    };
     let part = piece(&mut Tx::new(c, guest));
     let Some(part) = part.filter(|_| !c.is_autocommit()) else {
         return Ok(Kept::Undo(Transacted::Undone));
     };
-    match record(c, worker, &[part], now)?.as_slice() {
+    match run(record(c, worker, &[part], now))?.as_slice() {
         [Recorded::Done] => {
             probe::at("piece_before_commit");
             Ok(Kept::Keep(Transacted::Done))

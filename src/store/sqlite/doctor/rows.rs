@@ -4,8 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::{Check, Wrong};
 use crate::model::{BatchId, BatchState, counted, decode_outcome};
-use crate::store::sqlite::close;
+use crate::store::sqlite::db::now;
 use crate::store::sqlite::sql::{all, batch_id, key, one, sql};
+use crate::store::steps::close;
 use crate::store::{BlockOutcomes, StoreError};
 
 /// Batches that are read at once.
@@ -169,7 +170,7 @@ fn outcomes(c: &Connection) -> Result<Check, StoreError> {
         }
         let (mut from, mut ended) = (0, 0);
         loop {
-            let page = close::outcomes(c, batch.id, from, OUTCOMES)?;
+            let page = now(close::outcomes(c, batch.id, from, OUTCOMES))?;
             let Some(last) = page.last() else { break };
             from = last.no + 1;
             for block in &page {

@@ -1,11 +1,8 @@
 //! release: a batch's tasks are made, in pieces behind a watermark.
 
-use rusqlite::{Connection, params};
-
+use super::db::{Db, Us, all, change, corrupt, one, params, sql, us};
 use super::end;
-use super::errors::corrupt;
-use super::guard::{Guard, visible};
-use super::sql::{all, change, key, list, one, sql, unlist, us};
+use super::guard::visible;
 use crate::model::{BatchId, TaskState, Timestamp};
 use crate::store::StoreError;
 
@@ -13,27 +10,26 @@ use crate::store::StoreError;
 const GIVE: i64 = 10_000;
 
 /// The state in which a task begins, and when it is due.
-pub(super) fn queued_or_later(run_at: Option<i64>, now: Timestamp) -> (TaskState, Option<i64>) {
+pub(in crate::store) fn queued_or_later(
+    run_at: Option<Us>,
+    now: Timestamp,
+) -> (TaskState, Option<Us>) {
     match run_at.filter(|at| *at > us(now)) {
         None => (TaskState::Queued, None),
         due => (TaskState::Later, due),
     }
 }
 
-pub(super) fn release(
-    c: &Connection,
+pub(in crate::store) async fn release(
+    c: &impl Db,
     id: BatchId,
     by: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let found = visible(c, id)?;
-    if change(c, sql!("release_state"), [key(id)])? == 1 {
-        change(
-            c,
-            sql!("audit_add"),
-            params![us(now), by, "release", key(id)],
-        )?;
-        return give(c, id, now);
+    let found = visible(c, id).await?;
+    if change(c, sql!("release_state"), params![id]).await? == 1 {
+        change(c, sql!("audit_add"), params![us(now), by, "release", id]).await?;
+        return give(c, id, now).await;
     }
     if found.state.is_final() {
         return Err(StoreError::WrongState {
@@ -46,13 +42,17 @@ pub(super) fn release(
 }
 
 /// Makes the tasks of the next blocks; with the last of them, the batch is whole.
-pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
-    let batch = visible(c, id)?;
+pub(in crate::store) async fn give(
+    c: &impl Db,
+    id: BatchId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let batch = visible(c, id).await?;
     let (from, to) = (batch.given, batch.blocks.min(batch.given + GIVE));
     let (state, due) = queued_or_later(batch.run_at, now);
     // Blocks given later go on from those that were given first.
     let before = if from > 0 {
-        one(c, sql!("release_base"), [key(id)], |r| r.get::<_, i64>(0))?
+        one(c, sql!("release_base"), params![id], |r| r.get::<i64>(0)).await?
     } else {
         None
     };
@@ -63,8 +63,9 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
                 c,
                 sql!("release_turn"),
                 params![batch.op, batch.priority],
-                |r| r.get::<_, i64>(0),
-            )?;
+                |r| r.get::<i64>(0),
+            )
+            .await?;
             smallest.unwrap_or(0) - from
         }
     };
@@ -72,7 +73,7 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
         c,
         sql!("release_whole"),
         params![
-            key(id),
+            id,
             from,
             to,
             batch.op,
@@ -82,13 +83,14 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
             batch.created_at,
             due
         ],
-    )?;
-    for (no, pick) in partial(c, id, from, to)? {
+    )
+    .await?;
+    for (no, pick) in partial(c, id, from, to).await? {
         change(
             c,
             sql!("queue_add"),
             params![
-                key(id),
+                id,
                 no,
                 no,
                 0,
@@ -99,55 +101,55 @@ pub(super) fn give(c: &Connection, id: BatchId, now: Timestamp) -> Result<(), St
                 batch.created_at,
                 due,
                 pick.len(),
-                list(&pick),
+                &pick,
                 0,
                 0,
                 0,
                 0,
                 false
             ],
-        )?;
+        )
+        .await?;
     }
     if from == 0 && batch.blocks > 1 {
-        add_close(c, id, &batch, TaskState::Waiting)?;
-        let rejected: i64 = one(c, sql!("batch_rejected"), [key(id)], |r| r.get(0))?.unwrap_or(0);
-        change(c, sql!("record_progress"), params![key(id), 0, rejected])?;
+        let of = (batch.op, batch.priority, batch.created_at);
+        add_close(c, id, of, TaskState::Waiting).await?;
+        let rejected: u64 = one(c, sql!("batch_rejected"), params![id], |r| r.get(0))
+            .await?
+            .unwrap_or(0);
+        end::progress(c, id, 0, rejected).await?;
     }
-    let changed = change(c, sql!("release_given"), params![key(id), from, to])?;
+    let changed = change(c, sql!("release_given"), params![id, from, to]).await?;
     if changed != 1 {
         return Err(corrupt(format!(
             "the blocks of batch {id} were given twice"
         )));
     }
     if to == batch.blocks {
-        end::settle(c, id, now)?;
+        end::settle(c, id, now).await?;
     }
     Ok(())
 }
 
 /// Blocks of which some rows were refused at intake, with the rows that are to run.
-pub(super) fn partial(
-    c: &Connection,
+pub(in crate::store) async fn partial(
+    c: &impl Db,
     id: BatchId,
     from: i64,
     to: i64,
 ) -> Result<Vec<(i64, Vec<u32>)>, StoreError> {
-    let blocks = all(
-        c,
-        sql!("release_partial"),
-        params![key(id), from, to],
-        |r| {
-            Ok((
-                r.get::<_, i64>(0)?,
-                r.get::<_, u32>(1)?,
-                r.get::<_, Option<String>>(2)?,
-            ))
-        },
-    )?;
+    let blocks = all(c, sql!("release_partial"), params![id, from, to], |r| {
+        Ok((
+            r.get::<i64>(0)?,
+            r.get::<u32>(1)?,
+            r.get::<Option<Vec<u32>>>(2)?,
+        ))
+    })
+    .await?;
     blocks
         .into_iter()
         .map(|(no, rows, refused)| {
-            let refused = unlist(refused)?.unwrap_or_default();
+            let refused = refused.unwrap_or_default();
             let mut refused = refused.iter().peekable();
             let runs = |o: &u32| refused.next_if_eq(&o).is_none();
             Ok((no, (0..rows).filter(runs).collect()))
@@ -156,34 +158,35 @@ pub(super) fn partial(
 }
 
 /// Adds the task that ends a batch; until then it carries the progress.
-pub(super) fn add_close(
-    c: &Connection,
+pub(in crate::store) async fn add_close(
+    c: &impl Db,
     id: BatchId,
-    batch: &Guard,
+    (op, priority, age): (i64, i64, Us),
     state: TaskState,
 ) -> Result<(), StoreError> {
     change(
         c,
         sql!("queue_add"),
         params![
-            key(id),
+            id,
             crate::model::TaskId::CLOSE.0,
             -1,
             1,
-            batch.op,
+            op,
             state.code(),
-            batch.priority,
+            priority,
             0,
-            batch.created_at,
+            age,
             None::<i64>,
             0,
-            None::<String>,
+            None::<&[u32]>,
             0,
             0,
             0,
             0,
             false
         ],
-    )?;
+    )
+    .await?;
     Ok(())
 }

@@ -1,22 +1,21 @@
 //! redact: the one step that may rewrite a body.
 
-use rusqlite::{Connection, params};
-
-use super::errors::corrupt;
-use super::guard::unpurged;
-use super::sql::{all, change, key, one, sql, unlist, us};
+use super::db::{Db, all, change, corrupt, one, params, sql, us};
+use super::guard::{guard, unpurged};
 use crate::model::{BatchId, Timestamp, redact_outcome};
 use crate::store::StoreError;
 
 /// Takes a row's input, results, messages and texts away; that it was there, and how it ended, stays.
-pub(super) fn redact(
-    c: &Connection,
+pub(in crate::store) async fn redact(
+    c: &impl Db,
     id: BatchId,
     line: u32,
     by: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let batch = unpurged(c, id)?;
+    // It is locked, and then read again.
+    guard(c, id).await?;
+    let batch = unpurged(c, id).await?;
     if !batch.state.is_final() {
         return Err(StoreError::WrongState {
             id,
@@ -24,24 +23,21 @@ pub(super) fn redact(
             needs: "ended",
         });
     }
-    let Some((no, ordinal, body)) = find(c, id, line)? else {
+    let Some((no, ordinal, body)) = find(c, id, line).await? else {
         return Ok(false);
     };
     let body = replace(&body, ordinal, "null");
-    change(c, sql!("redact_block"), params![key(id), no, body])?;
-    let parts = all(c, sql!("redact_parts"), params![key(id), no], |r| {
+    change(c, sql!("redact_block"), params![id, no, body.as_str()]).await?;
+    let parts = all(c, sql!("redact_parts"), params![id, no], |r| {
         Ok((
-            (
-                r.get::<_, i64>(0)?,
-                r.get::<_, i64>(1)?,
-                r.get::<_, i64>(2)?,
-            ),
-            r.get::<_, Option<String>>(3)?,
-            r.get::<_, String>(4)?,
+            (r.get::<i64>(0)?, r.get::<i64>(1)?, r.get::<i64>(2)?),
+            r.get::<Option<Vec<u32>>>(3)?,
+            r.get::<String>(4)?,
         ))
-    })?;
+    })
+    .await?;
     for ((task, attempt, part), ordinals, body) in parts {
-        let at = match unlist(ordinals)? {
+        let at = match ordinals {
             Some(ordinals) => ordinals.iter().position(|o| *o == ordinal),
             None => usize::try_from(ordinal).ok(),
         };
@@ -53,37 +49,34 @@ pub(super) fn redact(
             u32::try_from(at).unwrap_or(u32::MAX),
             &redact_outcome(outcome).map_err(|e| corrupt(format!("an outcome's line: {e}")))?,
         );
-        let params = params![key(id), no, task, attempt, part, body];
-        change(c, sql!("redact_part"), params)?;
+        let params = params![id, no, task, attempt, part, body.as_str()];
+        change(c, sql!("redact_part"), params).await?;
     }
-    change(
-        c,
-        sql!("audit_add"),
-        params![us(now), by, "redact", key(id)],
-    )?;
+    change(c, sql!("audit_add"), params![us(now), by, "redact", id]).await?;
     Ok(true)
 }
 
 /// The block and the ordinal of a line, with the block's inputs.
-pub(super) fn find(
-    c: &Connection,
+pub(in crate::store) async fn find(
+    c: &impl Db,
     id: BatchId,
     line: u32,
 ) -> Result<Option<(i64, u32, String)>, StoreError> {
     let before = line.saturating_sub(1);
-    let found = one(c, sql!("rows_block"), params![key(id), before], |r| {
+    let found = one(c, sql!("rows_block"), params![id, before], |r| {
         Ok((
-            r.get::<_, i64>(0)?,
-            r.get::<_, u32>(1)?,
-            r.get::<_, u32>(2)?,
-            r.get::<_, Option<String>>(3)?,
-            r.get::<_, String>(4)?,
+            r.get::<i64>(0)?,
+            r.get::<u32>(1)?,
+            r.get::<u32>(2)?,
+            r.get::<Option<Vec<u32>>>(3)?,
+            r.get::<String>(4)?,
         ))
-    })?;
+    })
+    .await?;
     let Some((no, first_line, rows, lines, body)) = found else {
         return Ok(None);
     };
-    let lines = unlist(lines)?;
+    let lines = lines;
     let mut ordinals = 0..rows;
     let ordinal =
         ordinals.find(|o| crate::model::line_of(first_line, lines.as_deref(), *o).0 == line);

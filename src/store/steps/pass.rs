@@ -1,9 +1,7 @@
 //! Which blocks a reader of rows in one status may pass over.
 
-use rusqlite::{Connection, params};
-
+use super::db::{Db, one, params, sql};
 use super::guard::unpurged;
-use super::sql::{key, one, sql};
 use crate::model::{BatchId, BatchState, Status, TaskState};
 use crate::store::StoreError;
 
@@ -11,16 +9,16 @@ use crate::store::StoreError;
 const FAR: i64 = 20_000;
 
 /// What a reader of rows must know of their batch.
-pub(super) struct Found {
+pub(in crate::store) struct Found {
     /// Its rows wait for a release.
-    pub(super) held: bool,
+    pub(in crate::store) held: bool,
     ended: bool,
     blocks: i64,
     given: i64,
 }
 
 /// Where to look for rows in a status.
-pub(super) enum Next {
+pub(in crate::store) enum Next {
     /// Nowhere: there are none.
     None,
     /// In this block.
@@ -30,8 +28,8 @@ pub(super) enum Next {
 }
 
 impl Found {
-    pub(super) fn of(c: &Connection, id: BatchId) -> Result<Self, StoreError> {
-        let found = unpurged(c, id)?;
+    pub(in crate::store) async fn of(c: &impl Db, id: BatchId) -> Result<Self, StoreError> {
+        let found = unpurged(c, id).await?;
         Ok(Self {
             held: found.state == BatchState::Wait,
             ended: found.state.is_final(),
@@ -41,9 +39,9 @@ impl Found {
     }
 
     /// The next block, from one on, that may have rows in a status.
-    pub(super) fn next(
+    pub(in crate::store) async fn next(
         &self,
-        c: &Connection,
+        c: &impl Db,
         id: BatchId,
         from: i64,
         status: Status,
@@ -54,24 +52,24 @@ impl Found {
             Status::Aborted => BatchState::Aborted,
             Status::Expired => BatchState::Expired,
             Status::Wait | Status::Queued | Status::Inprog => {
-                return self.next_open(c, id, from, status);
+                return self.next_open(c, id, from, status).await;
             }
         };
         let to = self.blocks.min(from.saturating_add(FAR));
-        let params = params![key(id), from, to, state.code()];
-        if let Some(no) = one(c, sql!("rows_next_ended"), params, |r| r.get(0))? {
+        let params = params![id, from, to, state.code()];
+        if let Some(no) = one(c, sql!("rows_next_ended"), params, |r| r.get(0)).await? {
             return Ok(Next::Block(no));
         }
         // A batch of so many blocks is looked through in several steps, each a short transaction.
-        let line = one(c, sql!("rows_line"), params![key(id), to], |r| r.get(0))?;
+        let line = one(c, sql!("rows_line"), params![id, to], |r| r.get(0)).await?;
         Ok(line
             .filter(|_| to < self.blocks)
             .map_or(Next::None, Next::Far))
     }
 
-    fn next_open(
+    async fn next_open(
         &self,
-        c: &Connection,
+        c: &impl Db,
         id: BatchId,
         from: i64,
         status: Status,
@@ -88,10 +86,11 @@ impl Found {
         } else {
             (TaskState::Later, TaskState::Queued)
         };
-        let params = params![key(id), from, one_state.code(), other.code()];
+        let params = params![id, from, one_state.code(), other.code()];
         let tasks = one(c, sql!("rows_next_open"), params, |r| {
-            r.get::<_, Option<i64>>(0)
-        })?
+            r.get::<Option<i64>>(0)
+        })
+        .await?
         .flatten();
         // Blocks that were given to no task yet are queued as well.
         let ungiven = (status == Status::Queued && self.given < self.blocks)

@@ -1,45 +1,44 @@
 //! What a worker runs, as whoever takes it over reads it.
 
-use rusqlite::{Connection, Row};
-
+use super::db::{Db, Record, all, params, sql};
 use super::record::Task;
-use super::sql::{all, batch_id, sql};
 use crate::model::{BatchId, TaskId, Token, WorkerNo};
 use crate::store::{ClaimRef, StoreError};
 
 /// A task that a worker runs or ran.
-pub(super) struct Lost {
-    pub(super) claim: ClaimRef,
-    pub(super) close: bool,
-    pub(super) task: Task,
-    pub(super) failures: u32,
-    pub(super) laters: u32,
-    pub(super) row_now: Option<u32>,
+pub(in crate::store) struct Lost {
+    pub(in crate::store) claim: ClaimRef,
+    pub(in crate::store) close: bool,
+    pub(in crate::store) task: Task,
+    pub(in crate::store) failures: u32,
+    pub(in crate::store) laters: u32,
+    pub(in crate::store) row_now: Option<u32>,
 }
 
 /// What a worker runs; one that cannot be read keeps the others from nobody.
-pub(super) fn held_by(
-    c: &Connection,
+pub(in crate::store) async fn held_by(
+    c: &impl Db,
     worker: WorkerNo,
 ) -> Result<Vec<(BatchId, Held)>, StoreError> {
-    all(c, sql!("take_over_tasks"), [worker.0], |r| {
-        Ok((batch_id(r.get(0)?), lost(r).map_err(StoreError::from)))
+    all(c, sql!("take_over_tasks"), params![worker.0], |r| {
+        Ok((r.get(0)?, lost(r).map_err(StoreError::from)))
     })
+    .await
 }
 
 /// One of them, or what is wrong with its record.
 type Held = Result<Lost, StoreError>;
 
-fn lost(r: &Row<'_>) -> rusqlite::Result<Lost> {
+fn lost(r: &mut Record) -> Result<Lost, StoreError> {
     Ok(Lost {
         claim: ClaimRef {
-            batch: batch_id(r.get(0)?),
+            batch: r.get(0)?,
             task: TaskId(r.get(1)?),
             no: r.get(2)?,
             attempt: r.get(10)?,
             token: Token(r.get(11)?),
         },
-        close: r.get::<_, i64>(3)? == 1,
+        close: r.get::<i64>(3)? == 1,
         task: Task {
             no: r.get(2)?,
             op: r.get(4)?,

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, params};
-
 use super::claim::job_key;
-use super::errors::corrupt;
-use super::sql::{all, batch_id, change, key, one, sql, time, us};
+use super::db::{Db, Record, Us, all, change, corrupt, one, params, sql, time, us};
+use super::guard::guard;
 use crate::config::LiveSettings;
 use crate::model::{BatchId, OpId, OpSettings, Timestamp};
 use crate::store::{PurgePage, PurgeScan, Purgeable, StoreError};
@@ -16,16 +14,17 @@ const TOLD_WITHIN: Duration = Duration::from_secs(30 * 86_400);
 /// What is left of a purged batch is remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(400 * 86_400);
 
-fn before(now: Timestamp, ago: Duration) -> i64 {
-    us(now).saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))
+fn before(now: Timestamp, ago: Duration) -> Us {
+    let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+    Us(us(now).0.saturating_sub(ago))
 }
 
 /// A batch as it is read, before its op's names are checked.
 type Found = ((BatchId, u64, u64, u64), (String, String, i64));
 
-fn found(r: &Row<'_>) -> rusqlite::Result<Found> {
+fn found(r: &mut Record) -> Result<Found, StoreError> {
     Ok((
-        (batch_id(r.get(0)?), r.get(4)?, r.get(5)?, r.get(6)?),
+        (r.get(0)?, r.get(4)?, r.get(5)?, r.get(6)?),
         (r.get(1)?, r.get(2)?, r.get(3)?),
     ))
 }
@@ -41,14 +40,16 @@ fn named(found: Found) -> Result<Purgeable, StoreError> {
     })
 }
 
-pub(super) fn purgeable(
-    c: &Connection,
+pub(in crate::store) async fn purgeable(
+    c: &impl Db,
     scan: &PurgeScan,
     now: Timestamp,
 ) -> Result<PurgePage, StoreError> {
     let (after, id) = scan
         .after
-        .map_or((i64::MIN, [0; 16]), |(at, id)| (us(at), key(id)));
+        .map_or((Us(i64::MIN), BatchId(uuid::Uuid::nil())), |(at, id)| {
+            (us(at), id)
+        });
     let params = params![
         scan.op.0,
         us(scan.before),
@@ -59,8 +60,9 @@ pub(super) fn purgeable(
         us(now)
     ];
     let seen = all(c, sql!("purgeable"), params, |r| {
-        Ok((found(r)?, r.get::<_, i64>(7)?, r.get::<_, bool>(8)?))
-    })?;
+        Ok((found(r)?, r.get::<Us>(7)?, r.get::<bool>(8)?))
+    })
+    .await?;
     let mut page = PurgePage {
         next: (seen.len() == usize::try_from(scan.limit).unwrap_or(usize::MAX))
             .then(|| seen.last().map(|last| (time(last.1), last.0.0.0)))
@@ -78,19 +80,21 @@ pub(super) fn purgeable(
 }
 
 /// Marks the batches of the list that may be purged; the others are left as they are.
-pub(super) fn mark(
-    c: &Connection,
+pub(in crate::store) async fn mark(
+    c: &impl Db,
     ids: &[BatchId],
     by: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<BatchId>, StoreError> {
     let mut marked = Vec::with_capacity(ids.len());
     for id in ids {
-        let params = params![key(*id), us(now), before(now, TOLD_WITHIN)];
-        if change(c, sql!("purge_mark"), params)? == 1 {
+        // Those that would wait for it come before, or see the mark.
+        guard(c, *id).await?;
+        let params = params![*id, us(now), before(now, TOLD_WITHIN)];
+        if change(c, sql!("purge_mark"), params).await? == 1 {
             if let Some(by) = by {
-                let params = params![us(now), by, "purge", key(*id)];
-                change(c, sql!("audit_add"), params)?;
+                let params = params![us(now), by, "purge", *id];
+                change(c, sql!("audit_add"), params).await?;
             }
             marked.push(*id);
         }
@@ -98,17 +102,27 @@ pub(super) fn mark(
     Ok(marked)
 }
 
-pub(super) fn purging(c: &Connection, limit: u32) -> Result<Vec<Purgeable>, StoreError> {
-    let seen = all(c, sql!("purging"), [limit], found)?;
+pub(in crate::store) async fn purging(
+    c: &impl Db,
+    limit: u32,
+) -> Result<Vec<Purgeable>, StoreError> {
+    let seen = all(c, sql!("purging"), params![limit], found).await?;
     seen.into_iter().map(named).collect()
 }
 
 /// Removes at most so many records of a batch that is being purged; true if nothing of them is left.
-pub(super) fn piece(c: &Connection, id: BatchId, most: u32) -> Result<bool, StoreError> {
-    if one(c, sql!("purge_state"), [key(id)], |_| Ok(()))?.is_none() {
+pub(in crate::store) async fn piece(
+    c: &impl Db,
+    id: BatchId,
+    most: u32,
+) -> Result<bool, StoreError> {
+    if one(c, sql!("purge_state"), params![id], |_| Ok(()))
+        .await?
+        .is_none()
+    {
         return Ok(true);
     }
-    let mut left = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    let mut left = u64::from(most).max(1);
     // Outcomes before the blocks that they are of, so that what is left always fits together.
     for remove in [
         sql!("purge_attempts"),
@@ -117,24 +131,24 @@ pub(super) fn piece(c: &Connection, id: BatchId, most: u32) -> Result<bool, Stor
         sql!("purge_notices"),
         sql!("purge_appends"),
     ] {
-        let limit = i64::try_from(left).unwrap_or(i64::MAX);
-        left = left.saturating_sub(change(c, remove, params![key(id), limit])?);
+        left = left.saturating_sub(change(c, remove, params![id, left]).await?);
         if left == 0 {
             return Ok(false);
         }
     }
-    change(c, sql!("purge_end"), [key(id)])?;
+    change(c, sql!("purge_end"), params![id]).await?;
     Ok(true)
 }
 
-pub(super) fn keeps(c: &Connection) -> Result<Vec<(OpId, Duration)>, StoreError> {
-    let ops = all(c, sql!("purge_keeps"), [], |r| {
+pub(in crate::store) async fn keeps(c: &impl Db) -> Result<Vec<(OpId, Duration)>, StoreError> {
+    let ops = all(c, sql!("purge_keeps"), params![], |r| {
         Ok((
             OpId(r.get(0)?),
-            r.get::<_, Option<i64>>(1)?,
-            r.get::<_, Option<String>>(2)?,
+            r.get::<Option<i64>>(1)?,
+            r.get::<Option<String>>(2)?,
         ))
-    })?;
+    })
+    .await?;
     let mut keeps = Vec::new();
     for (op, registered, set) in ops {
         let registered = registered.map(u64::try_from).transpose();
@@ -154,20 +168,24 @@ pub(super) fn keeps(c: &Connection) -> Result<Vec<(OpId, Duration)>, StoreError>
 }
 
 /// Tombstones whose time is over.
-pub(super) fn forgettable(
-    c: &Connection,
+pub(in crate::store) async fn forgettable(
+    c: &impl Db,
     most: u32,
     now: Timestamp,
 ) -> Result<Vec<BatchId>, StoreError> {
     let params = params![before(now, REMEMBERED), most];
-    all(c, sql!("forget_due"), params, |r| Ok(batch_id(r.get(0)?)))
+    all(c, sql!("forget_due"), params, |r| Ok(r.get(0)?)).await
 }
 
-pub(super) fn forget(c: &Connection, most: u32, now: Timestamp) -> Result<u64, StoreError> {
+pub(in crate::store) async fn forget(
+    c: &impl Db,
+    most: u32,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     let mut forgotten = 0;
-    for id in forgettable(c, most, now)? {
-        change(c, sql!("forget_external"), [key(id)])?;
-        forgotten += u64::from(change(c, sql!("forget_batch"), [key(id)])? == 1);
+    for id in forgettable(c, most, now).await? {
+        change(c, sql!("forget_external"), params![id]).await?;
+        forgotten += u64::from(change(c, sql!("forget_batch"), params![id]).await? == 1);
     }
     Ok(forgotten)
 }

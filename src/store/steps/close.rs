@@ -2,45 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
-
 use super::claim::job_key;
+use super::db::{Db, Us, all, change, corrupt, one, params, sql, time, us};
 use super::end;
-use super::errors::corrupt;
-use super::liveness;
 use super::read;
-use super::sql::{all, batch_id, change, key, one, sql, time, unlist, us};
+use super::take_over;
 use crate::model::{BatchId, BatchState, EndedAs, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use crate::store::{
     BlockOutcomes, CloseRef, CloseTask, Notice, NoticeRef, OutcomePart, Recorded, StoreError,
 };
 
-pub(super) fn claim_close(
-    c: &Connection,
+/// Whether a close task is ready; takes no lock.
+pub(in crate::store) async fn is_ready(c: &impl Db) -> Result<bool, StoreError> {
+    let ready = one(c, sql!("close_ready"), params![1], |_| Ok(())).await?;
+    Ok(ready.is_some())
+}
+
+pub(in crate::store) async fn claim_close(
+    c: &impl Db,
     worker: WorkerNo,
     token: Token,
     max: u32,
     now: Timestamp,
 ) -> Result<Vec<CloseTask>, StoreError> {
-    liveness::alive(c, worker)?;
-    let ready = all(c, sql!("close_ready"), [max], |r| {
-        Ok((batch_id(r.get(0)?), r.get::<_, u32>(1)?))
-    })?;
+    take_over::alive(c, worker).await?;
+    let ready = all(c, sql!("close_ready"), params![max], |r| {
+        Ok((r.get(0)?, r.get::<u32>(1)?))
+    })
+    .await?;
     let mut claimed = Vec::new();
     for (batch, attempts) in ready {
         let attempt = attempts + 1;
         change(
             c,
             sql!("close_claim"),
-            params![key(batch), attempt, token.0, worker.0, us(now)],
-        )?;
-        let names = one(c, sql!("claim_batch"), [key(batch)], |r| {
-            Ok((
-                r.get::<_, String>(4)?,
-                r.get::<_, String>(5)?,
-                r.get::<_, i64>(6)?,
-            ))
-        })?;
+            params![batch, attempt, token.0, worker.0, us(now)],
+        )
+        .await?;
+        let names = one(c, sql!("claim_batch"), params![batch], |r| {
+            Ok((r.get::<String>(4)?, r.get::<String>(5)?, r.get::<i64>(6)?))
+        })
+        .await?;
         let (app, op, kind) =
             names.ok_or_else(|| corrupt(format!("batch {batch} is to close and is gone")))?;
         claimed.push(CloseTask {
@@ -52,62 +54,75 @@ pub(super) fn claim_close(
     Ok(claimed)
 }
 
+/// Blocks of which one step reads outcomes at most.
+const BLOCKS: i64 = 256;
+
 /// One record of `attempts` as outcomes.
-pub(super) fn part(
-    ordinals: Option<String>,
+pub(in crate::store) fn part(
+    ordinals: Option<Vec<u32>>,
     body: String,
     attempt: u32,
-    at: i64,
-    (ended_as, ended, rest): (Option<i64>, i64, Option<String>),
-) -> Result<OutcomePart, StoreError> {
+    at: Us,
+    (ended_as, ended, rest): (Option<i64>, i64, Option<Vec<u32>>),
+) -> OutcomePart {
     let rest = if ended > 0 {
         let how = match ended_as.and_then(EndedAs::from_code) {
             Some(EndedAs::Expired) => BatchState::Expired,
             _ => BatchState::Aborted,
         };
-        Some((how, unlist(rest)?))
+        Some((how, rest))
     } else {
         None
     };
-    Ok(OutcomePart {
-        ordinals: unlist(ordinals)?,
+    OutcomePart {
+        ordinals,
         body,
         attempt,
         at: time(at),
         rest,
-    })
+    }
 }
 
-pub(super) fn outcomes(
-    c: &Connection,
+pub(in crate::store) async fn outcomes(
+    c: &impl Db,
     id: BatchId,
     from: i64,
     max_bytes: usize,
 ) -> Result<Vec<BlockOutcomes>, StoreError> {
-    let mut statement = c.prepare_cached(sql!("close_outcomes"))?;
-    let mut rows = statement.query(params![key(id), from])?;
-    let mut blocks: Vec<BlockOutcomes> = Vec::new();
+    // Which blocks, before their texts: not more is read than is asked for.
+    let sizes = all(c, sql!("outcome_blocks"), params![id, from, BLOCKS], |r| {
+        Ok((r.get::<i64>(0)?, r.get::<u64>(1)?))
+    })
+    .await?;
     let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let no: i64 = row.get(0)?;
-        if blocks.last().is_none_or(|b| b.no != no) {
-            if bytes >= max_bytes {
-                break;
-            }
-            blocks.push(BlockOutcomes {
-                no,
-                rows: row.get(1)?,
-                parts: Vec::new(),
-            });
+    let mut below = None;
+    for (no, size) in sizes {
+        if bytes >= max_bytes {
+            break;
         }
+        below = Some(no + 1);
+        bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+    }
+    let Some(below) = below else {
+        return Ok(Vec::new());
+    };
+    let mut blocks: Vec<BlockOutcomes> = Vec::new();
+    let parts = all(c, sql!("close_outcomes"), params![id, from, below], |r| {
         let read = part(
-            row.get(2)?,
-            row.get(3)?,
-            row.get(4)?,
-            row.get(5)?,
-            (row.get(6)?, row.get(7)?, row.get(8)?),
-        )?;
-        bytes += read.body.len() + 64;
+            r.get(2)?,
+            r.get(3)?,
+            r.get(4)?,
+            r.get(5)?,
+            (r.get(6)?, r.get(7)?, r.get(8)?),
+        );
+        Ok((r.get::<i64>(0)?, r.get::<u32>(1)?, read))
+    })
+    .await?;
+    for (no, rows, read) in parts {
+        if blocks.last().is_none_or(|b| b.no != no) {
+            let parts = Vec::new();
+            blocks.push(BlockOutcomes { no, rows, parts });
+        }
         if let Some(block) = blocks.last_mut() {
             block.parts.push(read);
         }
@@ -115,8 +130,8 @@ pub(super) fn outcomes(
     Ok(blocks)
 }
 
-pub(super) fn close(
-    c: &Connection,
+pub(in crate::store) async fn close(
+    c: &impl Db,
     worker: WorkerNo,
     task: CloseRef,
     files: &[OutputFile],
@@ -125,8 +140,10 @@ pub(super) fn close(
     if change(
         c,
         sql!("close_end"),
-        params![key(task.batch), task.token.0, worker.0],
-    )? == 0
+        params![task.batch, task.token.0, worker.0],
+    )
+    .await?
+        == 0
     {
         return Ok(Recorded::Fenced);
     }
@@ -135,21 +152,22 @@ pub(super) fn close(
             c,
             sql!("close_file"),
             params![
-                key(task.batch),
-                file.name,
-                file.key,
+                task.batch,
+                file.name.as_str(),
+                file.key.as_str(),
                 file.size,
-                file.sha256,
-                file.content_type
+                file.sha256.as_str(),
+                file.content_type.as_str()
             ],
-        )?;
+        )
+        .await?;
     }
-    end::finish(c, task.batch, now)?;
+    end::finish(c, task.batch, now).await?;
     Ok(Recorded::Done)
 }
 
-pub(super) fn close_later(
-    c: &Connection,
+pub(in crate::store) async fn close_later(
+    c: &impl Db,
     worker: WorkerNo,
     task: CloseRef,
     error: &str,
@@ -158,8 +176,9 @@ pub(super) fn close_later(
     let changed = change(
         c,
         sql!("close_later"),
-        params![key(task.batch), task.token.0, worker.0, us(due), error],
-    )?;
+        params![task.batch, task.token.0, worker.0, us(due), error],
+    )
+    .await?;
     Ok(if changed == 1 {
         Recorded::Done
     } else {
@@ -168,34 +187,37 @@ pub(super) fn close_later(
 }
 
 /// A notice that was claimed, before its batch is read.
-pub(super) struct ClaimedNotice {
-    pub(super) claim: NoticeRef,
+pub(in crate::store) struct ClaimedNotice {
+    pub(in crate::store) claim: NoticeRef,
     op: OpId,
     attempts: u32,
     batch: BatchId,
 }
 
-pub(super) fn has_notices(
-    c: &Connection,
+pub(in crate::store) async fn has_notices(
+    c: &impl Db,
     ops: &[OpId],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     for op in ops {
-        if one(c, sql!("notice_ready"), params![op.0, us(now)], |_| Ok(()))?.is_some() {
+        if one(c, sql!("notice_ready"), params![op.0, us(now)], |_| Ok(()))
+            .await?
+            .is_some()
+        {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-pub(super) fn claim_notices(
-    c: &Connection,
+pub(in crate::store) async fn claim_notices(
+    c: &impl Db,
     worker: WorkerNo,
     token: Token,
     ops: &[OpId],
     now: Timestamp,
 ) -> Result<Vec<ClaimedNotice>, StoreError> {
-    liveness::alive(c, worker)?;
+    take_over::alive(c, worker).await?;
     let mut claimed = Vec::new();
     for op in ops {
         let params = params![op.0, us(now), token.0, worker.0];
@@ -206,10 +228,11 @@ pub(super) fn claim_notices(
                     token,
                 },
                 op: *op,
-                batch: batch_id(r.get(1)?),
+                batch: r.get(1)?,
                 attempts: r.get(2)?,
             })
-        })?;
+        })
+        .await?;
         claimed.extend(taken);
     }
     claimed.sort_by_key(|notice| notice.claim.id);
@@ -217,26 +240,25 @@ pub(super) fn claim_notices(
 }
 
 /// Adds what is told: a batch that has ended does not change, so no writer waits for this.
-pub(super) fn read_notices(
-    c: &Connection,
+pub(in crate::store) async fn read_notices(
+    c: &impl Db,
     claimed: &[ClaimedNotice],
 ) -> Result<Vec<Notice>, StoreError> {
-    claimed
-        .iter()
-        .map(|notice| {
-            let batch = read::batch(c, notice.batch)?;
-            Ok(Notice {
-                claim: notice.claim,
-                op: notice.op,
-                attempts: notice.attempts,
-                batch: batch.ok_or(StoreError::NotFound(notice.batch))?,
-            })
-        })
-        .collect()
+    let mut notices = Vec::with_capacity(claimed.len());
+    for notice in claimed {
+        let batch = read::batch(c, notice.batch).await?;
+        notices.push(Notice {
+            claim: notice.claim,
+            op: notice.op,
+            attempts: notice.attempts,
+            batch: batch.ok_or(StoreError::NotFound(notice.batch))?,
+        });
+    }
+    Ok(notices)
 }
 
-pub(super) fn settle_notices(
-    c: &Connection,
+pub(in crate::store) async fn settle_notices(
+    c: &impl Db,
     worker: WorkerNo,
     settled: &[(NoticeRef, Option<Timestamp>)],
 ) -> Result<(), StoreError> {
@@ -249,13 +271,18 @@ pub(super) fn settle_notices(
                     c,
                     sql!("notice_again"),
                     params![notice.id, notice.token.0, worker.0, us(*at)],
-                )?;
+                )
+                .await?;
             }
         }
     }
     for (token, ids) in delivered {
-        let ids = serde_json::to_string(&ids).map_err(|e| corrupt(e.to_string()))?;
-        change(c, sql!("notice_delivered"), params![ids, token, worker.0])?;
+        change(
+            c,
+            sql!("notice_delivered"),
+            params![ids.as_slice(), token, worker.0],
+        )
+        .await?;
     }
     Ok(())
 }

@@ -3,40 +3,42 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
-
-use super::sql::change;
+use super::db::{Db, Savepoint};
 use crate::model::BatchId;
 use crate::store::StoreError;
 
 /// Batches in which this process has met damage, so that each is told once.
 #[derive(Clone, Default)]
-pub(super) struct Damage(Arc<Mutex<BTreeSet<BatchId>>>);
+pub(in crate::store) struct Damage(Arc<Mutex<BTreeSet<BatchId>>>);
 
 impl Damage {
     /// Runs one batch's step among those of others. `None`: something of the batch is damaged, and
     /// the step alone was undone.
-    pub(super) fn apart<T>(
+    pub(in crate::store) async fn apart<T>(
         &self,
-        c: &Connection,
+        c: &impl Db,
         id: BatchId,
-        step: impl FnOnce() -> Result<T, StoreError>,
+        step: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<Option<T>, StoreError> {
-        change(c, "savepoint apart", [])?;
-        let done = match step() {
+        c.savepoint(Savepoint::Begin).await?;
+        let done = match step.await {
             Ok(done) => Some(done),
             Err(error) => {
                 self.met_or(id, error)?;
-                change(c, "rollback to apart", [])?;
+                c.savepoint(Savepoint::Undo).await?;
                 None
             }
         };
-        change(c, "release apart", [])?;
+        c.savepoint(Savepoint::End).await?;
         Ok(done)
     }
 
     /// Tells once of a batch that is left as it is; an error that says nothing of it is returned.
-    pub(super) fn met_or(&self, id: BatchId, error: StoreError) -> Result<(), StoreError> {
+    pub(in crate::store) fn met_or(
+        &self,
+        id: BatchId,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
         if !is_the_batchs(&error) {
             return Err(error);
         }
@@ -47,7 +49,7 @@ impl Damage {
     }
 
     /// In how many batches damage was met.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::store) fn count(&self) -> usize {
         self.batches().len()
     }
 
@@ -56,20 +58,7 @@ impl Damage {
     }
 }
 
-/// Whether an error says something of what is stored of a batch, and nothing of the file or the disk.
+/// Whether an error says something of what is stored of a batch, and nothing of the database.
 fn is_the_batchs(error: &StoreError) -> bool {
-    match error {
-        StoreError::Corrupt(_) | StoreError::NotFound(_) => true,
-        // A stored number that is beyond what it can be.
-        StoreError::Unavailable { source, .. } => source
-            .downcast_ref::<rusqlite::Error>()
-            .is_some_and(|error| {
-                use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange};
-                matches!(
-                    error,
-                    FromSqlConversionFailure(..) | IntegralValueOutOfRange(..)
-                )
-            }),
-        _ => false,
-    }
+    matches!(error, StoreError::Corrupt(_) | StoreError::NotFound(_))
 }

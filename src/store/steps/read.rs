@@ -1,12 +1,9 @@
 //! Reads: what users see. They take no lock and page, so that the WAL can be reset.
 
-use rusqlite::{Connection, params};
-
 use super::claim::{job_key, raw};
 use super::close::part;
-use super::errors::corrupt;
+use super::db::{Db, Record, Us, all, corrupt, one, params, sql, time};
 use super::pass;
-use super::sql::{all, batch_id, key, one, sql, time, unlist};
 use crate::model::{
     Batch, BatchId, BatchState, Counts, Kind, Line, OutputFile, RowView, Status, TaskState, codes,
     decode_outcome,
@@ -14,7 +11,7 @@ use crate::model::{
 use crate::store::{OutcomePart, RowsPage, StoreError};
 
 /// The batch as its record has it; names, JSON texts and files are read after it.
-struct Record {
+struct Found {
     names: (String, String, i64),
     state: i64,
     context: String,
@@ -22,39 +19,39 @@ struct Record {
     columns: Option<String>,
 }
 
-pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreError> {
+pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
-    let found = one(c, sql!("batch_get"), [key(id)], |r| {
-        let record = Record {
+    let found = one(c, sql!("batch_get"), params![id], |r| {
+        let record = Found {
             names: (r.get(0)?, r.get(1)?, r.get(2)?),
             state: r.get(3)?,
             context: r.get(4)?,
             counts: [r.get(18)?, r.get(19)?, r.get(20)?, r.get(21)?],
             columns: r.get(22)?,
         };
-        let at = |i| r.get::<_, Option<i64>>(i).map(|us| us.map(time));
         // Names are checked below; a placeholder never leaves this function.
         Ok((
             record,
             (
-                r.get::<_, i32>(5)?,
-                batch_id(r.get(6)?),
-                r.get::<_, Option<[u8; 16]>>(7)?.map(batch_id),
-                r.get::<_, u32>(8)?,
-                r.get::<_, Option<String>>(9)?,
-                r.get::<_, String>(10)?,
+                r.get::<i32>(5)?,
+                r.get(6)?,
+                r.get::<Option<BatchId>>(7)?,
+                r.get::<u32>(8)?,
+                r.get::<Option<String>>(9)?,
+                r.get::<String>(10)?,
             ),
             (
                 time(r.get(11)?),
-                at(12)?,
-                at(13)?,
-                at(14)?,
-                at(15)?,
-                at(16)?,
+                at(r, 12)?,
+                at(r, 13)?,
+                at(r, 14)?,
+                at(r, 15)?,
+                at(r, 16)?,
             ),
-            (r.get::<_, u64>(17)?, at(23)?),
+            (r.get::<u64>(17)?, at(r, 23)?),
         ))
-    })?;
+    })
+    .await?;
     let Some((
         record,
         (priority, root, parent, generation, external_id, created_by),
@@ -114,15 +111,15 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
             pending: 0,
         };
         if batch.purged_at.is_none() {
-            batch.files = files(c, id)?;
+            batch.files = files(c, id).await?;
         }
     } else {
-        open_batch(c, &mut batch)?;
+        open_batch(c, &mut batch).await?;
     }
     if batch.kind == Kind::Query && batch.purged_at.is_some() {
         (batch.result, batch.messages) = (Some(None), Some(None));
     } else if batch.kind == Kind::Query {
-        let row = rows_after(c, id, 0, None)?.rows.into_iter().next();
+        let row = rows_after(c, id, 0, None).await?.rows.into_iter().next();
         let (result, messages) = row.map_or((None, None), |r| (r.result, r.messages));
         batch.result = Some(result.filter(|_| batch.done));
         batch.messages = Some(messages.filter(|_| batch.done));
@@ -130,21 +127,38 @@ pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreE
     Ok(Some(batch))
 }
 
+/// The batch that carries an external id in its app.
+pub(in crate::store) async fn external(
+    c: &impl Db,
+    app: &str,
+    external_id: &str,
+) -> Result<Option<BatchId>, StoreError> {
+    let named = params![app, external_id];
+    one(c, sql!("external_find"), named, |r| r.get(0)).await
+}
+
+/// A time that may not have come.
+fn at(r: &mut Record, column: usize) -> Result<Option<crate::model::Timestamp>, StoreError> {
+    Ok(r.get::<Option<Us>>(column)?.map(time))
+}
+
 /// Status and counts of a batch that has not ended.
-fn open_batch(c: &Connection, batch: &mut Batch) -> Result<(), StoreError> {
-    let id = key(batch.id);
-    let progress = one(c, sql!("batch_progress"), [id], |r| {
-        Ok((r.get::<_, u64>(0)?, r.get::<_, u64>(1)?))
-    })?;
+async fn open_batch(c: &impl Db, batch: &mut Batch) -> Result<(), StoreError> {
+    let id = batch.id;
+    let progress = one(c, sql!("batch_progress"), params![id], |r| {
+        Ok((r.get::<u64>(0)?, r.get::<u64>(1)?))
+    })
+    .await?;
     // Rows that end without running are in no task's progress.
     let may_stop = batch.aborting || batch.expires_at.is_some();
     let counts = &mut batch.counts;
-    match progress.filter(|_| !may_stop) {
+    match progress.filter(|_| !may_stop && !c.is_shared()) {
         Some((success, failed)) => (counts.success, counts.failed) = (success, failed),
         None => {
-            let sums = one(c, sql!("end_counts"), [id], |r| {
+            let sums = one(c, sql!("end_counts"), params![id], |r| {
                 Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
-            })?;
+            })
+            .await?;
             if let Some(sums) = sums {
                 (
                     counts.success,
@@ -157,23 +171,26 @@ fn open_batch(c: &Connection, batch: &mut Batch) -> Result<(), StoreError> {
     }
     let ended = counts.success + counts.failed + counts.aborted + counts.expired;
     counts.pending = counts.rows.saturating_sub(ended);
-    let running = one(c, sql!("batch_running"), [id], |r| {
-        r.get::<_, Option<i64>>(0)
-    })?
+    let running = one(c, sql!("batch_running"), params![id], |r| {
+        r.get::<Option<Us>>(0)
+    })
+    .await?
     .flatten();
-    let recorded = one(c, sql!("batch_started"), [id], |r| r.get::<_, i64>(0))?;
+    let recorded = one(c, sql!("batch_started"), params![id], |r| r.get::<Us>(0)).await?;
     batch.started_at = recorded.or(running).map(time);
     let begun = running.is_some()
         || batch.aborting
-        || one(c, sql!("batch_begun"), [id], |_| Ok(()))?.is_some();
+        || one(c, sql!("batch_begun"), params![id], |_| Ok(()))
+            .await?
+            .is_some();
     if batch.status == Status::Queued && begun {
         batch.status = Status::Inprog;
     }
     Ok(())
 }
 
-fn files(c: &Connection, id: BatchId) -> Result<Vec<OutputFile>, StoreError> {
-    all(c, sql!("batch_files"), [key(id)], |r| {
+async fn files(c: &impl Db, id: BatchId) -> Result<Vec<OutputFile>, StoreError> {
+    all(c, sql!("batch_files"), params![id], |r| {
         Ok(OutputFile {
             name: r.get(0)?,
             key: r.get(1)?,
@@ -182,37 +199,38 @@ fn files(c: &Connection, id: BatchId) -> Result<Vec<OutputFile>, StoreError> {
             content_type: r.get(4)?,
         })
     })
+    .await
 }
 
 /// Rows after a line: those of one block, or those of them in one status.
 ///
 /// Blocks that have none in that status are passed over, where what is known of them says so.
-pub(super) fn rows_after(
-    c: &Connection,
+pub(in crate::store) async fn rows_after(
+    c: &impl Db,
     id: BatchId,
     after: u32,
     status: Option<Status>,
 ) -> Result<RowsPage, StoreError> {
-    let batch = pass::Found::of(c, id)?;
-    let blocks = all(c, sql!("rows_block"), params![key(id), after], stored)?;
+    let batch = pass::Found::of(c, id).await?;
+    let blocks = all(c, sql!("rows_block"), params![id, after], stored).await?;
     for block in blocks {
         let block = Stored::of(block)?;
         if block.line(block.count.saturating_sub(1)).0 <= after {
             continue;
         }
         return match status {
-            None => page(c, id, &block, batch.held, (after, None)),
-            Some(status) => match batch.next(c, id, block.no, status)? {
+            None => page(c, id, &block, batch.held, (after, None)).await,
+            Some(status) => match batch.next(c, id, block.no, status).await? {
                 pass::Next::None => Ok(RowsPage::default()),
                 pass::Next::Far(line) => Ok(RowsPage {
                     rows: Vec::new(),
                     next: Some(line.saturating_sub(1).max(after)),
                 }),
                 pass::Next::Block(no) if no == block.no => {
-                    page(c, id, &block, batch.held, (after, Some(status)))
+                    page(c, id, &block, batch.held, (after, Some(status))).await
                 }
                 pass::Next::Block(no) => {
-                    let found = one(c, sql!("rows_at"), params![key(id), no], stored)?;
+                    let found = one(c, sql!("rows_at"), params![id, no], stored).await?;
                     let found = found.ok_or_else(|| corrupt(format!("block {no} is gone")))?;
                     page(
                         c,
@@ -221,6 +239,7 @@ pub(super) fn rows_after(
                         batch.held,
                         (after, Some(status)),
                     )
+                    .await
                 }
             },
         };
@@ -237,9 +256,9 @@ struct Stored {
     body: String,
 }
 
-type StoredText = (i64, u32, u32, Option<String>, String);
+type StoredText = (i64, u32, u32, Option<Vec<u32>>, String);
 
-fn stored(r: &rusqlite::Row<'_>) -> rusqlite::Result<StoredText> {
+fn stored(r: &mut Record) -> Result<StoredText, StoreError> {
     Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))
 }
 
@@ -249,7 +268,7 @@ impl Stored {
             no,
             first_line,
             count,
-            lines: unlist(lines)?,
+            lines: lines,
             body,
         })
     }
@@ -260,14 +279,14 @@ impl Stored {
 }
 
 /// The rows of a block that stand after a line, in any status or in one.
-fn page(
-    c: &Connection,
+async fn page(
+    c: &impl Db,
     id: BatchId,
     block: &Stored,
     held: bool,
     (after, status): (u32, Option<Status>),
 ) -> Result<RowsPage, StoreError> {
-    let states = row_states(c, id, block.no, block.count, held)?;
+    let states = row_states(c, id, block.no, block.count, held).await?;
     let mut rows = Vec::new();
     for (ordinal, (input, state)) in (0..).zip(block.body.lines().zip(states)) {
         let line = block.line(ordinal);
@@ -305,8 +324,8 @@ impl RowState {
 }
 
 /// What became of each row of a block.
-fn row_states(
-    c: &Connection,
+async fn row_states(
+    c: &impl Db,
     id: BatchId,
     no: i64,
     count: u32,
@@ -322,20 +341,21 @@ fn row_states(
         redacted: false,
     };
     let mut states = vec![open; size];
-    let tasks = all(c, sql!("rows_tasks"), params![key(id), no], |r| {
+    let tasks = all(c, sql!("rows_tasks"), params![id, no], |r| {
         Ok((
-            r.get::<_, i64>(0)?,
-            r.get::<_, Option<String>>(1)?,
-            r.get::<_, u32>(2)?,
+            r.get::<i64>(0)?,
+            r.get::<Option<Vec<u32>>>(1)?,
+            r.get::<u32>(2)?,
         ))
-    })?;
+    })
+    .await?;
     for (state, pick, attempt) in tasks {
         let runs = matches!(
             TaskState::from_code(state),
             Some(TaskState::Running | TaskState::Parked)
         );
-        each(unlist(pick)?.as_deref(), count, |ordinal| {
-            if let Some(row) = at(&mut states, ordinal) {
+        each(pick.as_deref(), count, |ordinal| {
+            if let Some(row) = row_at(&mut states, ordinal) {
                 if runs {
                     row.status = Status::Inprog;
                 }
@@ -343,7 +363,7 @@ fn row_states(
             }
         });
     }
-    let parts = all(c, sql!("rows_parts"), params![key(id), no], |r| {
+    let parts = all(c, sql!("rows_parts"), params![id, no], |r| {
         Ok((
             r.get(0)?,
             r.get(1)?,
@@ -351,18 +371,19 @@ fn row_states(
             r.get(3)?,
             (r.get(4)?, r.get(5)?, r.get(6)?),
         ))
-    })?;
+    })
+    .await?;
     for (ordinals, body, attempt, time, end) in parts {
         apply(
             &mut states,
             count,
-            &part(ordinals, body, attempt, time, end)?,
+            &part(ordinals, body, attempt, time, end),
         )?;
     }
     Ok(states)
 }
 
-fn at(states: &mut [RowState], ordinal: u32) -> Option<&mut RowState> {
+fn row_at(states: &mut [RowState], ordinal: u32) -> Option<&mut RowState> {
     states.get_mut(usize::try_from(ordinal).ok()?)
 }
 
@@ -381,7 +402,7 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
     for (i, line) in part.body.lines().enumerate() {
         let outcome =
             decode_outcome(line).map_err(|e| corrupt(format!("an outcome's line: {e}")))?;
-        let Some(row) = ordinal(i).and_then(|o| at(states, o)) else {
+        let Some(row) = ordinal(i).and_then(|o| row_at(states, o)) else {
             return Err(corrupt("an outcome of a row that its block does not have"));
         };
         let (ends, ended) = (outcome.status(), row.status.is_final());
@@ -403,7 +424,7 @@ fn apply(states: &mut [RowState], count: u32, part: &OutcomePart) -> Result<(), 
     if let Some((how, rest)) = &part.rest {
         let status = how.status().unwrap_or(Status::Aborted);
         each(rest.as_deref(), count, |o| {
-            if let Some(row) = at(states, o) {
+            if let Some(row) = row_at(states, o) {
                 row.status = status;
                 row.attempt = Some(part.attempt).filter(|a| *a > 0);
                 row.done_at = Some(part.at);

@@ -3,24 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
-use super::errors::corrupt;
-use super::liveness;
-use super::sql::{all, batch_id, change, key, list, list_opt, one, sql, time, unlist, us};
+use super::db::{Db, Record, Unread, Us, all, change, corrupt, one, params, sql, time, us};
+use super::end;
+use super::take_over;
 use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
 
-pub(super) fn heads(
-    c: &Connection,
+pub(in crate::store) async fn heads(
+    c: &impl Db,
     ops: &[OpId],
     only: Option<BatchId>,
 ) -> Result<Vec<Head>, StoreError> {
     let mut heads = Vec::new();
     for op in ops {
-        let read = |r: &rusqlite::Row<'_>| {
+        let read = |r: &mut Record| {
             Ok(Head {
                 op: *op,
                 priority: r.get(0)?,
@@ -28,8 +27,8 @@ pub(super) fn heads(
             })
         };
         heads.extend(match only {
-            None => one(c, sql!("heads"), [op.0], read)?,
-            Some(batch) => one(c, sql!("heads_of"), params![op.0, key(batch)], read)?,
+            None => one(c, sql!("heads"), params![op.0], read).await?,
+            Some(batch) => one(c, sql!("heads_of"), params![op.0, batch], read).await?,
         });
     }
     Ok(heads)
@@ -43,22 +42,22 @@ struct Ready {
     id: i64,
     no: i64,
     rows: u32,
-    pick: Option<String>,
+    pick: Unread,
     attempt: u32,
     failures: u32,
     laters: u32,
     suspect: u32,
     turn: i64,
-    age: i64,
+    age: Us,
     priority: i64,
     losses: u32,
 }
 
 /// The tasks that the claim would take, without their rows.
-fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreError> {
-    let read = |r: &rusqlite::Row<'_>| {
+async fn ready(c: &impl Db, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreError> {
+    let read = |r: &mut Record| {
         Ok(Ready {
-            batch: batch_id(r.get(0)?),
+            batch: r.get(0)?,
             id: r.get(1)?,
             no: r.get(2)?,
             rows: r.get(3)?,
@@ -74,39 +73,35 @@ fn ready(c: &Connection, ask: &Claim, limit: u32) -> Result<Vec<Ready>, StoreErr
         })
     };
     match ask.only {
-        Some(batch) => all(
-            c,
-            sql!("claim_of"),
-            params![ask.op.0, limit, key(batch)],
-            read,
-        ),
-        None if ask.oldest => all(c, sql!("claim_oldest"), params![ask.op.0, limit], read),
-        None => all(c, sql!("claim_ready"), params![ask.op.0, limit], read),
+        Some(batch) => all(c, sql!("claim_of"), params![ask.op.0, limit, batch], read).await,
+        None if ask.oldest => all(c, sql!("claim_oldest"), params![ask.op.0, limit], read).await,
+        None => all(c, sql!("claim_ready"), params![ask.op.0, limit], read).await,
     }
 }
 
-pub(super) fn claim(
-    c: &Connection,
+pub(in crate::store) async fn claim(
+    c: &impl Db,
     damage: &Damage,
     ask: &Claim,
     now: Timestamp,
 ) -> Result<Vec<ClaimedTask>, StoreError> {
-    liveness::alive(c, ask.worker)?;
-    let paused = one(c, sql!("op_get"), [ask.op.0], |r| r.get::<_, bool>(3))?;
+    take_over::alive(c, ask.worker).await?;
+    let paused = one(c, sql!("op_get"), params![ask.op.0], |r| r.get::<bool>(3)).await?;
     if paused.unwrap_or(true) {
         return Ok(Vec::new());
     }
     let mut limit = ask.max_tasks;
     if let Some((cap, parallel)) = ask.cap {
-        let running: u32 =
-            one(c, sql!("claim_running"), [ask.op.0], |r| r.get(0))?.unwrap_or(u32::MAX);
+        let running: u32 = one(c, sql!("claim_running"), params![ask.op.0], |r| r.get(0))
+            .await?
+            .unwrap_or(u32::MAX);
         limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
     }
     let mut reach = limit;
     loop {
-        let found = ready(c, ask, reach)?;
+        let found = ready(c, ask, reach).await?;
         let all_there = found.len() < usize::try_from(reach).unwrap_or(usize::MAX);
-        let claimed = of_these(c, damage, ask, found, limit, now)?;
+        let claimed = of_these(c, damage, ask, found, limit, now).await?;
         // Tasks that nobody gets may stand before all the others.
         if !claimed.is_empty() || all_there || limit == 0 || reach >= FAR {
             return Ok(claimed);
@@ -117,8 +112,8 @@ pub(super) fn claim(
 
 /// Claims the first of these tasks. Those of a batch whose time has passed stay for the keeper: a claim
 /// may be taken back by a power failure, and the end of a batch may not. What is damaged stays too.
-fn of_these(
-    c: &Connection,
+async fn of_these(
+    c: &impl Db,
     damage: &Damage,
     ask: &Claim,
     found: Vec<Ready>,
@@ -130,7 +125,7 @@ fn of_these(
     let (mut rows, mut bytes) = (0_u64, 0_usize);
     let mut batch: Option<Arc<BatchHead>> = None;
     let mut passed: BTreeSet<BatchId> = BTreeSet::new();
-    for task in found {
+    for mut task in found {
         if rows >= ask.max_rows || bytes >= ask.max_bytes || claimed.len() >= most {
             break;
         }
@@ -145,7 +140,7 @@ fn of_these(
         }
         let head = match batch.take().filter(|b| b.id == id) {
             Some(head) => Ok(head),
-            None => batch_head(c, id).map(Arc::new),
+            None => batch_head(c, id).await.map(Arc::new),
         };
         let head = match head {
             Ok(head) if head.expires_at.is_some_and(|at| at <= now) => None,
@@ -156,9 +151,9 @@ fn of_these(
             passed.insert(id);
             continue;
         };
-        match inputs(c, &task) {
+        match inputs(c, &mut task).await {
             Ok(inputs) => {
-                let task = take(c, ask, &head, task, inputs, now)?;
+                let task = take(c, ask, &head, task, inputs, now).await?;
                 rows += u64::from(task.rows);
                 bytes += task.body.len();
                 claimed.push(task);
@@ -178,23 +173,24 @@ struct Inputs {
     body: String,
 }
 
-fn inputs(c: &Connection, task: &Ready) -> Result<Inputs, StoreError> {
-    let block = params![key(task.batch), task.no];
+async fn inputs(c: &impl Db, task: &mut Ready) -> Result<Inputs, StoreError> {
+    let block = params![task.batch, task.no];
     let (first_line, lines, body) = one(c, sql!("claim_block"), block, |r| {
         Ok((r.get(0)?, r.get(1)?, r.get(2)?))
-    })?
+    })
+    .await?
     .ok_or_else(|| corrupt(format!("block {} of batch {} is gone", task.no, task.batch)))?;
     Ok(Inputs {
-        pick: unlist(task.pick.clone())?,
+        pick: std::mem::take(&mut task.pick).rows()?,
         first_line,
-        lines: unlist(lines)?,
+        lines,
         body,
     })
 }
 
 /// Claims one task; where it is too long, its end stays queued as a task of its own.
-fn take(
-    c: &Connection,
+async fn take(
+    c: &impl Db,
     ask: &Claim,
     head: &Arc<BatchHead>,
     mut task: Ready,
@@ -207,12 +203,13 @@ fn take(
             .take()
             .unwrap_or_else(|| (0..task.rows).collect());
         let rest = mine.split_off(usize::try_from(most).unwrap_or(usize::MAX));
+        end::ensure_close(c, task.batch, ask.op.0, task.priority, task.age).await?;
         let id = TaskId::split().map_err(|e| StoreError::unavailable("making a task's id", e))?;
         change(
             c,
             sql!("queue_add"),
             params![
-                key(task.batch),
+                task.batch,
                 id.0,
                 task.no,
                 0,
@@ -223,14 +220,15 @@ fn take(
                 task.age,
                 None::<i64>,
                 rest.len(),
-                list(&rest),
+                &rest,
                 task.attempt,
                 task.failures,
                 task.losses,
                 task.laters,
                 task.suspect
             ],
-        )?;
+        )
+        .await?;
         task.rows = most;
         inputs.pick = Some(mine);
     }
@@ -239,17 +237,18 @@ fn take(
         c,
         sql!("claim_task"),
         params![
-            key(task.batch),
+            task.batch,
             task.id,
             attempt,
             ask.token.0,
             ask.worker.0,
             us(now),
             task.rows,
-            list_opt(inputs.pick.as_deref()),
+            inputs.pick.as_deref(),
             if ask.once { 2 } else { 0 }
         ],
-    )?;
+    )
+    .await?;
     if changed != 1 {
         return Err(corrupt("a ready task was not queued"));
     }
@@ -275,7 +274,7 @@ fn take(
 }
 
 /// Reads a stored name back.
-pub(super) fn job_key(app: &str, op: &str, kind: i64) -> Result<JobKey, StoreError> {
+pub(in crate::store) fn job_key(app: &str, op: &str, kind: i64) -> Result<JobKey, StoreError> {
     let bad = |e: crate::model::IdError| corrupt(e.to_string());
     Ok(JobKey {
         app: app.parse::<AppName>().map_err(bad)?,
@@ -284,31 +283,28 @@ pub(super) fn job_key(app: &str, op: &str, kind: i64) -> Result<JobKey, StoreErr
     })
 }
 
-pub(super) fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
+pub(in crate::store) fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
     RawValue::from_string(json).map_err(|e| corrupt(format!("a stored JSON text: {e}")))
 }
 
-fn batch_head(c: &Connection, id: BatchId) -> Result<BatchHead, StoreError> {
-    let found = one(c, sql!("claim_batch"), [key(id)], |r| {
+async fn batch_head(c: &impl Db, id: BatchId) -> Result<BatchHead, StoreError> {
+    let found = one(c, sql!("claim_batch"), params![id], |r| {
         Ok((
-            r.get::<_, String>(0)?,
-            r.get::<_, [u8; 16]>(1)?,
-            r.get::<_, u32>(2)?,
-            r.get::<_, Option<i64>>(3)?,
-            (
-                r.get::<_, String>(4)?,
-                r.get::<_, String>(5)?,
-                r.get::<_, i64>(6)?,
-            ),
+            r.get::<String>(0)?,
+            r.get::<BatchId>(1)?,
+            r.get::<u32>(2)?,
+            r.get::<Option<Us>>(3)?,
+            (r.get::<String>(4)?, r.get::<String>(5)?, r.get::<i64>(6)?),
         ))
-    })?;
+    })
+    .await?;
     let (context, root, generation, expires_at, (app, op, kind)) =
         found.ok_or_else(|| corrupt(format!("batch {id} has tasks and is gone")))?;
     Ok(BatchHead {
         id,
         key: job_key(&app, &op, kind)?,
         context: raw(context)?,
-        root: batch_id(root),
+        root,
         generation,
         expires_at: expires_at.map(time),
     })

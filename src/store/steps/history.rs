@@ -1,10 +1,7 @@
 //! history: what happened to rows, read block after block.
 
-use rusqlite::{Connection, params};
-
-use super::errors::corrupt;
+use super::db::{Db, Us, all, corrupt, params, sql, time};
 use super::pass;
-use super::sql::{all, key, sql, time, unlist};
 use crate::model::{
     BatchId, BlockHistory, EndedAs, HistoryEntry, PartRecord, RunningTask, WorkerNo, line_of,
 };
@@ -14,29 +11,29 @@ use crate::store::{HistoryPage, StoreError};
 const BLOCKS: i64 = 64;
 const BYTES: usize = 2 << 20;
 
-pub(super) fn history(c: &Connection, id: BatchId, from: i64) -> Result<HistoryPage, StoreError> {
-    pass::Found::of(c, id)?;
-    let blocks = all(
-        c,
-        sql!("history_blocks"),
-        params![key(id), from, BLOCKS],
-        |r| {
-            Ok((
-                r.get::<_, i64>(0)?,
-                r.get::<_, u32>(1)?,
-                r.get::<_, u32>(2)?,
-                r.get::<_, Option<String>>(3)?,
-            ))
-        },
-    )?;
+pub(in crate::store) async fn history(
+    c: &impl Db,
+    id: BatchId,
+    from: i64,
+) -> Result<HistoryPage, StoreError> {
+    pass::Found::of(c, id).await?;
+    let blocks = all(c, sql!("history_blocks"), params![id, from, BLOCKS], |r| {
+        Ok((
+            r.get::<i64>(0)?,
+            r.get::<u32>(1)?,
+            r.get::<u32>(2)?,
+            r.get::<Option<Vec<u32>>>(3)?,
+        ))
+    })
+    .await?;
     let mut page = HistoryPage::default();
     let mut bytes = 0;
     for (no, first_line, rows, lines) in blocks {
         if bytes >= BYTES {
             break;
         }
-        let lines = unlist(lines)?;
-        let history = of_block(c, id, no, rows, &mut bytes)?;
+        let lines = lines;
+        let history = of_block(c, id, no, rows, &mut bytes).await?;
         let line = |ordinal| line_of(first_line, lines.as_deref(), ordinal);
         page.entries.extend(history.block(line));
         page.next = Some(no + 1);
@@ -45,71 +42,71 @@ pub(super) fn history(c: &Connection, id: BatchId, from: i64) -> Result<HistoryP
 }
 
 /// One row's attempts; `None` where the batch has no such line.
-pub(super) fn line_history(
-    c: &Connection,
+pub(in crate::store) async fn line_history(
+    c: &impl Db,
     id: BatchId,
     line: u32,
 ) -> Result<Option<Vec<HistoryEntry>>, StoreError> {
-    pass::Found::of(c, id)?;
-    let Some((no, ordinal, rows)) = super::redact::find(c, id, line)?
+    pass::Found::of(c, id).await?;
+    let Some((no, ordinal, rows)) = super::redact::find(c, id, line)
+        .await?
         .map(|(no, ordinal, body)| (no, ordinal, body.lines().count()))
     else {
         return Ok(None);
     };
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-    let history = of_block(c, id, no, rows, &mut 0)?;
+    let history = of_block(c, id, no, rows, &mut 0).await?;
     Ok(Some(history.line(ordinal, crate::model::Line(line))))
 }
 
-fn of_block(
-    c: &Connection,
+async fn of_block(
+    c: &impl Db,
     id: BatchId,
     no: i64,
     rows: u32,
     bytes: &mut usize,
 ) -> Result<BlockHistory, StoreError> {
-    type Lists = (Option<String>, Option<String>);
-    let read = all(c, sql!("history_parts"), params![key(id), no], |r| {
+    type Lists = (Option<Vec<u32>>, Option<Vec<u32>>);
+    let read = all(c, sql!("history_parts"), params![id, no], |r| {
         let part = PartRecord {
             task: r.get(0)?,
             attempt: r.get(1)?,
-            worker: r.get::<_, Option<i64>>(2)?.map(WorkerNo),
-            started_at: r.get::<_, Option<i64>>(3)?.map(time),
+            worker: r.get::<Option<i64>>(2)?.map(WorkerNo),
+            started_at: r.get::<Option<Us>>(3)?.map(time),
             at: time(r.get(4)?),
-            ended_as: r.get::<_, Option<i64>>(5)?.and_then(EndedAs::from_code),
+            ended_as: r.get::<Option<i64>>(5)?.and_then(EndedAs::from_code),
             ended: r.get(6)?,
             ordinals: None,
             rest: None,
             body: r.get(9)?,
         };
         Ok((part, (r.get(7)?, r.get(8)?)))
-    })?;
+    })
+    .await?;
     let list = |(part, (ordinals, rest)): (PartRecord, Lists)| -> Result<_, StoreError> {
         Ok(PartRecord {
-            ordinals: unlist(ordinals)?,
-            rest: unlist(rest)?,
+            ordinals: ordinals,
+            rest: rest,
             ..part
         })
     };
     let parts: Vec<PartRecord> = read.into_iter().map(list).collect::<Result<_, _>>()?;
     *bytes += parts.iter().map(|p| p.body.len()).sum::<usize>();
-    let running = all(c, sql!("history_tasks"), params![key(id), no], |r| {
+    let running = all(c, sql!("history_tasks"), params![id, no], |r| {
         Ok((
             RunningTask {
                 task: r.get(0)?,
                 attempt: r.get(1)?,
-                worker: r.get::<_, Option<i64>>(2)?.map(WorkerNo),
-                started_at: r.get::<_, Option<i64>>(3)?.map(time),
+                worker: r.get::<Option<i64>>(2)?.map(WorkerNo),
+                started_at: r.get::<Option<Us>>(3)?.map(time),
                 pick: None,
             },
-            r.get::<_, Option<String>>(4)?,
+            r.get::<Option<Vec<u32>>>(4)?,
         ))
-    })?;
-    let pick = |(task, pick): (RunningTask, Option<String>)| -> Result<_, StoreError> {
-        Ok(RunningTask {
-            pick: unlist(pick)?,
-            ..task
-        })
+    })
+    .await?;
+    let pick = |(task, pick): (RunningTask, Option<Vec<u32>>)| -> Result<_, StoreError> {
+        Ok(RunningTask { pick, ..task })
     };
     let running: Vec<RunningTask> = running.into_iter().map(pick).collect::<Result<_, _>>()?;
     BlockHistory::of(rows, &parts, &running).map_err(|e| corrupt(format!("an outcome's line: {e}")))

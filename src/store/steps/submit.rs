@@ -1,56 +1,57 @@
 //! submit, load and release: how a batch comes to be and its tasks with it.
 
-use rusqlite::{Connection, params};
+use super::db::{Db, change, corrupt, one, params, sql, us, us_opt};
+use std::borrow::Cow;
 
 use super::discard::{Leftover, take_load};
-use super::errors::corrupt;
-use super::guard::{guard, op_id};
+use super::guard::{guard, look, op_id};
 use super::release::give;
 use super::retry;
 use super::single::{self, Known};
-use super::sql::{batch_id, change, key, list, one, sql, us, us_opt};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
 use crate::store::{LoadPiece, StoreError, Submitted};
 
 /// A CSV's columns as they are stored.
-pub(super) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
+pub(in crate::store) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
     let columns = batch.columns.as_ref().map(serde_json::to_string);
     columns.transpose().map_err(|e| corrupt(e.to_string()))
 }
 
-fn insert(
-    c: &Connection,
+async fn insert(
+    c: &impl Db,
     batch: &NewBatch,
     token: Token,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
-    let op = op_id(c, &batch.key, now)?;
+    let op = op_id(c, &batch.key, now).await?;
+    let columns = columns(batch)?;
     change(
         c,
         sql!("submit_batch"),
         params![
-            key(batch.id),
+            batch.id,
             op,
             batch.context.get(),
             batch.priority,
-            key(retry::root(batch)),
-            retry::parent(batch).map(key),
+            retry::root(batch),
+            retry::parent(batch),
             retry::generation(batch),
-            batch.external_id,
-            batch.by,
+            batch.external_id.as_deref(),
+            batch.by.as_str(),
             us(now),
             us_opt(batch.run_at),
             us_opt(batch.expires_at),
-            columns(batch)?,
+            columns.as_deref(),
             token.0,
         ],
-    )?;
+    )
+    .await?;
     Ok(op)
 }
 
 /// Inserts a block whose lines count from the line `after` on, with the outcomes of its rejected rows.
-pub(super) fn insert_block(
-    c: &Connection,
+pub(in crate::store) async fn insert_block(
+    c: &impl Db,
     id: BatchId,
     no: i64,
     block: &Block,
@@ -58,36 +59,38 @@ pub(super) fn insert_block(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let lines = block.lines.as_deref().map(|lines| match after {
-        0 => list(lines),
-        _ => list(&lines.iter().map(|l| l + after).collect::<Vec<u32>>()),
+        0 => Cow::Borrowed(lines),
+        _ => Cow::Owned(lines.iter().map(|l| l + after).collect()),
     });
     change(
         c,
         sql!("submit_block"),
         params![
-            key(id),
+            id,
             no,
             block.first_line + after,
             block.rows,
             block.rejected.len(),
-            lines,
-            block.body,
+            lines.as_deref(),
+            block.body.as_str(),
         ],
-    )?;
+    )
+    .await?;
     if !block.rejected.is_empty() {
         let ordinals: Vec<u32> = block.rejected.iter().map(|r| r.ordinal).collect();
         let body: String = block.rejected.iter().map(|r| r.outcome.as_str()).collect();
         change(
             c,
             sql!("submit_rejected"),
-            params![key(id), no, us(now), ordinals.len(), list(&ordinals), body],
-        )?;
+            params![id, no, us(now), ordinals.len(), &ordinals, body.as_str()],
+        )
+        .await?;
     }
     Ok(())
 }
 
-fn insert_blocks(
-    c: &Connection,
+async fn insert_blocks(
+    c: &impl Db,
     id: BatchId,
     token: Token,
     first_no: i64,
@@ -101,20 +104,20 @@ fn insert_blocks(
         last_line = last_line.max(i64::from(block.last_line()));
     }
     let count = i64::try_from(blocks.len()).unwrap_or(i64::MAX);
-    let params = params![key(id), token.0, rows, bytes, count, last_line, us(now)];
+    let params = params![id, token.0, rows, bytes, count, last_line, us(now)];
     // Asked first: the blocks of whoever loads anew have the same numbers.
-    if change(c, sql!("submit_loaded"), params)? != 1 {
+    if change(c, sql!("submit_loaded"), params).await? != 1 {
         return Err(StoreError::SubmitLost(id));
     }
     for (no, block) in (first_no..).zip(blocks) {
-        insert_block(c, id, no, block, 0, now)?;
+        insert_block(c, id, no, block, 0, now).await?;
     }
     Ok(())
 }
 
 /// `loading → wait | queued`, with the tasks of the first blocks.
-fn finish(
-    c: &Connection,
+async fn finish(
+    c: &impl Db,
     batch: &NewBatch,
     token: Token,
     hash: [u8; 32],
@@ -125,18 +128,20 @@ fn finish(
     } else {
         BatchState::Queued
     };
+    let columns = columns(batch)?;
     let changed = change(
         c,
         sql!("submit_finish"),
         params![
-            key(batch.id),
+            batch.id,
             token.0,
             state.code(),
-            hash,
+            &hash,
             us(now),
-            columns(batch)?
+            columns.as_deref()
         ],
-    )?;
+    )
+    .await?;
     if changed != 1 {
         return Err(StoreError::SubmitLost(batch.id));
     }
@@ -144,31 +149,26 @@ fn finish(
         change(
             c,
             sql!("submit_external"),
-            params![
-                batch.key.app.as_str(),
-                external,
-                key(batch.id),
-                hash,
-                us(now)
-            ],
-        )?;
+            params![batch.key.app.as_str(), external, batch.id, &hash, us(now)],
+        )
+        .await?;
     }
     if !batch.hold {
-        give(c, batch.id, now)?;
+        give(c, batch.id, now).await?;
     }
     Ok(())
 }
 
 /// Answers a repeat: the batch that is there has the same op, context and rows, or it is another. Of a
 /// purged one the context is gone; op and rows are compared.
-fn repeat(
-    c: &Connection,
+async fn repeat(
+    c: &impl Db,
     batch: &NewBatch,
     hash: Option<[u8; 32]>,
     what: String,
     existing: BatchId,
 ) -> Result<Submitted, StoreError> {
-    let found = guard(c, existing)?;
+    let found = look(c, existing).await?;
     let op = one(
         c,
         sql!("op_find"),
@@ -177,8 +177,9 @@ fn repeat(
             batch.key.op.as_str(),
             batch.key.kind.code()
         ],
-        |r| r.get::<_, i64>(0),
-    )?;
+        |r| r.get::<i64>(0),
+    )
+    .await?;
     let equal = found.is_some_and(|g| {
         Some(g.op) == op
             && (g.purged_at.is_some() || g.context == batch.context.get())
@@ -192,107 +193,114 @@ fn repeat(
 }
 
 /// Looks for the same external id.
-fn existing_external(
-    c: &Connection,
+async fn existing_external(
+    c: &impl Db,
     batch: &NewBatch,
     hash: Option<[u8; 32]>,
 ) -> Result<Option<Submitted>, StoreError> {
     let Some(external) = &batch.external_id else {
         return Ok(None);
     };
-    one(
-        c,
-        sql!("external_find"),
-        params![batch.key.app.as_str(), external],
-        |r| Ok(batch_id(r.get(0)?)),
-    )?
-    .map(|id| repeat(c, batch, hash, format!("external id {external:?}"), id))
-    .transpose()
+    let named = params![batch.key.app.as_str(), external];
+    match one(c, sql!("external_find"), named, |r| r.get(0)).await? {
+        None => Ok(None),
+        Some(id) => {
+            let what = format!("external id {external:?}");
+            repeat(c, batch, hash, what, id).await.map(Some)
+        }
+    }
 }
 
 /// Looks for the same id or external id; a load under the id has to go first, however long it was silent.
-fn existing(
-    c: &Connection,
+async fn existing(
+    c: &impl Db,
     batch: &NewBatch,
     hash: Option<[u8; 32]>,
 ) -> Result<Option<Submitted>, StoreError> {
-    if let Some(found) = guard(c, batch.id)? {
+    if let Some(found) = look(c, batch.id).await? {
         if found.state != BatchState::Loading {
-            return repeat(c, batch, hash, format!("id {}", batch.id), batch.id).map(Some);
+            return repeat(c, batch, hash, format!("id {}", batch.id), batch.id)
+                .await
+                .map(Some);
         }
         return Err(StoreError::SubmitInProgress(batch.id));
     }
-    existing_external(c, batch, hash)
+    existing_external(c, batch, hash).await
 }
 
-pub(super) fn submit(
-    c: &Connection,
+pub(in crate::store) async fn submit(
+    c: &impl Db,
     known: &mut Known,
     batch: &NewBatch,
     blocks: &[Block],
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    if let Some(there) = existing(c, batch, Some(hash))? {
+    if let Some(there) = existing(c, batch, Some(hash)).await? {
         return Ok(there);
     }
-    retry::guard(c, batch, now)?;
+    retry::guard(c, batch, now).await?;
     if let [block] = blocks
         && block.rejected.is_empty()
     {
-        single::submit(c, known, batch, block, hash, now)?;
+        single::submit(c, known, batch, block, hash, now).await?;
         return Ok(Submitted::New(batch.id));
     }
     let token = Token(0);
-    insert(c, batch, token, now)?;
-    insert_blocks(c, batch.id, token, 0, blocks, now)?;
-    finish(c, batch, token, hash, now)?;
+    insert(c, batch, token, now).await?;
+    insert_blocks(c, batch.id, token, 0, blocks, now).await?;
+    finish(c, batch, token, hash, now).await?;
     Ok(Submitted::New(batch.id))
 }
 
-pub(super) fn begin_load(
-    c: &Connection,
+pub(in crate::store) async fn begin_load(
+    c: &impl Db,
     batch: &NewBatch,
     token: Token,
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    if let Some(there) = existing(c, batch, None)? {
+    if let Some(there) = existing(c, batch, None).await? {
         return Ok(there);
     }
-    insert(c, batch, token, now)?;
+    insert(c, batch, token, now).await?;
     Ok(Submitted::New(batch.id))
 }
 
-pub(super) fn load(c: &Connection, piece: &LoadPiece, now: Timestamp) -> Result<(), StoreError> {
-    insert_blocks(c, piece.id, piece.token, piece.first_no, &piece.blocks, now)
+pub(in crate::store) async fn load(
+    c: &impl Db,
+    piece: &LoadPiece,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    insert_blocks(c, piece.id, piece.token, piece.first_no, &piece.blocks, now).await
 }
 
-pub(super) fn finish_load(
-    c: &Connection,
+pub(in crate::store) async fn finish_load(
+    c: &impl Db,
     batch: &NewBatch,
     token: Token,
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<(Submitted, Option<Leftover>), StoreError> {
-    let ours = guard(c, batch.id)?
+    let ours = guard(c, batch.id)
+        .await?
         .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
     if ours {
         // The external id may have come in by another submit while this one was loading. Where it is
         // a duplicate, the load is removed by its loader, which hears of it.
-        if let Some(there) = existing_external(c, batch, Some(hash))? {
-            return Ok((there, take_load(c, batch.id, token.0)?));
+        if let Some(there) = existing_external(c, batch, Some(hash)).await? {
+            return Ok((there, take_load(c, batch.id, token.0).await?));
         }
-        retry::guard(c, batch, now)?;
-        finish(c, batch, token, hash, now)?;
+        retry::guard(c, batch, now).await?;
+        finish(c, batch, token, hash, now).await?;
         return Ok((Submitted::New(batch.id), None));
     }
     // Another may have submitted the same meanwhile; one that still loads is no answer.
-    let there = match guard(c, batch.id)? {
+    let there = match look(c, batch.id).await? {
         Some(found) if found.state != BatchState::Loading => {
             let what = format!("id {}", batch.id);
-            Some(repeat(c, batch, Some(hash), what, batch.id)?)
+            Some(repeat(c, batch, Some(hash), what, batch.id).await?)
         }
-        _ => existing_external(c, batch, Some(hash))?,
+        _ => existing_external(c, batch, Some(hash)).await?,
     };
     Ok((there.ok_or(StoreError::SubmitLost(batch.id))?, None))
 }

@@ -1,12 +1,10 @@
 //! list: batches newest first, by pages that each do a bounded piece of work.
 
-use rusqlite::{Connection, Row, params};
-
+use super::db::{Db, Record, Us, all, one, params, sql, time, us, us_opt};
 use super::ops::names;
 use super::read;
-use super::sql::{all, batch_id, key, one, sql, time, us, us_opt};
 use crate::model::{
-    Batch, BatchFilter, BatchState, BatchesPage, Cursor, JobKey, OpId, Status, Timestamp,
+    Batch, BatchFilter, BatchId, BatchState, BatchesPage, Cursor, JobKey, OpId, Status, Timestamp,
 };
 use crate::store::StoreError;
 
@@ -26,10 +24,10 @@ struct Candidate {
     blocks: i64,
 }
 
-fn candidate(r: &Row<'_>) -> rusqlite::Result<Candidate> {
+fn candidate(r: &mut Record) -> Result<Candidate, StoreError> {
     Ok(Candidate {
         place: Cursor {
-            id: batch_id(r.get(0)?),
+            id: r.get(0)?,
             created_at: time(r.get(1)?),
         },
         op: OpId(r.get(2)?),
@@ -38,13 +36,13 @@ fn candidate(r: &Row<'_>) -> rusqlite::Result<Candidate> {
     })
 }
 
-pub(super) fn list(
-    c: &Connection,
+pub(in crate::store) async fn list(
+    c: &impl Db,
     filter: &BatchFilter,
     after: Option<Cursor>,
     limit: u32,
 ) -> Result<BatchesPage, StoreError> {
-    let ops = ops(c, filter)?;
+    let ops = ops(c, filter).await?;
     let mut page = Page {
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
         filter,
@@ -59,29 +57,28 @@ pub(super) fn list(
         return Ok(page.page);
     }
     let (before, below) = start(filter, after);
-    let since = us_opt(filter.created_after).unwrap_or(i64::MIN);
+    let since = us_opt(filter.created_after).unwrap_or(Us(i64::MIN));
     if let Some(external_id) = &filter.external_id {
-        for found in external(c, external_id, &ops)? {
-            let place = (us(found.place.created_at), key(found.place.id));
-            if place < (before, below) && !page.take(c, &found)? {
+        for found in external(c, external_id, &ops).await? {
+            let place = (us(found.place.created_at), found.place.id);
+            if place < (before, below) && !page.take(c, &found).await? {
                 break;
             }
         }
         return Ok(page.page);
     }
-    let mut statement;
-    let mut rows = match filter.parent {
+    let found = match filter.parent {
         Some(parent) => {
-            statement = c.prepare_cached(sql!("list_children"))?;
-            statement.query(params![key(parent), before, below, since, SCAN])?
+            let place = params![parent, before, below, since, SCAN];
+            all(c, sql!("list_children"), place, candidate).await?
         }
         None => {
-            statement = c.prepare_cached(sql!("list_batches"))?;
-            statement.query(params![before, below, since, SCAN])?
+            let place = params![before, below, since, SCAN];
+            all(c, sql!("list_batches"), place, candidate).await?
         }
     };
-    while let Some(row) = rows.next()? {
-        if !page.take(c, &candidate(row)?)? {
+    for found in found {
+        if !page.take(c, &found).await? {
             return Ok(page.page);
         }
     }
@@ -92,20 +89,20 @@ pub(super) fn list(
 }
 
 /// The place behind which a page begins: where the one before ended, or the newest that may be in it.
-fn start(filter: &BatchFilter, after: Option<Cursor>) -> (i64, [u8; 16]) {
+fn start(filter: &BatchFilter, after: Option<Cursor>) -> (Us, BatchId) {
     let newest = match filter.created_before {
-        Some(at) => (us(at), [0; 16]),
-        None => (i64::MAX, [0xff; 16]),
+        Some(at) => (us(at), BatchId(uuid::Uuid::nil())),
+        None => (Us(i64::MAX), BatchId(uuid::Uuid::max())),
     };
     match after {
-        Some(place) => newest.min((us(place.created_at), key(place.id))),
+        Some(place) => newest.min((us(place.created_at), place.id)),
         None => newest,
     }
 }
 
 /// The ops whose batches may be in the list.
-fn ops(c: &Connection, filter: &BatchFilter) -> Result<Vec<(OpId, JobKey)>, StoreError> {
-    let mut ops = names(c)?;
+async fn ops(c: &impl Db, filter: &BatchFilter) -> Result<Vec<(OpId, JobKey)>, StoreError> {
+    let mut ops = names(c).await?;
     ops.retain(|(_, key)| {
         filter.app.as_ref().is_none_or(|app| *app == key.app)
             && filter.op.as_ref().is_none_or(|name| *name == key.op)
@@ -115,8 +112,8 @@ fn ops(c: &Connection, filter: &BatchFilter) -> Result<Vec<(OpId, JobKey)>, Stor
 }
 
 /// The batches that carry an external id, at most one an app, newest first.
-fn external(
-    c: &Connection,
+async fn external(
+    c: &impl Db,
     external_id: &str,
     ops: &[(OpId, JobKey)],
 ) -> Result<Vec<Candidate>, StoreError> {
@@ -125,11 +122,12 @@ fn external(
     apps.dedup();
     let mut found = Vec::new();
     for app in apps {
-        let ids = all(c, sql!("external_find"), [app, external_id], |r| {
-            Ok(batch_id(r.get(0)?))
-        })?;
+        let ids = all(c, sql!("external_find"), params![app, external_id], |r| {
+            r.get::<BatchId>(0)
+        })
+        .await?;
         for id in ids {
-            found.extend(one(c, sql!("list_one"), [key(id)], candidate)?);
+            found.extend(one(c, sql!("list_one"), params![id], candidate).await?);
         }
     }
     found.sort_by_key(|f| std::cmp::Reverse(f.place));
@@ -150,7 +148,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     /// Looks at the next batch; false where the page is full and goes on with that one.
-    fn take(&mut self, c: &Connection, found: &Candidate) -> Result<bool, StoreError> {
+    async fn take(&mut self, c: &impl Db, found: &Candidate) -> Result<bool, StoreError> {
         if self.page.data.len() >= self.limit || self.work >= WORK || self.bytes >= BYTES {
             self.page.next = self.last;
             return Ok(false);
@@ -162,7 +160,7 @@ impl Page<'_> {
         }
         let open = BatchState::from_code(found.state).is_some_and(|s| !s.is_final());
         self.work += BATCH + if open { found.blocks } else { 0 };
-        if let Some(batch) = read::batch(c, found.place.id)?
+        if let Some(batch) = read::batch(c, found.place.id).await?
             && self.filter.fits(&batch)
         {
             self.bytes += bytes(&batch);

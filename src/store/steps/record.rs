@@ -2,48 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
-
+use super::db::{Db, Us, change, corrupt, one, params, sql, us, us_opt};
 use super::end;
-use super::errors::corrupt;
-use super::guard::guard;
-use super::liveness;
+use super::guard::{guard, share};
 use super::single;
-use super::sql::{change, key, list, list_opt, one, sql, unlist, us, us_opt};
+use super::take_over;
 use crate::model::{BatchId, EndedAs, TaskId, TaskState, Timestamp, WorkerNo};
 use crate::store::{Again, ClaimRef, Part, Recorded, StoreError, Then};
 
 /// The task that a claim holds.
-pub(super) struct Task {
-    pub(super) no: i64,
-    pub(super) op: i64,
-    pub(super) priority: i64,
-    pub(super) turn: i64,
-    pub(super) age: i64,
-    pub(super) rows: u32,
-    pub(super) pick: Option<String>,
-    pub(super) attempt: u32,
-    pub(super) losses: u32,
-    pub(super) started_at: Option<i64>,
-    pub(super) suspect: u32,
+pub(in crate::store) struct Task {
+    pub(in crate::store) no: i64,
+    pub(in crate::store) op: i64,
+    pub(in crate::store) priority: i64,
+    pub(in crate::store) turn: i64,
+    pub(in crate::store) age: Us,
+    pub(in crate::store) rows: u32,
+    pub(in crate::store) pick: Option<Vec<u32>>,
+    pub(in crate::store) attempt: u32,
+    pub(in crate::store) losses: u32,
+    pub(in crate::store) started_at: Option<Us>,
+    pub(in crate::store) suspect: u32,
 }
 
 impl Task {
     /// Its rows' ordinals.
-    pub(super) fn ordinals(&self) -> Result<Vec<u32>, StoreError> {
-        Ok(unlist(self.pick.clone())?.unwrap_or_else(|| (0..self.rows).collect()))
+    pub(in crate::store) fn ordinals(&self) -> Result<Vec<u32>, StoreError> {
+        Ok(self
+            .pick
+            .clone()
+            .unwrap_or_else(|| (0..self.rows).collect()))
     }
 }
 
-pub(super) fn held(
-    c: &Connection,
+pub(in crate::store) async fn held(
+    c: &impl Db,
     worker: WorkerNo,
     claim: &ClaimRef,
 ) -> Result<Option<Task>, StoreError> {
     one(
         c,
         sql!("record_task"),
-        params![key(claim.batch), claim.task.0, claim.token.0, worker.0],
+        params![claim.batch, claim.task.0, claim.token.0, worker.0],
         |r| {
             Ok(Task {
                 no: r.get(0)?,
@@ -60,10 +60,11 @@ pub(super) fn held(
             })
         },
     )
+    .await
 }
 
-pub(super) fn record(
-    c: &Connection,
+pub(in crate::store) async fn record(
+    c: &impl Db,
     worker: WorkerNo,
     parts: &[Part],
     now: Timestamp,
@@ -72,13 +73,13 @@ pub(super) fn record(
     // What each batch's progress grows by, and whether one of its tasks has ended.
     let mut touched: BTreeMap<BatchId, (u32, u32, bool)> = BTreeMap::new();
     for part in parts {
-        let Some(task) = held(c, worker, &part.claim)? else {
+        let Some(task) = held(c, worker, &part.claim).await? else {
             answers.push(Recorded::Fenced);
             continue;
         };
-        write(c, worker, part, &task, now)?;
+        write(c, worker, part, &task, now).await?;
         answers.push(Recorded::Done);
-        if is_all(part, &task) && single::end(c, part, task.op, task.started_at, now)? {
+        if is_all(part, &task) && single::end(c, part, task.op, task.started_at, now).await? {
             continue;
         }
         let batch = touched.entry(part.claim.batch).or_default();
@@ -87,13 +88,9 @@ pub(super) fn record(
         batch.2 |= matches!(part.then, Then::Ends { .. });
     }
     for (id, (success, failed, ended)) in touched {
-        change(
-            c,
-            sql!("record_progress"),
-            params![key(id), success, failed],
-        )?;
+        end::progress(c, id, success.into(), failed.into()).await?;
         if ended {
-            end::settle(c, id, now)?;
+            end::settle(c, id, now).await?;
         }
     }
     Ok(answers)
@@ -113,8 +110,8 @@ fn is_all(part: &Part, task: &Task) -> bool {
         && !part.files
 }
 
-fn write(
-    c: &Connection,
+async fn write(
+    c: &impl Db,
     worker: WorkerNo,
     part: &Part,
     task: &Task,
@@ -133,7 +130,9 @@ fn write(
     // Rows that would go again end with their batch instead.
     let mut stopped = None;
     if !again.is_empty() {
-        let batch = guard(c, claim.batch)?.ok_or(StoreError::NotFound(claim.batch))?;
+        let batch = share(c, claim.batch)
+            .await?
+            .ok_or(StoreError::NotFound(claim.batch))?;
         if batch.abort_at.is_some() {
             stopped = Some(EndedAs::Aborted);
         } else if batch.expires_at.is_some_and(|at| at <= us(now)) {
@@ -159,7 +158,7 @@ fn write(
         c,
         sql!("record_part"),
         params![
-            key(claim.batch),
+            claim.batch,
             task.no,
             claim.task.0,
             task.attempt,
@@ -173,16 +172,17 @@ fn write(
             part.failed,
             own_ended,
             part.files,
-            list_opt(part.ordinals.as_deref()),
-            own_rest,
-            part.body,
+            part.ordinals.as_deref(),
+            own_rest.as_deref(),
+            part.body.as_str(),
         ],
-    )?;
+    )
+    .await?;
     if let Some(how) = split_end {
-        end_rows(c, claim, task, &rest, how, now)?;
+        end_rows(c, claim, task, &rest, how, now).await?;
     }
     for group in again {
-        requeue(c, claim, task, group, now)?;
+        requeue(c, claim, task, group, now).await?;
     }
     match &part.then {
         Then::GoesOn { row_now, .. } => {
@@ -199,48 +199,50 @@ fn write(
             } else {
                 let mut left = task.ordinals()?;
                 left.retain(|o| !leaving.contains(o));
-                (
-                    u32::try_from(left.len()).unwrap_or(u32::MAX),
-                    Some(list(&left)),
-                )
+                (u32::try_from(left.len()).unwrap_or(u32::MAX), Some(left))
             };
-            guarded(change(
-                c,
-                sql!("record_goes_on"),
-                params![
-                    key(claim.batch),
-                    claim.task.0,
-                    claim.token.0,
-                    worker.0,
-                    row_now,
-                    rows,
-                    pick
-                ],
-            )?)
+            guarded(
+                change(
+                    c,
+                    sql!("record_goes_on"),
+                    params![
+                        claim.batch,
+                        claim.task.0,
+                        claim.token.0,
+                        worker.0,
+                        *row_now,
+                        rows,
+                        pick.as_deref()
+                    ],
+                )
+                .await?,
+            )
         }
-        Then::Ends { .. } => guarded(change(
-            c,
-            sql!("record_end"),
-            params![key(claim.batch), claim.task.0, claim.token.0, worker.0],
-        )?),
+        Then::Ends { .. } => guarded(
+            change(
+                c,
+                sql!("record_end"),
+                params![claim.batch, claim.task.0, claim.token.0, worker.0],
+            )
+            .await?,
+        ),
     }
 }
 
 /// The rows that end by how their attempt ends, where there are any.
-fn rest_of(rest: &[u32], ended: u32) -> Option<String> {
-    (ended > 0).then(|| list(rest))
+fn rest_of(rest: &[u32], ended: u32) -> Option<Vec<u32>> {
+    (ended > 0).then(|| rest.to_vec())
 }
 
 /// The rows of an attempt that was given back which it says nothing else about: its history names them.
-fn went_back(part: &Part) -> String {
+fn went_back(part: &Part) -> Vec<u32> {
     let told = part.ordinals.as_deref().unwrap_or_default();
     let again = part.again.iter().flat_map(|a| &a.ordinals);
-    let rows: Vec<u32> = again.filter(|row| !told.contains(row)).copied().collect();
-    list(&rows)
+    again.filter(|row| !told.contains(row)).copied().collect()
 }
 
 /// The task was read under its guard in this same transaction; a miss is damage, not a race.
-fn guarded(changed: usize) -> Result<(), StoreError> {
+fn guarded(changed: u64) -> Result<(), StoreError> {
     if changed == 1 {
         Ok(())
     } else {
@@ -251,8 +253,8 @@ fn guarded(changed: usize) -> Result<(), StoreError> {
 }
 
 /// Ends rows that left a running task of a stopped batch, under a task id of their own.
-fn end_rows(
-    c: &Connection,
+async fn end_rows(
+    c: &impl Db,
     claim: &ClaimRef,
     task: &Task,
     rows: &[u32],
@@ -264,7 +266,7 @@ fn end_rows(
         c,
         sql!("record_part"),
         params![
-            key(claim.batch),
+            claim.batch,
             task.no,
             id.0,
             task.attempt,
@@ -278,11 +280,12 @@ fn end_rows(
             0,
             rows.len(),
             false,
-            None::<String>,
-            list(rows),
+            None::<&[u32]>,
+            rows,
             ""
         ],
-    )?;
+    )
+    .await?;
     Ok(())
 }
 
@@ -291,13 +294,14 @@ fn split_id() -> Result<TaskId, StoreError> {
 }
 
 /// Makes a task of rows that go again; its attempts go on from its source's.
-pub(super) fn requeue(
-    c: &Connection,
+pub(in crate::store) async fn requeue(
+    c: &impl Db,
     claim: &ClaimRef,
     task: &Task,
     group: &Again,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    end::ensure_close(c, claim.batch, task.op, task.priority, task.age).await?;
     let due = group.due_at.filter(|at| *at > now);
     let state = if due.is_some() {
         TaskState::Later
@@ -313,7 +317,7 @@ pub(super) fn requeue(
         c,
         sql!("queue_add"),
         params![
-            key(claim.batch),
+            claim.batch,
             split_id()?.0,
             task.no,
             0,
@@ -324,52 +328,56 @@ pub(super) fn requeue(
             task.age,
             us_opt(due),
             group.ordinals.len(),
-            list(&group.ordinals),
+            &group.ordinals,
             task.attempt,
             group.failures,
             losses,
             group.laters,
             suspect
         ],
-    )?;
+    )
+    .await?;
     Ok(())
 }
 
 /// `running → queued` for tasks that were not begun. One that was is lost: its rows that have an
 /// outcome do not go again, nor does one that may start only once.
-pub(super) fn give_back(
-    c: &Connection,
+pub(in crate::store) async fn give_back(
+    c: &impl Db,
     worker: WorkerNo,
     tasks: &[ClaimRef],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for claim in tasks {
-        let params = params![key(claim.batch), claim.task.0, claim.token.0, worker.0];
-        if one(c, sql!("give_back_begun"), params, |_| Ok(()))?.is_some() {
-            liveness::lose(c, worker, claim, now)?;
+        let params = params![claim.batch, claim.task.0, claim.token.0, worker.0];
+        if one(c, sql!("give_back_begun"), params, |_| Ok(()))
+            .await?
+            .is_some()
+        {
+            take_over::lose(c, worker, claim, now).await?;
             continue;
         }
-        let changed = change(c, sql!("give_back"), params)?;
+        let changed = change(c, sql!("give_back"), params).await?;
         if changed == 1 {
-            stop_if_stopped(c, claim.batch, now)?;
+            stop_if_stopped(c, claim.batch, now).await?;
         }
     }
     Ok(())
 }
 
 /// Ends tasks that came back to a batch that was aborted or has expired meanwhile.
-pub(super) fn stop_if_stopped(
-    c: &Connection,
+pub(in crate::store) async fn stop_if_stopped(
+    c: &impl Db,
     id: BatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(batch) = guard(c, id)? else {
+    let Some(batch) = guard(c, id).await? else {
         return Ok(());
     };
     if batch.abort_at.is_some() {
-        end::stop(c, id, EndedAs::Aborted, now)
+        end::stop(c, id, EndedAs::Aborted, now).await
     } else if batch.expires_at.is_some_and(|at| at <= us(now)) {
-        end::expire(c, id, now)
+        end::expire(c, id, now).await
     } else {
         Ok(())
     }

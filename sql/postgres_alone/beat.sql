@@ -1,0 +1,2 @@
+-- Notes that workers live, by the server's clock. Params: 1 worker, 2 incarnation. Returns: nothing; no change = it has ended. Locks: the worker's record.
+update workers set beat_at = clock_timestamp(), incarnation = $2 where no = $1 and ended_at is null

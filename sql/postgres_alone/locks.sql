@@ -1,0 +1,6 @@
+-- Workers whose locks are held, and the server's incarnation: its start and its timeline. Params: 1 first half of a lock's key. Returns: workers, incarnation. Locks: none.
+select coalesce(array_agg(l.objid::bigint), '{}'),
+       extract(epoch from pg_postmaster_start_time())::text || '/' || case when pg_is_in_recovery() then '' else left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end
+  from pg_locks l
+ where l.locktype = 'advisory' and l.classid = $1::bigint::oid and l.objsubid = 2 and l.granted
+   and l.database = (select oid from pg_database where datname = current_database())

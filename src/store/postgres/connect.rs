@@ -1,0 +1,105 @@
+//! How the server is reached: the address, TLS, the pool.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::StoreError;
+
+/// Connections of the pool, unless it is said.
+const CONNECTIONS: usize = 10;
+/// A server that does not answer is given up after this.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A connection of the pool is waited for no longer.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Where a PostgreSQL store is, and how it is used.
+///
+/// ```
+/// let options = rowmill::store::postgres::Options::new("postgres://rowmill@db/rowmill")?;
+/// assert_eq!(options.schema, "rowmill");
+/// # Ok::<(), rowmill::store::StoreError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server, the database and who asks.
+    pub config: Config,
+    /// The schema in which everything lives: letters, digits and `_`.
+    pub schema: String,
+    /// Connections of the pool; one more is the worker's own.
+    pub connections: usize,
+    /// A worker whose lock is free is looked at again after this before it is declared dead.
+    pub dead_after: Duration,
+}
+
+impl Options {
+    /// Takes a URL (`postgres://user@host/database`) or `key=value` pairs, as libpq does.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where it is neither.
+    pub fn new(url: &str) -> Result<Self, StoreError> {
+        let mut config = Config::from_str(url)
+            .map_err(|e| StoreError::Unusable(format!("the database's address: {e}")))?;
+        if config.get_application_name().is_none() {
+            config.application_name("rowmill");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        Ok(Self {
+            config,
+            schema: "rowmill".to_owned(),
+            connections: CONNECTIONS,
+            dead_after: Duration::from_millis(500),
+        })
+    }
+
+    /// The schema's name, which stands in statements.
+    pub(super) fn checked(self) -> Result<Self, StoreError> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if self.schema.is_empty() || self.schema.len() > 63 || !self.schema.chars().all(fits) {
+            return Err(StoreError::Unusable(format!(
+                "the schema {:?}: its name has 1 to 63 letters, digits and `_`",
+                self.schema
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// TLS by the certificates that the system trusts; with `sslmode=disable` it is not asked for.
+pub(super) fn tls(config: &Config) -> Result<MakeRustlsConnect, StoreError> {
+    let mut roots = rustls::RootCertStore::empty();
+    if config.get_ssl_mode() != SslMode::Disable {
+        let found = rustls_native_certs::load_native_certs();
+        for certificate in found.certs {
+            // One that cannot be read is trusted by nobody.
+            drop(roots.add(certificate));
+        }
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| StoreError::unavailable("setting up TLS", e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(client))
+}
+
+pub(super) fn pool(options: &Options) -> Result<Pool, StoreError> {
+    let recycle = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_config(options.config.clone(), tls(&options.config)?, recycle);
+    Pool::builder(manager)
+        .max_size(options.connections)
+        .wait_timeout(Some(WAIT))
+        .create_timeout(Some(CONNECT))
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .build()
+        .map_err(|e| StoreError::unavailable("making a pool of connections", e))
+}

@@ -1,0 +1,56 @@
+//! The schema: made and brought up to date by one process at a time, in a place of its own.
+
+use tokio_postgres::Client;
+
+use super::errors::postgres_error;
+use crate::store::StoreError;
+
+mod embedded {
+    refinery::embed_migrations!("migrations/postgres");
+}
+
+/// The advisory lock under which one process at a time changes the schema.
+const LOCK: i64 = 0x726F_776D_696C_6C00;
+
+/// Makes the schema where there is none, and applies what is missing.
+pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<(), StoreError> {
+    let failed = || postgres_error("bringing the schema up to date");
+    let lock = client.query("select pg_advisory_lock($1)", &[&LOCK]).await;
+    lock.map_err(failed())?;
+    let done = apply(client, schema).await;
+    let unlocked = client
+        .query("select pg_advisory_unlock($1)", &[&LOCK])
+        .await;
+    done?;
+    unlocked.map_err(failed())?;
+    Ok(())
+}
+
+async fn apply(client: &mut Client, schema: &str) -> Result<(), StoreError> {
+    let failed = || postgres_error("bringing the schema up to date");
+    let place =
+        format!("create schema if not exists \"{schema}\"; set search_path to \"{schema}\"");
+    client.batch_execute(&place).await.map_err(failed())?;
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name("schema_history");
+    let newest = runner
+        .get_migrations()
+        .iter()
+        .map(refinery::Migration::version)
+        .max();
+    let applied = runner.get_last_applied_migration_async(client).await;
+    let unusable =
+        |e: refinery::Error| StoreError::unavailable("bringing the schema up to date", e);
+    let applied = applied.map_err(unusable)?.map(|m| m.version());
+    if applied > newest {
+        return Err(StoreError::Unusable(format!(
+            "the schema {schema:?} is newer than this program: it has version {}, and this program knows {}",
+            applied.unwrap_or(0),
+            newest.unwrap_or(0),
+        )));
+    }
+    if applied < newest {
+        runner.run_async(client).await.map_err(unusable)?;
+    }
+    Ok(())
+}

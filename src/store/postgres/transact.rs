@@ -1,0 +1,50 @@
+//! transact: the application's writes and what they came to, in one transaction.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+use super::PostgresStore;
+use crate::model::{Timestamp, WorkerNo};
+use crate::probe;
+use crate::store::steps::db::corrupt;
+use crate::store::steps::record::{held, record};
+use crate::store::{ClaimRef, Piece, Recorded, StoreError, Transacted};
+
+impl PostgresStore {
+    pub(super) async fn transact_now(
+        &self,
+        worker: WorkerNo,
+        claim: ClaimRef,
+        piece: Piece,
+        now: Timestamp,
+    ) -> Result<Transacted, StoreError> {
+        let Piece::Postgres(piece) = piece else {
+            return Err(StoreError::Unusable(
+                "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
+            ));
+        };
+        let tx = self.begin().await?;
+        // The task's record is locked until this transaction ends: nobody takes it over before.
+        if held(&tx, worker, &claim).await?.is_none() {
+            tx.rollback().await;
+            return Ok(Transacted::Fenced);
+        }
+        let ran = AssertUnwindSafe(piece(tx.client()?)).catch_unwind().await;
+        let Ok(Some(part)) = ran else {
+            tx.rollback().await;
+            return Ok(Transacted::Undone);
+        };
+        match record(&tx, worker, &[part], now).await?.as_slice() {
+            [Recorded::Done] => {
+                probe::at("piece_before_commit");
+                let done = tx.commit().await?;
+                self.after(done, now).await;
+                Ok(Transacted::Done)
+            }
+            _ => Err(corrupt(
+                "a task was lost within the transaction that held it",
+            )),
+        }
+    }
+}

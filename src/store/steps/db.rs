@@ -1,0 +1,335 @@
+//! What the steps ask of a database: named statements in a transaction, values in and records out.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::model::BatchId;
+use crate::store::StoreError;
+
+/// A statement in each dialect; the files have the same name.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Sql {
+    /// The files' name without the ending.
+    pub(in crate::store) name: &'static str,
+    pub(in crate::store) sqlite: &'static str,
+    pub(in crate::store) postgres: &'static str,
+}
+
+/// The statement of `sql/*/NAME.sql`.
+macro_rules! sql {
+    ($name:literal) => {
+        $crate::store::steps::db::Sql {
+            name: $name,
+            sqlite: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/sql/sqlite/",
+                $name,
+                ".sql"
+            )),
+            postgres: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/sql/postgres/",
+                $name,
+                ".sql"
+            )),
+        }
+    };
+}
+pub(in crate::store) use sql;
+
+/// The parameters of a statement, in their order.
+macro_rules! params {
+    () => {
+        [$crate::store::steps::db::Value::Null; 0]
+    };
+    ($($value:expr),* $(,)?) => {
+        [$($crate::store::steps::db::Value::from($value)),*]
+    };
+}
+pub(in crate::store) use params;
+
+/// An open transaction, or a connection that reads.
+///
+/// SQLite's steps run on a thread of their own and never wait: their futures are ready when they are
+/// first polled. PostgreSQL's wait for the server.
+pub(in crate::store) trait Db {
+    /// Runs a statement that changes something; returns how many records it changed.
+    fn change(
+        &self,
+        sql: Sql,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<u64, StoreError>>;
+
+    /// Reads all records of a statement.
+    fn all(
+        &self,
+        sql: Sql,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Record>, StoreError>>;
+
+    /// Reads the first record of a statement, if there is one.
+    fn one(
+        &self,
+        sql: Sql,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<Record>, StoreError>>;
+
+    /// Locks what `lock` names until the transaction ends, and reads what it is then. Both have the
+    /// same parameters.
+    ///
+    /// On SQLite whoever writes is alone.
+    fn locked(
+        &self,
+        lock: Sql,
+        sql: Sql,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<Record>, StoreError>>;
+
+    /// Begins, undoes or ends a part of the transaction that may be undone alone.
+    fn savepoint(&self, what: Savepoint) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Whether others write at the same moment.
+    fn is_shared(&self) -> bool;
+
+    /// Asks, after the commit and in a step of its own, whether a batch has ended: so that the later
+    /// of two that end its last tasks sees both.
+    fn settle_later(&self, id: BatchId);
+}
+
+/// What is done with the one savepoint of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Savepoint {
+    Begin,
+    Undo,
+    End,
+}
+
+impl Savepoint {
+    /// The statement, which is the same in both dialects.
+    pub(in crate::store) fn sql(self) -> &'static str {
+        match self {
+            Self::Begin => "savepoint apart",
+            Self::Undo => "rollback to savepoint apart",
+            Self::End => "release savepoint apart",
+        }
+    }
+}
+
+/// Runs a statement that changes something; returns how many records it changed.
+pub(in crate::store) async fn change(
+    c: &impl Db,
+    sql: Sql,
+    params: impl AsRef<[Value<'_>]>,
+) -> Result<u64, StoreError> {
+    c.change(sql, params.as_ref()).await
+}
+
+/// Reads the first record of a statement, if there is one.
+pub(in crate::store) async fn one<T>(
+    c: &impl Db,
+    sql: Sql,
+    params: impl AsRef<[Value<'_>]>,
+    read: impl FnOnce(&mut Record) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let found = c.one(sql, params.as_ref()).await?;
+    found.map(|mut record| read(&mut record)).transpose()
+}
+
+/// Locks, and then reads the first record of a statement, if there is one.
+pub(in crate::store) async fn locked<T>(
+    c: &impl Db,
+    lock: Sql,
+    sql: Sql,
+    params: impl AsRef<[Value<'_>]>,
+    read: impl FnOnce(&mut Record) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let found = c.locked(lock, sql, params.as_ref()).await?;
+    found.map(|mut record| read(&mut record)).transpose()
+}
+
+/// Reads all records of a statement.
+pub(in crate::store) async fn all<T>(
+    c: &impl Db,
+    sql: Sql,
+    params: impl AsRef<[Value<'_>]>,
+    mut read: impl FnMut(&mut Record) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let found = c.all(sql, params.as_ref()).await?;
+    found
+        .into_iter()
+        .map(|mut record| read(&mut record))
+        .collect()
+}
+
+/// A parameter.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) enum Value<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Time(Us),
+    Id(BatchId),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// Rows of a block, or their lines.
+    Rows(&'a [u32]),
+    /// Numbers of records.
+    Numbers(&'a [i64]),
+}
+
+/// Microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::store) struct Us(pub(in crate::store) i64);
+
+/// A time as it is stored.
+pub(in crate::store) fn us(at: Timestamp) -> Us {
+    Us(at.as_microsecond())
+}
+
+pub(in crate::store) fn us_opt(at: Option<Timestamp>) -> Option<Us> {
+    at.map(us)
+}
+
+/// A stored time.
+pub(in crate::store) fn time(at: Us) -> Timestamp {
+    // Only what `us` wrote is read; out of range can only be damage, and the epoch shows it.
+    Timestamp::from_microsecond(at.0).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+impl<'a, T> From<Option<T>> for Value<'a>
+where
+    Value<'a>: From<T>,
+{
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Self::from)
+    }
+}
+
+macro_rules! from {
+    ($($type:ty => |$value:ident| $made:expr;)+) => {
+        $(impl<'a> From<$type> for Value<'a> {
+            fn from($value: $type) -> Self {
+                $made
+            }
+        })+
+    };
+}
+
+from! {
+    bool => |value| Value::Bool(value);
+    i64 => |value| Value::Int(value);
+    i32 => |value| Value::Int(value.into());
+    u32 => |value| Value::Int(value.into());
+    u64 => |value| Value::Int(i64::try_from(value).unwrap_or(i64::MAX));
+    usize => |value| Value::Int(i64::try_from(value).unwrap_or(i64::MAX));
+    Us => |value| Value::Time(value);
+    BatchId => |value| Value::Id(value);
+    &'a str => |value| Value::Text(value);
+    &'a String => |value| Value::Text(value);
+    &'a [u8] => |value| Value::Bytes(value);
+    &'a [u8; 32] => |value| Value::Bytes(value);
+    &'a [u32] => |value| Value::Rows(value);
+    &'a Vec<u32> => |value| Value::Rows(value);
+    &'a Cow<'a, [u32]> => |value| Value::Rows(value);
+    &'a [i64] => |value| Value::Numbers(value);
+}
+
+/// One column of a record that was read.
+#[derive(Debug, Default)]
+pub(in crate::store) enum Cell {
+    #[default]
+    Null,
+    Int(i64),
+    Id(BatchId),
+    Text(String),
+    Bytes(Vec<u8>),
+    Rows(Vec<u32>),
+}
+
+/// A record that was read.
+#[derive(Debug)]
+pub(in crate::store) struct Record {
+    /// The statement's name, for the operator.
+    pub(in crate::store) of: &'static str,
+    pub(in crate::store) cells: Vec<Cell>,
+}
+
+impl Record {
+    /// Takes a column; a number may be taken again.
+    pub(in crate::store) fn get<T: Column>(&mut self, at: usize) -> Result<T, StoreError> {
+        let cell = self.cells.get_mut(at).map(|cell| match cell {
+            Cell::Int(value) => Cell::Int(*value),
+            Cell::Id(id) => Cell::Id(*id),
+            cell => std::mem::take(cell),
+        });
+        let of = self.of;
+        let wrong = || StoreError::Corrupt(format!("column {at} of {of} is not what it must be"));
+        T::of(cell.unwrap_or_default()).ok_or_else(wrong)
+    }
+}
+
+/// What a column can be read as.
+pub(in crate::store) trait Column: Sized {
+    /// `None`: it is something else.
+    fn of(cell: Cell) -> Option<Self>;
+}
+
+impl<T: Column> Column for Option<T> {
+    fn of(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Null => Some(None),
+            cell => T::of(cell).map(Some),
+        }
+    }
+}
+
+macro_rules! column {
+    ($($type:ty => $($pattern:pat => $made:expr),+;)+) => {
+        $(impl Column for $type {
+            fn of(cell: Cell) -> Option<Self> {
+                match cell {
+                    $($pattern => $made,)+
+                    _ => None,
+                }
+            }
+        })+
+    };
+}
+
+column! {
+    i64 => Cell::Int(value) => Some(value);
+    i32 => Cell::Int(value) => value.try_into().ok();
+    u32 => Cell::Int(value) => value.try_into().ok();
+    u64 => Cell::Int(value) => value.try_into().ok();
+    bool => Cell::Int(value) => Some(value != 0);
+    Us => Cell::Int(value) => Some(Us(value));
+    String => Cell::Text(value) => Some(value);
+    [u8; 32] => Cell::Bytes(value) => value.try_into().ok();
+    BatchId => Cell::Id(id) => Some(id);
+    Vec<u32> =>
+        Cell::Rows(rows) => Some(rows),
+        Cell::Text(text) => serde_json::from_str(&text).ok();
+}
+
+/// Rows that are looked at later: what is wrong with them is then found.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Unread(Cell);
+
+impl Column for Unread {
+    fn of(cell: Cell) -> Option<Self> {
+        Some(Self(cell))
+    }
+}
+
+impl Unread {
+    /// The rows, where there are any.
+    pub(in crate::store) fn rows(self) -> Result<Option<Vec<u32>>, StoreError> {
+        Column::of(self.0).ok_or_else(|| corrupt("a list of rows is none"))
+    }
+}
+
+/// Something stored is not as it must be.
+pub(in crate::store) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt(what.into())
+}
