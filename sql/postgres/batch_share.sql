@@ -1,0 +1,2 @@
+-- Keeps a batch from being changed for the rest of the caller's transaction. Params: 1 batch. Returns: 1. Locks: the batch's record, shared.
+select 1 from batches where id = $1 for share

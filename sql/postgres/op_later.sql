@@ -1,0 +1,2 @@
+-- Counts an op's tasks that are due later and their rows, up to a bound. Params: 1 op, 2 most. Returns: tasks, rows. Locks: none.
+select count(*), coalesce(sum(rows), 0)::bigint from (select rows from queue where op = $1 and state = 0 and what = 0 limit $2::bigint) later

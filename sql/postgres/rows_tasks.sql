@@ -1,0 +1,5 @@
+-- The open tasks of one block. A task that was split off has a number above every block's.
+-- Params: 1 batch, 2 no. Returns: state, pick, attempt. Locks: none.
+select state, pick, attempt from queue where batch = $1 and id = $2::bigint and what = 0
+union all
+select state, pick, attempt from queue where batch = $1 and id >= 4294967296 and no = $2::bigint and what = 0
