@@ -1,12 +1,17 @@
 //! The servers that tests start do what the tests rely on.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind, Lines, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use redis::cluster::ClusterClient;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::support::servers::{
-    Database, Options, PgBouncer, Postgres, Proxy, Redis, RedisCluster, Template,
+    Database, Options, PgBouncer, Postgres, Proxy, Redis, RedisCluster, Template, until,
 };
 
 async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
@@ -76,7 +81,9 @@ async fn a_dropped_database_is_gone_although_somebody_is_connected() {
     drop(database);
     let admin = connected(&server.url("postgres")).await;
     let left = format!("select 1 from pg_database where datname = '{name}'");
-    while value(&admin, &left).await.is_some() {}
+    let gone = async { while value(&admin, &left).await.is_some() {} };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), gone).await;
+    in_time.expect("gone");
     assert!(holds.simple_query("select 1").await.is_err());
 }
 
@@ -182,7 +189,9 @@ fn a_redis_that_was_stopped_answers_once_it_goes_on() {
     let mut connection = redis(&server.url());
     let mut ping = || redis::cmd("PING").query::<String>(&mut connection);
     server.stop();
-    connection_times_out(&server);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.write_all(b"PING\r\n").unwrap();
+    assert!(is_silent(&mut stream));
     server.cont();
     assert_eq!(ping().unwrap(), "PONG");
     server.kill();
@@ -192,15 +201,12 @@ fn a_redis_that_was_stopped_answers_once_it_goes_on() {
     assert_eq!(redis::cmd("DBSIZE").query::<u32>(&mut again).unwrap(), 0);
 }
 
-/// Its connections are taken, and nothing is answered.
-fn connection_times_out(server: &Redis) {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    let wait = std::time::Duration::from_millis(100);
+/// Whether nothing comes for a while.
+fn is_silent(stream: &mut TcpStream) -> bool {
+    let wait = Duration::from_millis(100);
     stream.set_read_timeout(Some(wait)).unwrap();
-    stream.write_all(b"PING\r\n").unwrap();
     let read = stream.read(&mut [0]).map_err(|e| e.kind());
-    assert_eq!(read, Err(ErrorKind::WouldBlock));
+    read == Err(ErrorKind::WouldBlock)
 }
 
 #[test]
@@ -294,21 +300,95 @@ async fn the_proxy_cuts_refuses_and_takes_connections() {
     again.batch_execute("select 1").await.expect("taken");
 }
 
-#[tokio::test]
-async fn a_frozen_proxy_passes_on_later_what_it_held_back() {
+#[test]
+fn a_frozen_proxy_passes_on_later_what_it_held_back() {
     let proxy = Proxy::start(&Redis::shared().url());
-    let client = redis::Client::open(proxy.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let address = proxy.url().trim_start_matches("redis://");
+    let mut stream = TcpStream::connect(address).unwrap();
     proxy.freeze();
-    let ping = tokio::spawn(async move {
-        let ping = redis::cmd("PING")
-            .query_async::<String>(&mut connection)
-            .await;
-        ping.map_err(|e| e.is_timeout())
-    });
-    assert_eq!(ping.await.unwrap(), Err(true), "its time runs out");
+    stream.write_all(b"PING\r\n").unwrap();
+    assert!(is_silent(&mut stream));
     proxy.thaw();
-    let mut again = client.get_multiplexed_async_connection().await.unwrap();
-    let pong = redis::cmd("PING").query_async::<String>(&mut again).await;
-    assert_eq!(pong.unwrap(), "PONG");
+    let mut answer = [0; 7];
+    stream.set_read_timeout(None).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+PONG\r\n");
+}
+
+/// Says that this process is the child of the test below.
+const CHILD: &str = "ROWMILL_TEST_SERVERS_CHILD";
+
+/// A process with two servers, which ends when its input does.
+struct Owner {
+    process: Child,
+    /// Kept to its end: a pipe that nobody reads is broken.
+    said: Lines<BufReader<ChildStdout>>,
+    servers: Vec<String>,
+}
+
+impl Owner {
+    fn start(temp: &Path) -> Self {
+        let test =
+            "servers::servers_end_with_their_process_and_the_next_one_removes_what_a_kill_left";
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CHILD, "1")
+            .env("TMPDIR", temp)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines = said.by_ref().map(|line| line.unwrap());
+        let servers = lines.filter_map(|line| Some(line.strip_prefix("at ")?.to_owned()));
+        let servers: Vec<_> = servers.take(2).collect();
+        assert_eq!(servers.len(), 2);
+        Self {
+            process,
+            said,
+            servers,
+        }
+    }
+
+    /// Lets it end by itself.
+    fn end(&mut self) {
+        drop(self.process.stdin.take());
+        let said: Vec<_> = self.said.by_ref().map(|line| line.unwrap()).collect();
+        assert!(self.process.wait().unwrap().success(), "{said:?}");
+    }
+}
+
+#[test]
+fn servers_end_with_their_process_and_the_next_one_removes_what_a_kill_left() {
+    if std::env::var_os(CHILD).is_some() {
+        let redis = Redis::shared().port();
+        let postgres = Postgres::shared().port();
+        println!("\nat 127.0.0.1:{redis}\nat 127.0.0.1:{postgres}");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let left = || -> Vec<_> {
+        let entries = std::fs::read_dir(temp.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let mut killed = Owner::start(temp.path());
+    let of_killed = left();
+    assert_eq!(of_killed.len(), 1);
+    killed.process.kill().unwrap();
+    killed.process.wait().unwrap();
+    for server in &killed.servers {
+        until("its end", || TcpStream::connect(server).err());
+    }
+    assert_eq!(left(), of_killed);
+
+    let mut next = Owner::start(temp.path());
+    let of_next = left();
+    assert!(of_next.len() == 1 && of_next != of_killed);
+    next.end();
+    for server in &next.servers {
+        assert!(TcpStream::connect(server).is_err());
+    }
+    assert!(left().is_empty());
 }

@@ -50,8 +50,8 @@ where
     answered.recv().expect("an answer: the task panicked")
 }
 
-/// Asks again until there is an answer.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+/// Asks again until there is an answer; panics where none comes in time.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
