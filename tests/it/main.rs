@@ -8,6 +8,7 @@ mod e2e;
 mod fault;
 mod ingest;
 mod model;
+mod servers;
 mod sql;
 mod states;
 mod support;

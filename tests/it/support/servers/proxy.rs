@@ -1,0 +1,276 @@
+//! A network that fails when it is told to.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::frames::Frames;
+use super::{block_on, folder, runtime};
+
+/// Passes bytes on between clients and one server, until it is told otherwise.
+pub struct Proxy {
+    url: String,
+    at: SocketAddr,
+    listening: Mutex<Option<JoinHandle<()>>>,
+    wire: Arc<Wire>,
+}
+
+/// What all connections share.
+struct Wire {
+    target: String,
+    speaks_postgres: bool,
+    frozen: watch::Sender<bool>,
+    connections: Mutex<Connections>,
+    needle: Mutex<Option<Vec<u8>>>,
+    swallowed: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Connections {
+    cut: CancellationToken,
+    open: JoinSet<()>,
+}
+
+impl Proxy {
+    /// In front of the server of this URL.
+    pub fn start(target: &str) -> Self {
+        let (scheme, rest) = target.split_once("://").expect("a URL");
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let begin = rest[..end].rfind('@').map_or(0, |at| at + 1);
+        let at = SocketAddr::from(([127, 0, 0, 1], folder::free_port()));
+        let proxy = Self {
+            url: format!("{scheme}://{}{at}{}", &rest[..begin], &rest[end..]),
+            at,
+            listening: Mutex::new(None),
+            wire: Arc::new(Wire {
+                target: rest[begin..end].to_owned(),
+                speaks_postgres: scheme.starts_with("postgres"),
+                frozen: watch::Sender::new(false),
+                connections: Mutex::default(),
+                needle: Mutex::new(None),
+                swallowed: AtomicUsize::new(0),
+            }),
+        };
+        proxy.accept();
+        proxy
+    }
+
+    /// The server's URL, with the proxy's address in it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Resets every connection there is; new ones are taken.
+    pub fn cut(&self) {
+        let taken = std::mem::take(&mut *self.wire.connections.lock().expect("unpoisoned"));
+        taken.cut.cancel();
+        block_on(async move { taken.open.join_all().await });
+    }
+
+    /// Refuses new connections; those that are there stay.
+    pub fn refuse(&self) {
+        if let Some(listening) = self.listening.lock().expect("unpoisoned").take() {
+            listening.abort();
+            block_on(async move { listening.await.ok() });
+        }
+    }
+
+    /// Takes new connections again.
+    pub fn accept(&self) {
+        let mut listening = self.listening.lock().expect("unpoisoned");
+        if listening.is_none() {
+            let at = self.at;
+            let listener = block_on(async move { TcpListener::bind(at).await });
+            let listener = listener.expect("the port");
+            *listening = Some(runtime().spawn(listen(listener, Arc::clone(&self.wire))));
+        }
+    }
+
+    /// Passes no bytes on, in neither direction; connections are taken, and nothing comes of them.
+    pub fn freeze(&self) {
+        self.wire.frozen.send_replace(true);
+    }
+
+    /// Passes on what was held back, and all that follows.
+    pub fn thaw(&self) {
+        self.wire.frozen.send_replace(false);
+    }
+
+    /// The next time a client sends these bytes, the server gets them and answers; the client's connection is reset
+    /// instead. A statement that is prepared sends its text when it is prepared, not when it runs.
+    pub fn swallow_next_answer_to(&self, needle: &[u8]) {
+        *self.wire.needle.lock().expect("unpoisoned") = Some(needle.to_vec());
+    }
+
+    /// How many answers were swallowed.
+    pub fn swallowed(&self) -> usize {
+        self.wire.swallowed.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.refuse();
+        self.cut();
+    }
+}
+
+async fn listen(listener: TcpListener, wire: Arc<Wire>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
+        let mut connections = wire.connections.lock().expect("unpoisoned");
+        while connections.open.try_join_next().is_some() {}
+        let cut = connections.cut.clone();
+        let connection = connection(client, cut, Arc::clone(&wire));
+        connections.open.spawn(connection);
+    }
+}
+
+/// One connection, until a side closes it, it is cut, or an answer is swallowed.
+async fn connection(mut client: TcpStream, cut: CancellationToken, wire: Arc<Wire>) {
+    let Ok(mut server) = TcpStream::connect(&wire.target).await else {
+        let _ = client.set_zero_linger();
+        return;
+    };
+    for side in [&client, &server] {
+        side.set_nodelay(true).expect("a socket");
+    }
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    let exchange = Exchange::default();
+    let passed = async {
+        tokio::try_join!(
+            wire.pass_questions(from_client, to_server, &exchange),
+            wire.pass_answers(from_server, to_client, &exchange),
+        )
+    };
+    let end = tokio::select! {
+        () = cut.cancelled() => Err(Ended::Cut),
+        end = passed => end,
+    };
+    match end {
+        Ok(_) => {}
+        Err(Ended::Broken) => drop(client.set_zero_linger()),
+        Err(Ended::Cut) => {
+            // A reset, where a close would let the other side read to the end.
+            let _ = client.set_zero_linger();
+            let _ = server.set_zero_linger();
+        }
+        Err(Ended::Swallowed) => {
+            let _ = client.set_zero_linger();
+            // Whoever sees the reset finds it counted.
+            wire.swallowed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Why a connection ended that no side closed.
+enum Ended {
+    Broken,
+    Cut,
+    Swallowed,
+}
+
+impl From<std::io::Error> for Ended {
+    fn from(_: std::io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+/// How many questions a connection has asked, and from which on answers are held back.
+#[derive(Default)]
+struct Exchange {
+    asked: AtomicUsize,
+    held_from: Mutex<Option<usize>>,
+}
+
+impl Wire {
+    async fn pass_questions(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+        exchange: &Exchange,
+    ) -> Result<(), Ended> {
+        let mut frames = Frames::asked();
+        let mut buffer = vec![0; 64 * 1024];
+        // The end of what was passed on before: bytes that are looked for may come in two pieces.
+        let mut tail = Vec::new();
+        loop {
+            let n = from.read(&mut buffer).await?;
+            self.thawed().await;
+            if n == 0 {
+                to.shutdown().await?;
+                return Ok(());
+            }
+            if self.is_looked_for(&mut tail, &buffer[..n]) {
+                let mut held = exchange.held_from.lock().expect("unpoisoned");
+                held.get_or_insert(frames.counted);
+            }
+            if self.speaks_postgres {
+                frames.take(&buffer[..n]);
+                exchange.asked.store(frames.counted, Ordering::SeqCst);
+            }
+            to.write_all(&buffer[..n]).await?;
+        }
+    }
+
+    async fn pass_answers(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+        exchange: &Exchange,
+    ) -> Result<(), Ended> {
+        let mut frames = Frames::answered();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let n = from.read(&mut buffer).await?;
+            self.thawed().await;
+            if n == 0 {
+                to.shutdown().await?;
+                return Ok(());
+            }
+            if self.speaks_postgres {
+                frames.take(&buffer[..n]);
+            }
+            let held_from = *exchange.held_from.lock().expect("unpoisoned");
+            let Some(held_from) = held_from else {
+                to.write_all(&buffer[..n]).await?;
+                continue;
+            };
+            // Answers to what was asked before may come first: only with as many answers as questions all is done.
+            let asked = exchange.asked.load(Ordering::SeqCst);
+            if !self.speaks_postgres || (asked > held_from && frames.counted == asked) {
+                return Err(Ended::Swallowed);
+            }
+        }
+    }
+
+    async fn thawed(&self) {
+        let mut frozen = self.frozen.subscribe();
+        let _ = frozen.wait_for(|frozen| !frozen).await;
+    }
+
+    /// Whether what is looked for is in this piece, or in it and the end of the one before. It is found once.
+    fn is_looked_for(&self, tail: &mut Vec<u8>, piece: &[u8]) -> bool {
+        let mut needle = self.needle.lock().expect("unpoisoned");
+        tail.extend_from_slice(piece);
+        let found = needle
+            .as_ref()
+            .is_some_and(|n| memchr::memmem::find(tail, n).is_some());
+        if found {
+            *needle = None;
+        }
+        let keep = tail.len().min(needle.as_ref().map_or(0, |n| n.len() - 1));
+        tail.drain(..tail.len() - keep);
+        found
+    }
+}
