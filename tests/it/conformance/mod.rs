@@ -47,6 +47,7 @@ macro_rules! on_store {
 macro_rules! on_every_store {
     ($($cases:tt)+) => {
         on_store!(sqlite, crate::support::Sqlite, $($cases)+);
+        on_store!(postgres, crate::support::Postgres, $($cases)+);
     };
 }
 

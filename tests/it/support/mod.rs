@@ -3,11 +3,13 @@
 mod appends;
 pub mod facts;
 pub mod kit;
+pub mod postgres;
 pub mod servers;
 pub mod sqlite;
 
 pub use facts::{Facts, check};
 pub use kit::{Kit, Outcomes, start};
+pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 
 use std::future::Future;

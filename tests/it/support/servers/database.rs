@@ -80,6 +80,24 @@ impl Database {
         &self.url
     }
 
+    /// What one statement finds, on a connection of its own; `$1` is the batch, if there is one.
+    pub fn rows(&self, sql: &str, batch: Option<uuid::Uuid>) -> Vec<tokio_postgres::Row> {
+        let (url, asked) = (self.url.clone(), sql.to_owned());
+        let found = block_on(async move {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+            let driver = tokio::spawn(connection);
+            client.batch_execute("set search_path to rowmill").await?;
+            let found = match &batch {
+                Some(batch) => client.query(&asked, &[batch]).await,
+                None => client.query(&asked, &[]).await,
+            };
+            drop(client);
+            drop(driver.await);
+            found
+        });
+        found.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+    }
+
     /// Runs statements in it, on a connection of their own.
     pub fn run(&self, sql: &str) {
         block_on(ask(self.url.clone(), sql)).expect("statements of the test");
