@@ -62,7 +62,13 @@ impl Database {
     fn copied(server: &Postgres, template: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("rm_test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let made = server.administer(&format!("create database {name} template {template}"));
+        // Without a disk to wait for, files are copied up to four times as fast as their pages go through the log.
+        let how = if server.major() >= 15 {
+            "strategy file_copy"
+        } else {
+            ""
+        };
+        let made = server.administer(&format!("create database {name} template {template} {how}"));
         made.unwrap_or_else(|e| panic!("{name}: {e:?}\n{}", server.log()));
         Self {
             url: server.url(&name),

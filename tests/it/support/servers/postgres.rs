@@ -159,6 +159,13 @@ impl Postgres {
         format!("postgres://postgres@/{database}?host={folder}&port={port}")
     }
 
+    /// Its version: 15.
+    pub fn major(&self) -> u32 {
+        let noted = std::fs::read_to_string(self.folder.join("data/PG_VERSION"));
+        let major = noted.expect("a version");
+        major.trim().parse().expect("a number")
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         process::log(&self.folder)
