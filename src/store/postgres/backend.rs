@@ -250,7 +250,7 @@ impl Backend for PostgresStore {
         worker: WorkerNo,
         claim: ClaimRef,
         piece: Piece,
-        soft: bool,
+        _soft: bool,
         now: Timestamp,
     ) -> Fut<'_, Transacted> {
         self.transact_now(worker, claim, piece, now).boxed()

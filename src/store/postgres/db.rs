@@ -105,7 +105,9 @@ fn cell(row: &Row, at: usize, of: &Type) -> Result<Cell, tokio_postgres::Error> 
         Type::UUID => get(row, at, |v| Cell::Id(BatchId(v))),
         Type::BYTEA => get(row, at, Cell::Bytes),
         Type::INT4_ARRAY => get(row, at, |v: Vec<i32>| {
-            Cell::Rows(v.into_iter().map(i32::cast_unsigned).collect())
+            let rows: Result<Vec<u32>, _> = v.into_iter().map(u32::try_from).collect();
+            // What is no row is found by whoever looks at the list.
+            rows.map_or_else(|_| Cell::Text("no rows".to_owned()), Cell::Rows)
         }),
         _ => get(row, at, Cell::Text),
     }

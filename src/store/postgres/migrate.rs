@@ -38,10 +38,17 @@ async fn apply(client: &mut Client, schema: &str) -> Result<(), StoreError> {
         .iter()
         .map(refinery::Migration::version)
         .max();
-    let applied = runner.get_last_applied_migration_async(client).await;
     let unusable =
         |e: refinery::Error| StoreError::unavailable("bringing the schema up to date", e);
-    let applied = applied.map_err(unusable)?.map(|m| m.version());
+    let has_history = "select to_regclass('schema_history') is not null";
+    let has_history = client.query_one(has_history, &[]).await;
+    let has_history: bool = has_history.map_err(failed())?.get(0);
+    let applied = if has_history {
+        let last = runner.get_last_applied_migration_async(client).await;
+        last.map_err(unusable)?.map(|m| m.version())
+    } else {
+        None
+    };
     if applied > newest {
         return Err(StoreError::Unusable(format!(
             "the schema {schema:?} is newer than this program: it has version {}, and this program knows {}",

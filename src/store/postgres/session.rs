@@ -195,7 +195,7 @@ async fn run(options: Options, waker: Arc<Waker>, first: Open, mut inbox: mpsc::
                     false
                 }
                 Some(Ask::Here(reply)) => {
-                    drop(reply.send(()));
+                    let _gone = reply.send(());
                     false
                 }
             },

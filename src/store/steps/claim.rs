@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
-use super::db::{Db, Record, Unread, Us, all, change, corrupt, one, params, sql, time, us};
+use super::db::{Db, Record, Unread, Us, all, change, corrupt, locked, one, params, sql, time, us};
 use super::end;
 use super::take_over;
 use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
@@ -92,9 +92,10 @@ pub(in crate::store) async fn claim(
     }
     let mut limit = ask.max_tasks;
     if let Some((cap, parallel)) = ask.cap {
-        let running: u32 = one(c, sql!("claim_running"), params![ask.op.0], |r| r.get(0))
-            .await?
-            .unwrap_or(u32::MAX);
+        // Of several claims at the same moment each counts what the one before has taken.
+        let op = params![ask.op.0];
+        let running = locked(c, sql!("op_lock"), sql!("claim_running"), op, |r| r.get(0)).await?;
+        let running: u32 = running.unwrap_or(u32::MAX);
         limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
     }
     let mut reach = limit;

@@ -14,7 +14,7 @@ use crate::store::{
 
 /// Whether a close task is ready; takes no lock.
 pub(in crate::store) async fn is_ready(c: &impl Db) -> Result<bool, StoreError> {
-    let ready = one(c, sql!("close_ready"), params![1], |_| Ok(())).await?;
+    let ready = one(c, sql!("close_any"), params![], |_| Ok(())).await?;
     Ok(ready.is_some())
 }
 

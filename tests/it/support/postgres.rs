@@ -87,7 +87,8 @@ impl Harness for Postgres {
     }
 
     fn damage(&self, id: BatchId, sql: &str) {
-        let sql = sql.replace("?1", "$1");
+        // A list of rows that is none is written otherwise.
+        let sql = sql.replace("?1", "$1").replace("'['", "'{-1}'");
         self.database.rows(&sql, Some(id.0));
     }
 
