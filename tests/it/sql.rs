@@ -146,7 +146,9 @@ pub async fn wrong_on(server: &tokio_postgres::Client) -> Vec<String> {
             Ok(statement) => {
                 let found = (statement.params().len(), statement.columns().len());
                 if found != (named(&header), returned(&header)) {
-                    wrong.push(format!("{name}: {found:?} parameters and columns, {header}"));
+                    wrong.push(format!(
+                        "{name}: {found:?} parameters and columns, {header}"
+                    ));
                 }
                 // Sums of numbers of eight bytes are read by nobody.
                 let numeric = tokio_postgres::types::Type::NUMERIC;
