@@ -123,12 +123,12 @@ fn a_file_of_postgresql_says_what_it_locks_names_no_schema_and_waits_for_no_queu
     let mut wrong = Vec::new();
     for (name, text) in statements("postgres") {
         let (header, body) = (header(&text), body(&text));
-        let words = ["insert into ", "update ", "delete from ", " for share"];
+        let words = ["insert into ", "update", "delete from ", " for share"];
         // What changes nothing, whatever is stored, locks nothing.
         let locks = words.iter().any(|word| body.contains(word)) && !body.contains(" and false");
         let says_so = locks != header.contains("Locks: none");
         let waits = body.matches(" for update").count() != body.matches(" skip locked").count();
-        if !says_so || waits || body.contains("rowmill.") || body.contains('?') {
+        if !says_so || waits || body.contains("rowmill.") || body.contains("?1") {
             wrong.push(format!("{name}: {text}"));
         }
     }
