@@ -153,7 +153,14 @@ create table queue (
     constraint queue_worker_iff_running check ((state = 2) = (worker is not null)),
     constraint queue_due_iff_later check (state <> 0 or due_at is not null),
     primary key (batch, id)
-) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+) with (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
+    -- A table that shrank to nothing would be read from end to end by every plan that is made then, also when it has grown again;
+    -- and to shrink it locks out everybody.
+    vacuum_truncate = false
+);
 
 -- What the indexes cost. A change of state is not HOT: a claim writes entries into the primary key and queue_owner, a task
 -- that is given back into the primary key and both of queue_ready and queue_oldest. The row that is about to start, and a

@@ -1,4 +1,4 @@
 -- Ends a task: running → ended. Params: 1 batch, 2 id, 3 token, 4 worker. Returns: nothing; no change = fenced.
 -- Locks: the task's record.
 -- `is not distinct from` keeps the planner off the index of all that the worker runs.
-delete from queue where batch = $1 and id = $2 and state = 2 and token = $3 and worker is not distinct from $4
+delete from queue where batch = $1 and id = $2 and state is not distinct from 2 and token = $3 and worker = $4
