@@ -7,7 +7,7 @@ language sql stable parallel safe
 begin atomic
 with
 inputs as (
-    select e.ordinal::integer - 1 as ordinal, coalesce(k.lines[e.ordinal], k.first_line + e.ordinal::integer - 1) as line, e.value::json as input
+    select e.ordinal::integer - 1 as ordinal, coalesce(k.lines[e.ordinal], k.first_line - 1 + e.ordinal::integer) as line, e.value::json as input
       from blocks k, string_to_table(rtrim(k.body, E'\n'), E'\n') with ordinality e (value, ordinal)
      where k.batch = of_batch and k.no = of_no and k.format = 0
 ),

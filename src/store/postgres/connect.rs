@@ -1,9 +1,11 @@
 //! How the server is reached: the address, TLS, the pool.
 
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use rustls::RootCertStore;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -71,17 +73,27 @@ impl Options {
     }
 }
 
-/// TLS by the certificates that the system trusts; with `sslmode=disable` it is not asked for.
-pub(super) fn tls(config: &Config) -> Result<MakeRustlsConnect, StoreError> {
-    let mut roots = rustls::RootCertStore::empty();
-    if config.get_ssl_mode() != SslMode::Disable {
-        let found = rustls_native_certs::load_native_certs();
-        for certificate in found.certs {
+/// The certificates that the system trusts: read once, for that takes a while.
+fn roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        for certificate in rustls_native_certs::load_native_certs().certs {
             // One that cannot be read is trusted by nobody.
             drop(roots.add(certificate));
         }
-    }
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        Arc::new(roots)
+    };
+    Arc::clone(ROOTS.get_or_init(read))
+}
+
+/// TLS by the certificates that the system trusts; with `sslmode=disable` it is not asked for.
+pub(super) fn tls(config: &Config) -> Result<MakeRustlsConnect, StoreError> {
+    let roots = match config.get_ssl_mode() {
+        SslMode::Disable => Arc::new(RootCertStore::empty()),
+        _ => roots(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| StoreError::unavailable("setting up TLS", e))?

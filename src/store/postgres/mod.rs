@@ -129,7 +129,7 @@ impl PostgresStore {
         let waker = Waker::new();
         let session = Session::start(options.clone(), Arc::clone(&waker)).await?;
         let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'",
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off",
             options.schema
         );
         Ok(Self {
