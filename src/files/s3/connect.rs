@@ -76,7 +76,9 @@ impl Connection {
                 .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         }
         let path_style = self.path_style.unwrap_or(endpoint.is_some());
-        Ok(Client::from_conf(config.force_path_style(path_style).build()))
+        Ok(Client::from_conf(
+            config.force_path_style(path_style).build(),
+        ))
     }
 
     fn endpoint(&self) -> Option<String> {

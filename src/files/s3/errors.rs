@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::{Bucket, StageError};
 
@@ -71,18 +71,26 @@ where
     match (service.code().unwrap_or_default(), status) {
         (code @ "NoSuchBucket", _) => io::Error::new(
             io::ErrorKind::NotFound,
-            format!("there is no bucket {bucket} ({code}); make it, or name another with --objects"),
+            format!(
+                "there is no bucket {bucket} ({code}); make it, or name another with --objects"
+            ),
         ),
         (
-            code @ ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "NotSignedUp"
-            | "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired"),
+            code @ ("InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "NotSignedUp"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "TokenRefreshRequired"),
             _,
         ) => io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("the credentials are not accepted ({code})"),
         ),
         (
-            code @ ("PermanentRedirect" | "AuthorizationHeaderMalformed"
+            code @ ("PermanentRedirect"
+            | "AuthorizationHeaderMalformed"
             | "IllegalLocationConstraintException"),
             _,
         )

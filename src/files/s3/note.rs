@@ -102,8 +102,6 @@ impl Upload {
         };
         let delete = bucket.client.delete_object().bucket(bucket.name());
         let deleted = delete.key(note).send().await;
-        deleted
-            .map(drop)
-            .map_err(failed("removing", bucket, note))
+        deleted.map(drop).map_err(failed("removing", bucket, note))
     }
 }

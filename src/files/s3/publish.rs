@@ -41,11 +41,7 @@ impl Bucket {
     }
 }
 
-pub(super) async fn publish(
-    bucket: &Bucket,
-    staged: &Staged,
-    key: &str,
-) -> Result<(), StageError> {
+pub(super) async fn publish(bucket: &Bucket, staged: &Staged, key: &str) -> Result<(), StageError> {
     let to = bucket.key(key);
     let copied = if staged.size > bucket.options.copy {
         in_parts(bucket, staged, &to).await?

@@ -86,7 +86,11 @@ pub(super) async fn delete(bucket: &Bucket, keys: Vec<String>) -> Result<(), Sta
         if let Some(error) = deleted.errors().first() {
             let (key, code) = (error.key(), error.code());
             return Err(StageError {
-                what: format!("removing s3://{}/{}", bucket.name(), key.unwrap_or_default()),
+                what: format!(
+                    "removing s3://{}/{}",
+                    bucket.name(),
+                    key.unwrap_or_default()
+                ),
                 source: std::io::Error::other(format!(
                     "the store answered {}",
                     code.unwrap_or("an error")
