@@ -23,6 +23,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{Fut, ObjectBackend, StageError, Staged, Staging};
 use crate::model::BatchId;
 
+pub use aws_sdk_s3;
 pub use connect::Connection;
 
 /// What the keys of staged files begin with, after the prefix.
