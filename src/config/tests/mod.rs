@@ -1,6 +1,7 @@
 //! Each rule of the configuration, named by what a user sees.
 
 mod ops;
+mod s3;
 mod values;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What an error of S3 means, in words for the operator: a cause and a code, never a credential.
 
 use std::error::Error;
-use std::io;
+use std::io::{Error as Cause, ErrorKind};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -51,7 +51,7 @@ fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
 }
 
-fn cause<E>(error: &SdkError<E, HttpResponse>, bucket: &str) -> io::Error
+fn cause<E>(error: &SdkError<E, HttpResponse>, bucket: &str) -> Cause
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -59,18 +59,18 @@ where
     let Some(service) = error.as_service_error() else {
         return match error {
             SdkError::TimeoutError(_) => {
-                io::Error::new(io::ErrorKind::TimedOut, "there was no answer in time")
+                Cause::new(ErrorKind::TimedOut, "there was no answer in time")
             }
             SdkError::ResponseError(_) => {
                 let status = status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
-                io::Error::other(format!("the answer is none of S3's{status}"))
+                Cause::other(format!("the answer is none of S3's{status}"))
             }
             other => unsent(other),
         };
     };
     match (service.code().unwrap_or_default(), status) {
-        (code @ "NoSuchBucket", _) => io::Error::new(
-            io::ErrorKind::NotFound,
+        (code @ "NoSuchBucket", _) => Cause::new(
+            ErrorKind::NotFound,
             format!(
                 "there is no bucket {bucket} ({code}); make it, or name another with --objects"
             ),
@@ -84,8 +84,8 @@ where
             | "ExpiredTokenException"
             | "TokenRefreshRequired"),
             _,
-        ) => io::Error::new(
-            io::ErrorKind::PermissionDenied,
+        ) => Cause::new(
+            ErrorKind::PermissionDenied,
             format!("the credentials are not accepted ({code})"),
         ),
         (
@@ -94,21 +94,21 @@ where
             | "IllegalLocationConstraintException"),
             _,
         )
-        | (code @ "", Some(301)) => io::Error::other(format!(
+        | (code @ "", Some(301)) => Cause::other(format!(
             "the bucket {bucket} is in another region ({code}); set AWS_REGION, or region under [s3]"
         )),
         ("" | "NotFound" | "NoSuchKey", Some(404)) => {
-            io::Error::new(io::ErrorKind::NotFound, "there is no such object")
+            Cause::new(ErrorKind::NotFound, "there is no such object")
         }
         (code, Some(403)) => {
             let code = if code.is_empty() { "HTTP 403" } else { code };
-            io::Error::new(
-                io::ErrorKind::PermissionDenied,
+            Cause::new(
+                ErrorKind::PermissionDenied,
                 format!("these credentials may not do it in the bucket {bucket} ({code})"),
             )
         }
         // What a store writes about a code that we do not know may repeat what was sent.
-        (code, status) => io::Error::other(format!(
+        (code, status) => Cause::other(format!(
             "the store answered {}{}",
             if code.is_empty() { "an error" } else { code },
             status.map_or_else(String::new, |status| format!(" (HTTP {status})")),
@@ -117,7 +117,7 @@ where
 }
 
 /// What did not even get an answer: the causes below it, each once.
-fn unsent(error: &dyn Error) -> io::Error {
+fn unsent(error: &dyn Error) -> Cause {
     let mut texts: Vec<String> = Vec::new();
     let mut below = error.source();
     while let Some(error) = below {
@@ -129,12 +129,12 @@ fn unsent(error: &dyn Error) -> io::Error {
     }
     let texts = texts.join(": ");
     if texts.contains("credential") {
-        return io::Error::new(
-            io::ErrorKind::PermissionDenied,
+        return Cause::new(
+            ErrorKind::PermissionDenied,
             format!(
                 "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role ({texts})"
             ),
         );
     }
-    io::Error::other(format!("the store cannot be reached: {texts}"))
+    Cause::other(format!("the store cannot be reached: {texts}"))
 }

@@ -53,10 +53,7 @@ pub(super) async fn publish(bucket: &Bucket, staged: &Staged, key: &str) -> Resu
     }
     Err(StageError {
         what: format!("publishing s3://{}/{to}", bucket.name()),
-        source: std::io::Error::new(
-            std::io::ErrorKind::NotFound,
-            format!("what was staged as {} is gone", staged.handle),
-        ),
+        source: std::io::Error::other(format!("what was staged as {} is gone", staged.handle)),
     })
 }
 

@@ -14,9 +14,11 @@ use crate::model::BatchId;
 /// Keys that one request lists or removes: S3 takes no more.
 const KEYS: i32 = 1000;
 
-/// Writes, lists and removes an object that is no file: what every batch will need.
+/// Lists, writes and removes an object that is no file: what every batch will need.
 pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
     let key = bucket.key(&format!("{STAGING}check"));
+    // It comes first: a bucket that is not there is told as that by every store.
+    list(bucket, &key, None, None).await?;
     let (sse, kms_key) = bucket.sse();
     let put = bucket.client.put_object().bucket(bucket.name()).key(&key);
     let put = put
@@ -24,10 +26,7 @@ pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
         .set_server_side_encryption(sse)
         .set_ssekms_key_id(kms_key);
     put.send().await.map_err(failed("writing", bucket, &key))?;
-    list(bucket, &key, None, None).await?;
-    let delete = bucket.client.delete_object().bucket(bucket.name());
-    let deleted = delete.key(&key).send().await;
-    deleted.map(drop).map_err(failed("removing", bucket, &key))
+    delete(bucket, vec![key]).await
 }
 
 /// One page of keys.

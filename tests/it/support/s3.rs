@@ -129,7 +129,7 @@ impl S3 {
 
     /// The object store in the bucket, below a prefix.
     pub fn objects(&self) -> ObjectStore {
-        ObjectStore::s3(self.client(), Options::new(BUCKET).prefix(PREFIX))
+        objects(&self.endpoint)
     }
 
     /// The keys that there are below the prefix.
@@ -189,6 +189,12 @@ fn collect(top: &Path, dir: &Path, keys: &mut Vec<String>) {
             keys.push(key.to_str().expect("UTF-8").to_owned());
         }
     }
+}
+
+/// The object store in the bucket of the server at this address.
+pub fn objects(endpoint: &str) -> ObjectStore {
+    let options = Options::new(BUCKET).prefix(PREFIX);
+    ObjectStore::s3(client(endpoint, SECRET), options)
 }
 
 /// A client with these credentials.
