@@ -40,7 +40,7 @@ pub(super) fn is_ended<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse
 
 /// Whether the store cannot do this at all.
 pub(super) fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
-    status(error) == Some(501)
+    matches!(status(error), Some(405 | 501))
 }
 
 fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {

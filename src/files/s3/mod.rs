@@ -38,7 +38,7 @@ const COPY: u64 = 1 << 30;
 /// Parts in flight over all files of a store.
 const IN_FLIGHT: usize = 8;
 /// Files that are assembled at once: each has a part in memory.
-const OPEN: usize = 16;
+const OPEN: usize = 32;
 
 /// Which bucket, and how objects are written to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use super::errors::{failed, is_unknown};
+use super::errors::{failed, is_missing, is_unknown};
 use super::note::Upload;
 use super::{Bucket, STAGING, StageError};
 use crate::model::BatchId;
@@ -14,11 +14,12 @@ use crate::model::BatchId;
 /// Keys that one request lists or removes: S3 takes no more.
 const KEYS: i32 = 1000;
 
-/// Lists, writes and removes an object that is no file: what every batch will need.
+/// Lists, writes, reads and removes an object that is no file: what every batch will need.
 pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
     let key = bucket.key(&format!("{STAGING}check"));
     // It comes first: a bucket that is not there is told as that by every store.
     list(bucket, &key, None, None).await?;
+    uploads(bucket).await?;
     let (sse, kms_key) = bucket.sse();
     let put = bucket.client.put_object().bucket(bucket.name()).key(&key);
     let put = put
@@ -26,6 +27,12 @@ pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
         .set_server_side_encryption(sse)
         .set_ssekms_key_id(kms_key);
     put.send().await.map_err(failed("writing", bucket, &key))?;
+    let get = bucket.client.get_object().bucket(bucket.name()).key(&key);
+    match get.send().await {
+        // Others check it at the same moment, and remove it.
+        Err(error) if !is_missing(&error) => return Err(failed("reading", bucket, &key)(error)),
+        _ => {}
+    }
     delete(bucket, vec![key]).await
 }
 

@@ -21,7 +21,7 @@ async fn leaves_one_object_after_kill_at(point: &str) {
     let [file] = batch.files.as_slice() else {
         panic!("one output file, not {:?}", batch.files)
     };
-    assert_eq!(s3.keys(), [file.key.clone()]);
+    assert_eq!(s3.keys(), std::slice::from_ref(&file.key));
     let path = s3.bucket().join(crate::support::s3::PREFIX).join(&file.key);
     let expected: String = (0..3000).map(|n| format!("{n}\n")).collect();
     assert_eq!(std::fs::read_to_string(path).unwrap(), expected);

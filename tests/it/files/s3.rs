@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rowmill::ObjectStore;
 use rowmill::files::StageError;
+use rowmill::files::s3::aws_sdk_s3::Client;
+use rowmill::files::s3::aws_sdk_s3::config::RequestChecksumCalculation;
 use rowmill::files::s3::{Encryption, Options};
 use rowmill::model::BatchId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +23,7 @@ async fn a_large_file_goes_in_parts_two_at_once() {
     let asked = s3.asked();
     let parts: Vec<u64> = asked
         .iter()
-        .filter(|ask| ask.line.contains("partNumber="))
+        .filter(|ask| ask.is_part())
         .map(|ask| ask.bytes)
         .collect();
     let mut sorted = parts.clone();
@@ -65,6 +67,26 @@ async fn a_file_over_the_limit_is_copied_in_parts() {
 }
 
 #[tokio::test]
+async fn each_part_has_its_checksum_where_the_store_takes_one() {
+    let s3 = S3::start();
+    let config = s3.client().config().to_builder();
+    let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
+    let client = Client::from_conf(config.build());
+    let options = Options::new(BUCKET).prefix(PREFIX).copy_bytes(5 << 20);
+    let (objects, bytes) = (ObjectStore::s3(client, options), noise(20 << 20));
+    let staged = stage(&objects, BatchId::new(), &bytes).await;
+    objects
+        .publish(&staged, "a/b/c/d")
+        .await
+        .expect("published");
+    assert!(read(&objects, "a/b/c/d").await == bytes);
+    let asked = s3.asked();
+    let parts = asked.iter().filter(|ask| ask.is_part());
+    let sums: Vec<_> = parts.map(|ask| ask.checksum.as_deref()).collect();
+    assert_eq!(sums, [Some("x-amz-checksum-crc32"); 3]);
+}
+
+#[tokio::test]
 async fn an_upload_that_is_dropped_is_ended() {
     let s3 = S3::start();
     let objects = s3.objects();
@@ -90,6 +112,11 @@ async fn an_abandoned_upload_is_ended_by_whoever_clears_its_batch() {
     assert_eq!(objects.staged().await.unwrap(), [batch]);
     objects.clear(batch).await.expect("cleared");
     assert_eq!((s3.uploads(), s3.keys().len()), (0, 0));
+    let asked = s3.asked();
+    let listed = asked
+        .iter()
+        .filter(|ask| ask.line.starts_with("GET") && ask.line.contains("?uploads"));
+    assert_eq!(listed.count(), 1, "it is not asked again");
 }
 
 #[tokio::test]

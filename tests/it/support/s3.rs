@@ -39,6 +39,15 @@ pub struct Ask {
     pub bytes: u64,
     pub sse: Option<String>,
     pub kms_key: Option<String>,
+    /// Which checksum follows what is sent.
+    pub checksum: Option<String>,
+}
+
+impl Ask {
+    /// Whether it sends a part of an upload; one that is copied sends nothing.
+    pub fn is_part(&self) -> bool {
+        self.line.starts_with("PUT ") && self.line.contains("partNumber=") && self.bytes > 0
+    }
 }
 
 #[derive(Clone, Default)]
@@ -62,13 +71,14 @@ impl hyper::service::Service<Request<Incoming>> for Looking {
             Some(value.to_str().expect("a text").to_owned())
         };
         let line = format!("{} {}", request.method(), request.uri());
-        let is_part = line.starts_with("PUT ") && line.contains("partNumber=");
         let ask = Ask {
             line,
             bytes: header("content-length").map_or(0, |n| n.parse().expect("a number")),
             sse: header("x-amz-server-side-encryption"),
             kms_key: header("x-amz-server-side-encryption-aws-kms-key-id"),
+            checksum: header("x-amz-trailer"),
         };
+        let is_part = ask.is_part();
         let asked = self.1.clone();
         asked.list.lock().unwrap().push(ask);
         if is_part {
