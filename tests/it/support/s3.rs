@@ -39,8 +39,8 @@ pub struct Ask {
     pub bytes: u64,
     pub sse: Option<String>,
     pub kms_key: Option<String>,
-    /// Which checksum follows what is sent.
-    pub checksum: Option<String>,
+    /// The CRC32 of what is sent.
+    pub crc32: Option<String>,
 }
 
 impl Ask {
@@ -76,7 +76,7 @@ impl hyper::service::Service<Request<Incoming>> for Looking {
             bytes: header("content-length").map_or(0, |n| n.parse().expect("a number")),
             sse: header("x-amz-server-side-encryption"),
             kms_key: header("x-amz-server-side-encryption-aws-kms-key-id"),
-            checksum: header("x-amz-trailer"),
+            crc32: header("x-amz-checksum-crc32"),
         };
         let is_part = ask.is_part();
         let asked = self.1.clone();
