@@ -1,7 +1,7 @@
 //! Output files in a bucket of S3, or of a store that speaks its protocol.
 //!
 //! S3 has no rename: a file is staged as an object of its own, and published by a copy within the
-//! store ([ADR 12](https://github.com/rowmill/rowmill/blob/main/docs/adr/0012-published-on-s3-by-a-copy.md)).
+//! store (docs/adr/0012-published-on-s3-by-a-copy.md).
 
 mod connect;
 mod errors;

@@ -140,3 +140,24 @@ fn a_bucket_that_cannot_be_used_is_exit_4_before_a_row_runs_and_doctor_says_why(
         "{doctor}"
     );
 }
+
+#[test]
+fn a_machine_without_root_certificates_is_told_so_where_it_needs_them() {
+    let stored = Stored::new();
+    let run = format!("run in.csv --app test --op rows --json --objects s3://{BUCKET}");
+    let without = |endpoint: &str| {
+        let mut command = stored.command(&run);
+        command
+            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET)
+            .env("SSL_CERT_FILE", "aws-profiles")
+            .env_remove("SSL_CERT_DIR")
+            .env("ROWMILL_S3_ENDPOINT", endpoint);
+        Done::of(&run, command.output().unwrap())
+    };
+    let refused = without("https://127.0.0.1:1").code(4).problem();
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("no root certificates"), "{detail}");
+    assert!(detail.contains("SSL_CERT_FILE"), "{detail}");
+    without(stored.s3.endpoint()).code(0);
+}
