@@ -54,7 +54,7 @@ pub(super) struct Global {
     /// The database [default: sqlite:rowmill.db] [env: ROWMILL_DATABASE]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) database: Option<String>,
-    /// The output files' place [default: file:rowmill-files] [env: ROWMILL_OBJECTS]
+    /// The output files' place [default: file:rowmill-files; s3://BUCKET/PREFIX] [env: ROWMILL_OBJECTS]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) objects: Option<String>,
     /// Not in this version yet

@@ -34,7 +34,8 @@ struct Answer {
 
 pub(super) async fn run(session: &Session, args: &Doctor) -> Result<Ending, Failure> {
     let Doctor {} = args;
-    let mut checks = vec![configuration(session), commands(session), objects(session)];
+    let mut checks = vec![configuration(session), commands(session)];
+    checks.push(objects(session).await);
     let Diagnosis {
         checks: found,
         files,
@@ -126,14 +127,10 @@ fn commands(session: &Session) -> Check {
     }
 }
 
-fn objects(session: &Session) -> Check {
-    match session.check_objects() {
+async fn objects(session: &Session) -> Check {
+    match session.check_objects().await {
         Ok(()) => Check::ok("objects", "output files can be written"),
-        Err(failure) => Check::repair(
-            "objects",
-            told(failure),
-            "make the folder writable to this user, or name another with --objects",
-        ),
+        Err(failure) => Check::repair("objects", told(failure), session.mend_objects()),
     }
 }
 

@@ -22,6 +22,7 @@ mod list;
 mod logs;
 mod migrate;
 mod named;
+mod objects;
 mod ops;
 mod output;
 mod progress;

@@ -29,7 +29,7 @@ pub(super) async fn run(session: &Session, args: Run, stop: &Stop) -> Result<End
     session.refuse_other_kind(&key)?;
     session.builder(Some(&key))?;
     session.check_commands(Some(&key))?;
-    session.check_objects()?;
+    session.check_objects().await?;
     let manager = session.worker(Some(&key)).await?;
     let new = submit::new_batch(key, context, external_id);
     let id = new.id;

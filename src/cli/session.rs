@@ -1,6 +1,6 @@
 //! What the command line means: configuration in force, store, client, worker.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::args::{Global, LogForm};
 use super::exit::Failure;
@@ -8,7 +8,6 @@ use super::{known, shown};
 use crate::client::Client;
 use crate::config::{self, Config, Handler, Migrate, OpConfig};
 use crate::error::{Error, ErrorKind};
-use crate::files::ObjectStore;
 use crate::manager::{Builder, JobManager};
 use crate::model::{JobKey, Kind};
 use crate::processor::command::CommandSpec;
@@ -111,15 +110,6 @@ impl Session {
     pub(super) fn database(&self) -> &Path {
         let url = self.config.database.value.as_str();
         Path::new(url.strip_prefix("sqlite:").unwrap_or(url))
-    }
-
-    fn objects(&self) -> PathBuf {
-        let url = self.config.objects.value.as_str();
-        PathBuf::from(url.strip_prefix("file:").unwrap_or(url))
-    }
-
-    pub(super) fn object_store(&self) -> ObjectStore {
-        ObjectStore::folder(self.objects())
     }
 
     /// How the database is opened.
@@ -258,24 +248,6 @@ impl Session {
             window: *window,
             children: children.and_then(Result::ok).unwrap_or(cores),
         }
-    }
-
-    /// Whether output files can be written: told before rows run whose files nobody could keep.
-    pub(super) fn check_objects(&self) -> Result<(), Failure> {
-        let objects = self.objects();
-        // The folder is made when the first file is; until then it is the one above that counts.
-        let there = objects
-            .ancestors()
-            .find(|dir| !dir.as_os_str().is_empty() && !matches!(dir.try_exists(), Ok(false)));
-        tempfile::tempfile_in(there.unwrap_or(Path::new(".")))
-            .map(drop)
-            .map_err(|e| {
-                let place = objects.display();
-                Failure::io(
-                    format_args!("output files could not be written to {place}"),
-                    e,
-                )
-            })
     }
 
     /// Refuses to submit to an op of the other kind; one that nobody knows here may be elsewhere.

@@ -16,7 +16,7 @@ pub(super) async fn run(session: &Session, args: &Work, stop: &Stop) -> Result<E
         return Err(Failure::invalid("no_op", text));
     }
     session.check_commands(None)?;
-    session.check_objects()?;
+    session.check_objects().await?;
     let manager = session.worker(None).await?;
     if args.once {
         let worked = manager.run_until_idle(stop.token()).await;

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::ObjectStore;
+use crate::files::{ObjectStore, StageError};
 use crate::intake::{self, Intake, Source};
 use crate::model::{
     Batch, BatchId, BlockBuilder, JobKey, Kind, NewBatch, OutputFile, Progress, RawJson, RowView,
@@ -345,14 +345,16 @@ impl Client {
         &self,
         file: &OutputFile,
     ) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
-        self.objects.open(&file.key).await.map_err(|e| {
-            Error::with(
-                ErrorKind::Unavailable,
-                "objects_unavailable",
-                e.to_string(),
-                e,
-            )
-        })
+        self.objects.open(&file.key).await.map_err(unreadable)
+    }
+
+    /// A link by which anybody can download an output file for a while; `None` where files are in a folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where no link can be signed: for S3, one for more than 7 days.
+    pub async fn file_url(&self, file: &OutputFile, valid_for: Duration) -> Result<Option<String>> {
+        let url = self.objects.signed_url(&file.key, valid_for).await;
+        url.map_err(unreadable)
     }
 
     /// Where an output file is, for people.
@@ -411,4 +413,9 @@ pub(crate) fn check(batch: &NewBatch, kind: Kind) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+fn unreadable(error: StageError) -> Error {
+    let text = error.to_string();
+    Error::with(ErrorKind::Unavailable, "objects_unavailable", text, error)
 }

@@ -17,6 +17,7 @@ mod ops;
 mod place;
 mod reader;
 mod report;
+mod s3;
 mod setting;
 mod suggest;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};
 pub use report::ReportLine;
 pub(crate) use report::settings_report;
+pub use s3::{S3Config, Sse};
 pub use setting::{Origin, Setting};
 pub(crate) use suggest::suggest;
 
@@ -50,10 +52,11 @@ const TOP_KEYS: &[&str] = &[
     "migrate",
     "max_row_bytes",
     "max_input_bytes",
+    "s3",
     "ops",
 ];
 /// Keys of the file that a later version reads.
-const KEYS_TO_COME: &[&str] = &["redis", "database_session", "s3", "rickover"];
+const KEYS_TO_COME: &[&str] = &["redis", "database_session", "rickover"];
 /// Settings that a later version takes from the environment.
 const VARIABLES_TO_COME: &[&str] = &["redis", "database_session", "server", "token"];
 
@@ -83,8 +86,10 @@ pub struct Config {
     pub dir: PathBuf,
     /// `sqlite:PATH`; a relative path of the file already starts at its folder.
     pub database: Setting<String>,
-    /// `file:PATH`, the folder of output files; likewise.
+    /// `file:PATH`, the folder of output files, likewise; or `s3://BUCKET/PREFIX`.
     pub objects: Setting<String>,
+    /// How a bucket is reached, where output files are in one.
+    pub s3: S3Config,
     /// What to do with a database whose schema is older.
     pub migrate: Setting<Migrate>,
     /// The longest row that is taken, in bytes.
@@ -161,7 +166,11 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
     reader.only(
         &root,
         TOP_KEYS,
-        &[(KEYS_TO_COME, NOT_YET), (ops::KEYS, ops::BELONGS)],
+        &[
+            (KEYS_TO_COME, NOT_YET),
+            (ops::KEYS, ops::BELONGS),
+            (s3::KEYS, "unknown key here: it belongs in [s3]"),
+        ],
     );
     for key in VARIABLES_TO_COME {
         let name = variable(key);
@@ -191,6 +200,7 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
     let config = Config {
         database: Place::DATABASE.read(&mut reader, database, dir),
         objects: Place::OBJECTS.read(&mut reader, objects, dir),
+        s3: s3::read(&mut reader, &root, env),
         migrate: setting(migrate, Migrate::Auto, |given| {
             let words = [Migrate::Auto, Migrate::Manual].map(|word| (word.as_str(), word));
             reader.word(given, &words)

@@ -1,4 +1,4 @@
-//! `sqlite:PATH` and `file:PATH`: where a database or a folder is.
+//! `sqlite:PATH`, `file:PATH` and `s3://BUCKET/PREFIX`: where a database is, and where files go.
 
 use std::path::Path;
 
@@ -11,6 +11,8 @@ pub(super) struct Place {
     scheme: &'static str,
     default: &'static str,
     schemes_to_come: &'static [&'static str],
+    /// It may be a bucket too.
+    bucket: bool,
 }
 
 impl Place {
@@ -18,11 +20,13 @@ impl Place {
         scheme: "sqlite",
         default: "sqlite:rowmill.db",
         schemes_to_come: &["postgres", "postgresql"],
+        bucket: false,
     };
     pub(super) const OBJECTS: Self = Self {
         scheme: "file",
         default: "file:rowmill-files",
-        schemes_to_come: &["s3"],
+        schemes_to_come: &[],
+        bucket: true,
     };
 
     /// The value in force, its path as seen from the current directory.
@@ -49,8 +53,14 @@ impl Place {
             scheme,
             default,
             schemes_to_come,
+            bucket,
         } = self;
-        let wants = || format!("must be {scheme}:PATH, such as {default}");
+        let or_bucket = if *bucket {
+            " or s3://BUCKET/PREFIX"
+        } else {
+            ""
+        };
+        let wants = || format!("must be {scheme}:PATH{or_bucket}, such as {default}");
         let Some((found, path)) = given.text.split_once(':') else {
             return Err(wants());
         };
@@ -59,6 +69,9 @@ impl Place {
             .any(|s| found.eq_ignore_ascii_case(s))
         {
             return Err(format!("{found}:// {NOT_YET}; {}", wants()));
+        }
+        if *bucket && found.eq_ignore_ascii_case("s3") {
+            return in_bucket(path);
         }
         if !found.eq_ignore_ascii_case(scheme) {
             return Err(wants());
@@ -90,4 +103,35 @@ impl Place {
             ),
         }
     }
+}
+
+/// `s3://BUCKET/PREFIX`, as it is kept: without slashes that say nothing.
+fn in_bucket(path: &str) -> Result<String, String> {
+    let Some(path) = path.strip_prefix("//") else {
+        return Err("must be s3://BUCKET/PREFIX, such as s3://reports/rowmill".to_owned());
+    };
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+        && !bucket.starts_with(['-', '.'])
+        && !bucket.ends_with(['-', '.']);
+    if !is_bucket {
+        return Err(
+            "must name a bucket after s3://: 3 to 63 lower-case letters, digits, dots and dashes, and no user or password"
+                .to_owned(),
+        );
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let can_be = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    if !prefix.is_empty() && !prefix.split('/').all(can_be) {
+        return Err(
+            "the prefix after the bucket must be names with one slash between them".to_owned(),
+        );
+    }
+    Ok(match prefix {
+        "" => format!("s3://{bucket}"),
+        prefix => format!("s3://{bucket}/{prefix}"),
+    })
 }

@@ -64,6 +64,7 @@ pub(super) enum Want {
     Duration,
     Whole,
     Number,
+    Bool,
 }
 
 impl Want {
@@ -73,6 +74,7 @@ impl Want {
             Self::Duration => "a duration in quotes, such as \"30s\"",
             Self::Whole => "a whole number",
             Self::Number => "a number",
+            Self::Bool => "true or false",
         }
     }
 }
@@ -234,7 +236,8 @@ impl<'a> Reader<'a> {
         let string = matches!(want, Want::Text | Want::Duration);
         let text = match value {
             DeValue::String(text) if string || text.starts_with("env:") => text.to_string(),
-            DeValue::Integer(number) if !string => {
+            DeValue::Boolean(yes) if want == Want::Bool => yes.to_string(),
+            DeValue::Integer(number) if !string && want != Want::Bool => {
                 match i128::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => number.to_string(),
                     Err(_) => number.to_string(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ops::{Handler, OpConfig, PROCESSOR};
 use super::setting::{Origin, Setting};
-use super::{Config, Migrate};
+use super::{Config, Migrate, S3Config, Sse};
 use crate::model::{Backoff, OpSettings, format_duration};
 
 /// One key of the configuration in force.
@@ -27,6 +27,7 @@ impl Config {
             dir: _,
             database,
             objects,
+            s3,
             migrate,
             max_row_bytes,
             max_input_bytes,
@@ -53,8 +54,31 @@ impl Config {
                 or_none(max_input_bytes.value),
             ),
         ];
+        if objects.value.starts_with("s3:") {
+            lines.extend(s3.report());
+        }
         lines.extend(ops.iter().flat_map(OpConfig::report));
         lines
+    }
+}
+
+impl S3Config {
+    fn report(&self) -> [ReportLine; 5] {
+        let Self {
+            endpoint,
+            region,
+            path_style,
+            sse,
+            kms_key,
+        } = self;
+        let path_style_in_force = path_style.value.unwrap_or(endpoint.value.is_some());
+        [
+            line("s3.endpoint", endpoint, or_none(endpoint.value.as_ref())),
+            line("s3.region", region, or_none(region.value.as_ref())),
+            line("s3.path_style", path_style, path_style_in_force.to_string()),
+            line("s3.sse", sse, or_none(sse.value.map(Sse::as_str))),
+            line("s3.kms_key", kms_key, or_none(kms_key.value.as_ref())),
+        ]
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn finalise(
 ) -> Result<Vec<OutputFile>, FinaliseError> {
     let batch = task.claim.batch;
     let mut done: BTreeMap<FileName, Staged> = BTreeMap::new();
-    let mut turns = Turns::default();
+    let mut turns = Turns::new(OPEN.min(objects.files_at_once()).max(1));
     loop {
         assemble(store, objects, batch, &mut turns, &mut done).await?;
         if !turns.next() {
@@ -59,8 +59,9 @@ pub(super) async fn finalise(
 }
 
 /// Whose turn it is: a batch with more files than may be open is read once for each so many.
-#[derive(Default)]
 struct Turns {
+    /// How many files are open at once.
+    open: usize,
     now: BTreeSet<FileName>,
     later: BTreeSet<FileName>,
     /// All names are known: it has been read once.
@@ -68,11 +69,20 @@ struct Turns {
 }
 
 impl Turns {
+    fn new(open: usize) -> Self {
+        Self {
+            open,
+            now: BTreeSet::new(),
+            later: BTreeSet::new(),
+            known: false,
+        }
+    }
+
     fn has(&mut self, name: &FileName) -> bool {
         if self.now.contains(name) || self.known {
             return self.now.contains(name);
         }
-        let now = self.now.len() < OPEN;
+        let now = self.now.len() < self.open;
         let names = if now { &mut self.now } else { &mut self.later };
         names.insert(name.clone());
         now
@@ -82,7 +92,7 @@ impl Turns {
     fn next(&mut self) -> bool {
         self.known = true;
         self.now.clear();
-        while self.now.len() < OPEN
+        while self.now.len() < self.open
             && let Some(name) = self.later.pop_first()
         {
             self.now.insert(name);

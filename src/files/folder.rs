@@ -140,6 +140,20 @@ fn gone() -> StageError {
 }
 
 impl ObjectBackend for Folder {
+    fn check(&self) -> Fut<'_, ()> {
+        let root = self.root.clone();
+        blocking(move || {
+            // The folder is made when the first file is; until then it is the one above that counts.
+            let there = root
+                .ancestors()
+                .find(|dir| !dir.as_os_str().is_empty() && !matches!(dir.try_exists(), Ok(false)));
+            tempfile::tempfile_in(there.unwrap_or(Path::new(".")))
+                .map(drop)
+                .map_err(failed("writing to", &root))
+        })
+        .boxed()
+    }
+
     fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>> {
         let dir = self.staging(batch);
         blocking(move || {

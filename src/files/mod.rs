@@ -4,11 +4,13 @@
 //! runs twice leaves the same bytes.
 
 mod folder;
+pub mod s3;
 
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -51,6 +53,16 @@ pub trait Staging: Send {
 
 /// What an object store must be able to do.
 pub trait ObjectBackend: Send + Sync + 'static {
+    /// Whether files can be written; an error says why not. It leaves nothing behind.
+    fn check(&self) -> Fut<'_, ()> {
+        async { Ok(()) }.boxed()
+    }
+
+    /// How many files of a batch may be staged side by side, for the memory that each of them takes.
+    fn files_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Begins a file for a batch.
     fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>>;
 
@@ -78,6 +90,12 @@ pub trait ObjectBackend: Send + Sync + 'static {
     /// How many bytes a key's file has; `None` where there is none.
     fn size<'a>(&'a self, key: &'a str) -> Fut<'a, Option<u64>>;
 
+    /// A link by which anybody can read a published file for a while; `None` where there are no such links.
+    fn signed_url<'a>(&'a self, key: &'a str, valid_for: Duration) -> Fut<'a, Option<String>> {
+        let _ = (key, valid_for);
+        async { Ok(None) }.boxed()
+    }
+
     /// Where a key is, for people.
     fn place(&self, key: &str) -> String;
 }
@@ -91,6 +109,20 @@ impl ObjectStore {
     #[must_use]
     pub fn folder(path: impl AsRef<Path>) -> Self {
         Self::new(folder::Folder::new(path.as_ref().to_owned()))
+    }
+
+    /// Output files in a bucket of S3, by a client of the application's: the bucket's name, or [`s3::Options`].
+    ///
+    /// Nothing is asked of the store yet; [`check`](ObjectBackend::check) tells whether it can be used.
+    #[must_use]
+    pub fn s3(client: aws_sdk_s3::Client, options: impl Into<s3::Options>) -> Self {
+        Self::new(s3::S3::with(client, options.into()))
+    }
+
+    /// Output files in a bucket of S3, by a client that is made when it is first needed, of what the environment says.
+    #[must_use]
+    pub fn s3_at(connection: s3::Connection, options: impl Into<s3::Options>) -> Self {
+        Self::new(s3::S3::at(connection, options.into()))
     }
 
     /// An object store of any make.

@@ -6,6 +6,7 @@ mod conformance;
 mod docs;
 mod e2e;
 mod fault;
+mod files;
 mod ingest;
 mod model;
 mod servers;

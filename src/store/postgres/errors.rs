@@ -24,6 +24,24 @@ pub(super) fn postgres_error(
     }
 }
 
+/// What was made again and again and was there each time, or in a transaction that is not made again,
+/// breaks a key that nothing of ours may break.
+pub(super) fn final_word(error: StoreError) -> StoreError {
+    match &error {
+        StoreError::Unavailable { what, source } => {
+            let source = source.downcast_ref::<tokio_postgres::Error>();
+            let code = source.and_then(tokio_postgres::Error::code);
+            match code {
+                Some(code) if *code == SqlState::UNIQUE_VIOLATION => {
+                    StoreError::Corrupt(what.clone())
+                }
+                _ => error,
+            }
+        }
+        _ => error,
+    }
+}
+
 /// Whether a step that failed so may be made again from its beginning: others were in its way.
 pub(super) fn is_in_the_way(error: &StoreError) -> bool {
     let StoreError::Unavailable { source, .. } = error else {

@@ -24,7 +24,7 @@ macro_rules! step {
                 if tries >= $crate::store::postgres::TRIES
                     || !$crate::store::postgres::errors::is_in_the_way(&failed)
                 {
-                    break Err(failed);
+                    break Err($crate::store::postgres::errors::final_word(failed));
                 }
             }
         }

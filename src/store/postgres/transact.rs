@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
+use super::errors::final_word;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
@@ -31,11 +32,17 @@ impl PostgresStore {
             return Ok(Transacted::Fenced);
         }
         let ran = AssertUnwindSafe(piece(tx.client()?)).catch_unwind().await;
-        let Ok(Some(part)) = ran else {
+        let Ok(ran) = ran else {
+            tx.rollback().await;
+            // The panic's text has gone to the log.
+            return Err(StoreError::unavailable("running a piece", "it panicked"));
+        };
+        let Some(part) = ran else {
             tx.rollback().await;
             return Ok(Transacted::Undone);
         };
-        match record(&tx, worker, &[part], now).await?.as_slice() {
+        let recorded = record(&tx, worker, &[part], now).await;
+        match recorded.map_err(final_word)?.as_slice() {
             [Recorded::Done] => {
                 probe::at("piece_before_commit");
                 let done = tx.commit().await?;

@@ -90,7 +90,6 @@ fn what_is_not_in_this_version_is_exit_2_and_says_so() {
         "--server http://x",
         "--token t",
         "--database postgres://u:secret@h/d",
-        "--objects s3://b/p",
     ] {
         let problem = rowmill
             .run(&format!("migrate --json {flag}"))

@@ -18,6 +18,7 @@ mod purge;
 mod query;
 mod rowmill;
 mod run;
+mod s3;
 mod shapes;
 mod submit;
 mod surroundings;

@@ -97,10 +97,7 @@ pub async fn a_part_that_cannot_be_recorded_takes_the_writes_with_it(h: &impl Ha
 
 pub async fn a_piece_that_panics_changes_nothing_and_holds_up_nobody(h: &impl Harness) {
     let (worker, task) = claimed(h, 1).await;
-    let piece = rowmill::store::Piece::Sqlite(Box::new(|tx| {
-        tx.execute("insert into effects values (7)", []).unwrap();
-        panic!("a piece");
-    }));
+    let piece = h.piece_that_panics(7);
     let kit = h.kit();
     let now = kit.now();
     let done = kit

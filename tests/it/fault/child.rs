@@ -18,6 +18,8 @@ use rowmill::{
     RowFailure, SlowQueryProcessor, Store,
 };
 
+use crate::support::s3;
+
 /// What the child is to do; it travels as JSON in one environment variable.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct Task {
@@ -43,6 +45,8 @@ pub(super) struct Task {
     pub(super) query: Option<Ends>,
     /// Purges whatever has ended, at its end.
     pub(super) purge: bool,
+    /// The address of the S3 server that has the output files, in place of a folder.
+    pub(super) s3: Option<String>,
 }
 
 /// How a query ends.
@@ -70,6 +74,7 @@ impl Task {
             held: None,
             query: None,
             purge: false,
+            s3: None,
         }
     }
 
@@ -343,8 +348,12 @@ async fn work(task: Task) {
         },
         ..OpSettings::default()
     };
+    let objects = match &task.s3 {
+        Some(endpoint) => s3::objects(endpoint),
+        None => ObjectStore::folder(task.dir.join("files")),
+    };
     let manager = JobManager::builder(store)
-        .objects(ObjectStore::folder(task.dir.join("files")))
+        .objects(objects)
         .clock(Ahead(task.ahead))
         .initializer("fault", Open(task.clone()));
     let manager = if task.transactional {

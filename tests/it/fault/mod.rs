@@ -12,6 +12,8 @@ mod power;
 #[cfg(feature = "probe")]
 mod purge;
 mod random;
+#[cfg(feature = "probe")]
+mod s3;
 mod staged;
 #[cfg(feature = "probe")]
 mod transfer;

@@ -4,6 +4,7 @@ mod appends;
 pub mod facts;
 pub mod kit;
 pub mod postgres;
+pub mod s3;
 pub mod servers;
 pub mod sqlite;
 
@@ -32,6 +33,9 @@ pub trait Harness: Send + Sync + Sized + 'static {
 
     /// A piece that notes `n` in that table and then comes to this part.
     fn piece(&self, n: i64, part: Option<rowmill::store::Part>) -> rowmill::store::Piece;
+
+    /// A piece that notes `n` in that table and then panics.
+    fn piece_that_panics(&self, n: i64) -> rowmill::store::Piece;
 
     /// What is noted there.
     fn effects(&self) -> Vec<i64>;

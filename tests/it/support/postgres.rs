@@ -82,13 +82,24 @@ impl Harness for Postgres {
         }))
     }
 
+    fn piece_that_panics(&self, n: i64) -> Piece {
+        Piece::Postgres(Box::new(move |client| {
+            async move {
+                let insert = "insert into public.effects values ($1)";
+                client.execute(insert, &[&n]).await.expect("noted");
+                panic!("a piece");
+            }
+            .boxed()
+        }))
+    }
+
     fn effects(&self) -> Vec<i64> {
         self.all("select n from public.effects order by n", |r| r.get(0))
     }
 
     fn damage(&self, id: BatchId, sql: &str) {
         // A list of rows that is none is written otherwise.
-        let sql = sql.replace("?1", "$1").replace("'['", "'{-1}'");
+        let sql = sql.replace("?1", "$1").replace("'['", "'{-1}'").replace("'[1]'", "'{1}'");
         self.database.rows(&sql, Some(id.0));
     }
 

@@ -59,6 +59,14 @@ impl Harness for Sqlite {
         }))
     }
 
+    fn piece_that_panics(&self, n: i64) -> Piece {
+        Piece::Sqlite(Box::new(move |tx| {
+            tx.execute("insert into effects values (?1)", [n])
+                .expect("noted");
+            panic!("a piece");
+        }))
+    }
+
     fn effects(&self) -> Vec<i64> {
         let c = Connection::open(self.path()).expect("the file");
         all(&c, "select n from effects order by n", |r| r.get(0))

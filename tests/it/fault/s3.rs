@@ -1,0 +1,44 @@
+//! kill -9 at each step of a close whose output files are in a bucket.
+
+use rowmill::{Client, Status, Store};
+
+use super::child::Task;
+use crate::support::s3::S3;
+
+/// Kills the one that closes at a point; the next one leaves one object for the file, and nothing staged.
+async fn leaves_one_object_after_kill_at(point: &str) {
+    let (dir, s3) = (tempfile::tempdir().unwrap(), S3::start());
+    let mut task = Task::new(dir.path(), 3000);
+    task.s3 = Some(s3.endpoint().to_owned());
+    assert!(!task.start(&format!("{point}=kill")).wait());
+    let staged = |keys: &[String]| keys.iter().filter(|k| k.starts_with(".staging/")).count();
+    assert_eq!(staged(&s3.keys()), 1, "what the one that was killed staged");
+    assert!(task.start("").wait());
+
+    let client = Client::new(Store::sqlite(task.database()).await.unwrap());
+    let batch = client.batch_done(task.id).await.unwrap();
+    assert_eq!((batch.status, batch.counts.failed), (Status::Failed, 30));
+    let [file] = batch.files.as_slice() else {
+        panic!("one output file, not {:?}", batch.files)
+    };
+    assert_eq!(s3.keys(), std::slice::from_ref(&file.key));
+    let path = s3.bucket().join(crate::support::s3::PREFIX).join(&file.key);
+    let expected: String = (0..3000).map(|n| format!("{n}\n")).collect();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+    assert_eq!(s3.uploads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_is_left_after_a_kill_when_files_were_assembled() {
+    leaves_one_object_after_kill_at("assembled").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_is_left_after_a_kill_when_files_were_published() {
+    leaves_one_object_after_kill_at("published").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_is_left_after_a_kill_when_the_batch_was_closed() {
+    leaves_one_object_after_kill_at("closed").await;
+}
