@@ -441,6 +441,10 @@ impl Backend for SqliteStore {
         .boxed()
     }
 
+    fn epoch(&self) -> Fut<'_, String> {
+        self.read(read::epoch)
+    }
+
     fn signal(&self) -> Signal {
         self.waker.signal()
     }

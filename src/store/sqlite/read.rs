@@ -22,6 +22,10 @@ struct Record {
     columns: Option<String>,
 }
 
+pub(super) fn epoch(c: &Connection) -> Result<String, StoreError> {
+    one(c, sql!("epoch"), [], |r| r.get(0))?.ok_or_else(|| corrupt("there is no epoch"))
+}
+
 pub(super) fn batch(c: &Connection, id: BatchId) -> Result<Option<Batch>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
     let found = one(c, sql!("batch_get"), [key(id)], |r| {
