@@ -52,7 +52,11 @@ impl Statuses {
     /// The backend and what its keys begin with; `None` where there is no cache, or no epoch can be read.
     async fn open(&self) -> Option<(&dyn CacheBackend, String)> {
         let backend = self.cache.backend.as_deref()?;
-        let epoch = self.epoch.get_or_try_init(|| self.store.epoch()).await.ok()?;
+        let epoch = self
+            .epoch
+            .get_or_try_init(|| self.store.epoch())
+            .await
+            .ok()?;
         Some((backend, format!("{}:{epoch}", self.cache.prefix)))
     }
 
@@ -130,7 +134,10 @@ impl Statuses {
         };
         let open_for = self.cache.open_for;
         let (key, ttl) = if batch.done {
-            (final_key(&root, batch.id), open_for.saturating_mul(FINAL_TIMES))
+            (
+                final_key(&root, batch.id),
+                open_for.saturating_mul(FINAL_TIMES),
+            )
         } else if backend.is_shared() {
             (open_key(&root, batch.id), open_for)
         } else {

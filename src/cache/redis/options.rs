@@ -50,9 +50,7 @@ impl RedisOptions {
         let is_cluster = urls.len() > 1 || urls.iter().any(|url| is_cluster(url));
         match infos.first() {
             None => Err(CacheError("redis: there is no URL".to_owned())),
-            Some(one) if !is_cluster => Client::open(one.clone())
-                .map(Target::One)
-                .map_err(refused),
+            Some(one) if !is_cluster => Client::open(one.clone()).map(Target::One).map_err(refused),
             Some(_) => ClusterClientBuilder::new(infos)
                 .connection_timeout(CONNECT)
                 .response_timeout(self.response)
@@ -102,7 +100,13 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused_without_being_shown() {
-        for urls in ["", ",", "hunter2", "http://:hunter2@a", "redis://:hunter2@a:x"] {
+        for urls in [
+            "",
+            ",",
+            "hunter2",
+            "http://:hunter2@a",
+            "redis://:hunter2@a:x",
+        ] {
             let Err(error) = RedisOptions::new(urls).target() else {
                 panic!("{urls}");
             };
