@@ -1,11 +1,11 @@
 //! A cache in this process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lru::LruCache;
-use tokio::time::Instant;
 
 use super::{CacheBackend, Entry};
 
@@ -56,11 +56,11 @@ impl Memory {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, key: &str) -> Option<Arc<str>> {
-        self.kept().live(key)
+    fn look(&self, key: &str, now: Instant) -> Option<Arc<str>> {
+        self.kept().live(key, now)
     }
 
-    fn keep(&self, entry: Entry) {
+    fn keep(&self, entry: Entry, now: Instant) {
         let Entry {
             key,
             value,
@@ -68,7 +68,7 @@ impl Memory {
             over,
         } = entry;
         let mut kept = self.kept();
-        if !over && kept.live(&key).is_some() {
+        if !over && kept.live(&key, now).is_some() {
             return;
         }
         kept.remove(&key);
@@ -77,7 +77,7 @@ impl Memory {
         if size > self.most_bytes {
             return;
         }
-        let until = Instant::now().checked_add(ttl);
+        let until = now.checked_add(ttl);
         kept.entries.put(key, Item { value, until });
         kept.bytes += size;
         while kept.entries.len() > self.most || kept.bytes > self.most_bytes {
@@ -94,9 +94,9 @@ fn size(key: &str, value: &str) -> usize {
 }
 
 impl Kept {
-    fn live(&mut self, key: &str) -> Option<Arc<str>> {
+    fn live(&mut self, key: &str, now: Instant) -> Option<Arc<str>> {
         let item = self.entries.get(key)?;
-        if item.until.is_none_or(|until| Instant::now() < until) {
+        if item.until.is_none_or(|until| now < until) {
             return Some(Arc::clone(&item.value));
         }
         self.remove(key);
@@ -112,12 +112,13 @@ impl Kept {
 
 impl CacheBackend for Memory {
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Option<Arc<str>>>> {
-        let found = keys.iter().map(|key| self.look(key)).collect();
+        let now = Instant::now();
+        let found = keys.iter().map(|key| self.look(key, now)).collect();
         std::future::ready(found).boxed()
     }
 
     fn put(&self, entry: Entry) -> BoxFuture<'_, ()> {
-        self.keep(entry);
+        self.keep(entry, Instant::now());
         std::future::ready(()).boxed()
     }
 
@@ -143,49 +144,53 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_longest_ago_goes_first() {
+        let now = Instant::now();
         let memory = Memory::bounded(2, 1000);
-        memory.keep(entry("a", "1", false));
-        memory.keep(entry("b", "2", false));
-        assert_eq!(memory.look("a").as_deref(), Some("1"));
-        memory.keep(entry("c", "3", false));
-        assert_eq!(memory.look("b"), None);
-        assert_eq!(memory.look("a").as_deref(), Some("1"));
-        assert_eq!(memory.look("c").as_deref(), Some("3"));
+        memory.keep(entry("a", "1", false), now);
+        memory.keep(entry("b", "2", false), now);
+        assert_eq!(memory.look("a", now).as_deref(), Some("1"));
+        memory.keep(entry("c", "3", false), now);
+        assert_eq!(memory.look("b", now), None);
+        assert_eq!(memory.look("a", now).as_deref(), Some("1"));
+        assert_eq!(memory.look("c", now).as_deref(), Some("3"));
     }
 
     #[test]
     fn bytes_are_bounded_and_counted_back() {
+        let now = Instant::now();
         let memory = Memory::bounded(100, 20);
-        memory.keep(entry("a", "123456789", false));
-        memory.keep(entry("b", "123456789", false));
+        memory.keep(entry("a", "123456789", false), now);
+        memory.keep(entry("b", "123456789", false), now);
         assert_eq!(memory.kept().bytes, 20);
-        memory.keep(entry("c", "1", false));
-        assert_eq!((memory.look("a"), memory.kept().bytes), (None, 12));
-        memory.keep(entry("b", "12", true));
+        memory.keep(entry("c", "1", false), now);
+        assert_eq!((memory.look("a", now), memory.kept().bytes), (None, 12));
+        memory.keep(entry("b", "12", true), now);
         assert_eq!(memory.kept().bytes, 5);
-        memory.keep(entry("d", &"x".repeat(20), false));
-        assert_eq!((memory.look("d"), memory.kept().bytes), (None, 5));
+        memory.keep(entry("d", &"x".repeat(20), false), now);
+        assert_eq!((memory.look("d", now), memory.kept().bytes), (None, 5));
     }
 
     #[test]
     fn what_is_there_is_replaced_only_by_what_says_so() {
+        let now = Instant::now();
         let memory = Memory::default();
-        memory.keep(entry("a", "1", false));
-        memory.keep(entry("a", "2", false));
-        assert_eq!(memory.look("a").as_deref(), Some("1"));
-        memory.keep(entry("a", "3", true));
-        assert_eq!(memory.look("a").as_deref(), Some("3"));
+        memory.keep(entry("a", "1", false), now);
+        memory.keep(entry("a", "2", false), now);
+        assert_eq!(memory.look("a", now).as_deref(), Some("1"));
+        memory.keep(entry("a", "3", true), now);
+        assert_eq!(memory.look("a", now).as_deref(), Some("3"));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_text_is_gone_after_its_time() {
+    #[test]
+    fn a_text_is_gone_after_its_time() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
         let memory = Memory::default();
-        memory.keep(entry("a", "1", false));
-        tokio::time::advance(Duration::from_millis(9_999)).await;
-        assert_eq!(memory.look("a").as_deref(), Some("1"));
-        tokio::time::advance(Duration::from_millis(2)).await;
-        assert_eq!((memory.look("a"), memory.kept().bytes), (None, 0));
-        memory.keep(entry("a", "2", false));
-        assert_eq!(memory.look("a").as_deref(), Some("2"));
+        memory.keep(entry("a", "1", false), at(0));
+        assert_eq!(memory.look("a", at(9_999)).as_deref(), Some("1"));
+        assert_eq!(memory.look("a", at(10_000)), None);
+        assert_eq!(memory.kept().bytes, 0);
+        memory.keep(entry("a", "2", false), at(10_000));
+        assert_eq!(memory.look("a", at(10_001)).as_deref(), Some("2"));
     }
 }

@@ -368,6 +368,7 @@ mod tests {
 
     use super::super::Parts;
     use super::*;
+    use crate::cache::{StatusCache, Statuses};
     use crate::clock::SystemClock;
     use crate::files::ObjectStore;
     use crate::model::{BatchId, TaskId, Token};
@@ -377,8 +378,10 @@ mod tests {
     #[tokio::test]
     async fn what_was_lost_on_its_way_is_given_back_however_busy_the_worker_is() {
         let dir = tempfile::tempdir().unwrap();
+        let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();
         let parts = Parts {
-            store: Store::sqlite(dir.path().join("rowmill.db")).await.unwrap(),
+            statuses: Statuses::new(store.clone(), StatusCache::none()),
+            store,
             objects: ObjectStore::folder(dir.path().join("files")),
             clock: Arc::new(SystemClock),
             registry: Arc::new(Registry::new()),

@@ -6,6 +6,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 
@@ -337,7 +338,7 @@ fn what_a_later_version_reads_is_refused_and_never_ignored() {
 fn where_statuses_are_copied_to_is_said_by_flag_variable_and_file() {
     let config = file("redis = \"redis://:p@a:1, redis://b:2\"\nredis_timeout = \"2ms\"\nredis_prefix = \"mine\"\n")
         .env("ROWMILL_STATUS_TTL", "30s")
-        .right();
+        .good();
     let cache = &config.cache;
     let urls = Some("redis://:p@a:1, redis://b:2".to_owned());
     assert_eq!(cache.redis.value, urls);
@@ -352,10 +353,10 @@ fn where_statuses_are_copied_to_is_said_by_flag_variable_and_file() {
     let mut given = file("redis = \"redis-cluster://a\"\n");
     given.cli.redis = Some("rediss://c".to_owned());
     assert_eq!(
-        given.right().cache.redis.value.as_deref(),
+        given.good().cache.redis.value.as_deref(),
         Some("rediss://c")
     );
-    assert_eq!(nothing().right().cache.redis.value, None);
+    assert_eq!(nothing().good().cache.redis.value, None);
 }
 
 #[test]

@@ -24,4 +24,4 @@ mod submit_in;
 mod transactional;
 mod turns;
 mod work;
-mod world;
+pub mod world;

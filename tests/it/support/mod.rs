@@ -3,6 +3,7 @@
 mod appends;
 pub mod facts;
 pub mod kit;
+pub mod redis;
 pub mod sqlite;
 
 pub use facts::{Facts, check};
