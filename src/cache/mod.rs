@@ -13,16 +13,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::config::{OPEN_FOR, PREFIX};
+
 pub use memory::Memory;
 pub use redis::RedisOptions;
 pub(crate) use statuses::Statuses;
 
-/// How long an open status is a copy, unless said otherwise: C of `docs/cache.md`.
-const OPEN_FOR: Duration = Duration::from_secs(5);
 /// A final status is a copy for so many times as long.
 const FINAL_TIMES: u32 = 100;
-/// What every key begins with, unless said otherwise.
-const PREFIX: &str = "rowmill";
 
 /// Why a cache could not be made.
 #[derive(Debug, thiserror::Error)]

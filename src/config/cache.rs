@@ -7,6 +7,12 @@ use super::report::{ReportLine, line, or_none};
 use super::{Setting, setting, top};
 use crate::model::format_duration;
 
+/// What every key begins with, unless said otherwise.
+pub(crate) const PREFIX: &str = "rowmill";
+/// An answer may take so long, unless said otherwise.
+pub(crate) const RESPONSE: Duration = Duration::from_millis(5);
+/// An open status is a copy for so long, unless said otherwise: C of `docs/cache.md`.
+pub(crate) const OPEN_FOR: Duration = Duration::from_secs(5);
 /// What a URL of Redis begins with.
 const SCHEMES: [&str; 8] = [
     "redis:",
@@ -49,13 +55,9 @@ impl CacheConfig {
         let ttl = top(reader, root, "status_ttl", Want::Duration, None, env);
         Self {
             redis: setting(redis, None, |given| urls(reader, given).map(Some)),
-            prefix: setting(prefix, "rowmill".to_owned(), |given| word(reader, given)),
-            timeout: setting(timeout, Duration::from_millis(5), |given| {
-                within(reader, given, SLOWEST)
-            }),
-            ttl: setting(ttl, Duration::from_secs(5), |given| {
-                within(reader, given, OLDEST)
-            }),
+            prefix: setting(prefix, PREFIX.to_owned(), |given| word(reader, given)),
+            timeout: setting(timeout, RESPONSE, |given| within(reader, given, SLOWEST)),
+            ttl: setting(ttl, OPEN_FOR, |given| within(reader, given, OLDEST)),
         }
     }
 

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use cache::CacheConfig;
+pub(crate) use cache::{OPEN_FOR, PREFIX, RESPONSE};
 pub use live::{LIVE_KEYS, LiveSettings};
 pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};

@@ -8,9 +8,7 @@ use redis::{Client, IntoConnectionInfo};
 use super::breaker::CONNECT;
 use super::link::Target;
 use crate::cache::CacheError;
-
-/// An answer may take so long, unless said otherwise.
-const RESPONSE: Duration = Duration::from_millis(5);
+use crate::config::RESPONSE;
 
 /// Which Redis, and how long a call may wait for it. It has no `Debug` form: it may hold a password.
 #[derive(Clone)]
