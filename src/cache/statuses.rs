@@ -167,17 +167,18 @@ impl Statuses {
         let Some((backend, root)) = self.open().await else {
             return;
         };
-        for id in ids {
-            for key in [final_key(&root, *id), open_key(&root, *id)] {
-                let entry = Entry {
-                    key,
-                    value: GONE.into(),
-                    ttl: self.cache.open_for,
-                    over: true,
-                };
-                backend.put(entry).await;
-            }
-        }
+        let keys = ids
+            .iter()
+            .flat_map(|id| [final_key(&root, *id), open_key(&root, *id)]);
+        let marks = keys.map(|key| {
+            backend.put(Entry {
+                key,
+                value: GONE.into(),
+                ttl: self.cache.open_for,
+                over: true,
+            })
+        });
+        futures_util::future::join_all(marks).await;
     }
 
     /// The batch that carries an external id in its app.

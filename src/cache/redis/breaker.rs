@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
@@ -35,8 +35,22 @@ struct State {
     /// Counts the times that it came back, so that an old fault is not told of a new connection.
     turn: u64,
     late: u32,
+    /// When it came back, and how often it was late again soon after: that is told once.
+    back_at: Option<Instant>,
+    soon: u32,
     /// Keys whose text is older than what their writer knew.
     owed: BTreeSet<String>,
+}
+
+impl State {
+    /// The connection, which nobody is given any more; `None` where an older one has failed.
+    fn take(&mut self, turn: u64) -> Option<Link> {
+        if self.turn != turn {
+            return None;
+        }
+        self.late = 0;
+        self.link.take()
+    }
 }
 
 impl Breaker {
@@ -48,6 +62,8 @@ impl Breaker {
                 link: None,
                 turn: 0,
                 late: 0,
+                back_at: None,
+                soon: 0,
                 owed: BTreeSet::new(),
             }),
         });
@@ -57,7 +73,7 @@ impl Breaker {
                 error,
                 "the status cache cannot be reached; statuses come from the database until it is"
             );
-            tokio::spawn(come_back(Arc::downgrade(&breaker), link));
+            tokio::spawn(come_back(Arc::downgrade(&breaker), link, 0));
         }
         breaker
     }
@@ -77,35 +93,41 @@ impl Breaker {
     }
 
     /// An answer was late.
-    pub(super) fn late(self: &Arc<Self>, turn: u64) {
-        let is_fault = {
-            let mut state = self.state();
-            state.late = state.late.saturating_add(1);
-            state.late >= LATE
-        };
-        if is_fault {
-            self.down(turn, "it does not answer in time");
+    pub(super) fn late(self: &Arc<Self>, turn: u64, at_once: bool) {
+        let mut state = self.state();
+        state.late = state.late.saturating_add(1);
+        if (at_once || state.late >= LATE)
+            && let Some(link) = state.take(turn)
+        {
+            let is_soon = state.back_at.is_some_and(|at| at.elapsed() < SELDOM);
+            state.soon = if is_soon { state.soon + 1 } else { 0 };
+            let soon = state.soon;
+            drop(state);
+            self.gone(link, "it does not answer in time", soon);
         }
     }
 
-    /// The server is gone: told once, and tried again in the background.
+    /// The server is gone.
     pub(super) fn down(self: &Arc<Self>, turn: u64, error: &str) {
-        let link = {
-            let mut state = self.state();
-            if state.turn != turn {
-                return;
-            }
-            let Some(link) = state.link.take() else {
-                return;
-            };
-            state.late = 0;
-            link
-        };
-        tracing::warn!(
-            error,
-            "the status cache is gone; statuses come from the database until it is back"
-        );
-        tokio::spawn(come_back(Arc::downgrade(self), Some(link)));
+        let mut state = self.state();
+        if let Some(link) = state.take(turn) {
+            state.soon = 0;
+            drop(state);
+            self.gone(link, error, 0);
+        }
+    }
+
+    /// Told once, and tried again in the background: the later, the oftener it was late soon after it was back.
+    fn gone(self: &Arc<Self>, link: Link, error: &str, soon: u32) {
+        if soon == 0 {
+            tracing::warn!(
+                error,
+                "the status cache is gone; statuses come from the database until it is back"
+            );
+        } else {
+            tracing::debug!(error, "the status cache is late again");
+        }
+        tokio::spawn(come_back(Arc::downgrade(self), Some(link), soon));
     }
 
     /// A key that is to be removed before anybody reads again.
@@ -134,6 +156,8 @@ impl Breaker {
                 let mut state = self.state();
                 if state.owed.is_empty() {
                     state.turn += 1;
+                    state.late = 0;
+                    state.back_at = Some(Instant::now());
                     state.link = Some(found);
                     return Ok(());
                 }
@@ -156,9 +180,10 @@ impl Breaker {
 }
 
 /// Tries until the server is back, or nobody holds the cache any more.
-async fn come_back(breaker: Weak<Breaker>, mut link: Option<Link>) {
+async fn come_back(breaker: Weak<Breaker>, mut link: Option<Link>, soon: u32) {
+    let first = FIRST.saturating_mul(1 << soon.min(10)).min(SELDOM);
     let delays = ExponentialBuilder::default()
-        .with_min_delay(FIRST)
+        .with_min_delay(first)
         .with_max_delay(SELDOM)
         .with_jitter()
         .without_max_times()
@@ -170,7 +195,11 @@ async fn come_back(breaker: Weak<Breaker>, mut link: Option<Link>) {
         };
         match breaker.try_back(&mut link).await {
             Ok(()) => {
-                tracing::info!("the status cache is back");
+                if soon == 0 {
+                    tracing::info!("the status cache is back");
+                } else {
+                    tracing::debug!("the status cache is back");
+                }
                 return;
             }
             Err(error) => tracing::debug!(error, "the status cache is not back yet"),

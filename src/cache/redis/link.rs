@@ -9,8 +9,8 @@ use redis::{Client, Cmd, RedisResult, Value};
 
 /// What is connected to.
 pub(super) enum Target {
-    One(Client),
-    Cluster(ClusterClient),
+    One(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Clone)]
@@ -27,7 +27,7 @@ impl Target {
                     .set_number_of_retries(0)
                     .set_connection_timeout(Some(super::breaker::CONNECT))
                     .set_response_timeout(Some(response));
-                let manager = ConnectionManager::new_with_config(client.clone(), config);
+                let manager = ConnectionManager::new_with_config(Client::clone(client), config);
                 Link::One(manager.await?)
             }
             Self::Cluster(client) => Link::Cluster(client.get_async_connection().await?),

@@ -90,7 +90,7 @@ impl Redis {
         let (turn, fault) = match self.write(&entry).await {
             Ok(()) => {
                 if self.refuses.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the status cache takes writes again");
+                    tracing::info!("the status cache refuses nothing any more");
                 }
                 return;
             }
@@ -99,13 +99,11 @@ impl Redis {
         let Entry { key, over, .. } = entry;
         match fault {
             Fault::Refused(error) => {
-                if !self.refuses.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the status cache refuses writes; statuses come from the database");
-                }
+                self.refused(&error);
                 // A full server still removes.
-                if over && self.ask(redis::cmd("DEL").arg(&key)).await.is_err() {
+                if over && let Err((turn, fault)) = self.ask(redis::cmd("DEL").arg(&key)).await {
                     self.breaker.owe(key);
-                    self.breaker.down(turn, &error.to_string());
+                    self.failed(turn, fault, true);
                 }
             }
             fault => {
@@ -121,11 +119,15 @@ impl Redis {
     fn failed(&self, turn: u64, fault: Fault, at_once: bool) {
         match fault {
             Fault::Down => {}
-            Fault::Late if at_once => self.breaker.down(turn, "it does not answer in time"),
-            Fault::Late => self.breaker.late(turn),
-            Fault::Gone(error) | Fault::Refused(error) => {
-                self.breaker.down(turn, &error.to_string());
-            }
+            Fault::Late => self.breaker.late(turn, at_once),
+            Fault::Gone(error) => self.breaker.down(turn, &error.to_string()),
+            Fault::Refused(error) => self.refused(&error),
+        }
+    }
+
+    fn refused(&self, error: &RedisError) {
+        if !self.refuses.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the status cache refuses what it is asked; statuses come from the database");
         }
     }
 }

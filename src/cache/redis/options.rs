@@ -48,7 +48,9 @@ impl RedisOptions {
         let is_cluster = urls.len() > 1 || urls.iter().any(|url| is_cluster(url));
         match infos.first() {
             None => Err(CacheError("redis: there is no URL".to_owned())),
-            Some(one) if !is_cluster => Client::open(one.clone()).map(Target::One).map_err(refused),
+            Some(one) if !is_cluster => Client::open(one.clone())
+                .map(|client| Target::One(Box::new(client)))
+                .map_err(refused),
             Some(_) => ClusterClientBuilder::new(infos)
                 .connection_timeout(CONNECT)
                 .response_timeout(self.response)
@@ -56,7 +58,7 @@ impl RedisOptions {
                 .min_retry_wait(0)
                 .max_retry_wait(1)
                 .build()
-                .map(Target::Cluster)
+                .map(|client| Target::Cluster(Box::new(client)))
                 .map_err(refused),
         }
     }
