@@ -135,3 +135,37 @@ async fn a_purged_batch_is_answered_as_purged() {
     assert!(seen.purged_at.is_some());
     world.end(&manager).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_batch_is_told_to_the_cache_however_it_was_recorded() {
+    use rowmill::sqlite::{TransactionalProcessor, Tx};
+    struct Nothing;
+    impl TransactionalProcessor for Nothing {
+        type Block = ();
+        type Context = ();
+        type Input = i64;
+        type Output = ();
+        fn process(
+            &self,
+            _: &mut Tx<'_>,
+            _: &mut rowmill::RowCx<'_, (), ()>,
+            _: i64,
+        ) -> Result<(), rowmill::RowFailure> {
+            Ok(())
+        }
+    }
+    let world = World::new().await;
+    let redis = Redis::start(&[]);
+    let builder = world.builder().cache(patient(&redis).await);
+    let manager = builder
+        .transactional("bank", "note", Nothing)
+        .build()
+        .unwrap();
+    let new = NewBatch::new(key("note"));
+    let rows = inputs(&[json!(1), json!(2)]);
+    let id = manager.batch_submit(new, rows).await.unwrap().id;
+    world.work(&manager).await;
+    let keys: Vec<String> = redis.ask(&["KEYS", &format!("*{{{id}}}:final")]);
+    assert_eq!(keys.len(), 1);
+    world.end(&manager).await;
+}
