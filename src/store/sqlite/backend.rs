@@ -1,7 +1,6 @@
 //! The steps of the boundary, each given to the thread that makes it: what it must survive is said here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
@@ -426,7 +425,7 @@ impl Backend for SqliteStore {
         self.write_soft(move |c| purge::piece(c, id, most))
     }
 
-    fn keeps(&self) -> Fut<'_, Vec<(OpId, Duration)>> {
+    fn keeps(&self) -> Fut<'_, Vec<(OpId, std::time::Duration)>> {
         self.read(purge::keeps)
     }
 

@@ -167,3 +167,25 @@ async fn a_redis_that_is_full_is_one_warning_and_still_forgets() {
     assert_eq!((log.count("WARN"), log.count("INFO")), (1, 1));
     world.end(&manager).await;
 }
+
+#[tokio::test]
+async fn a_redis_that_allows_keys_of_a_prefix_alone_is_used() {
+    let (log, _guard) = Log::begin();
+    let world = World::new().await;
+    let redis = Redis::start(&[]);
+    redis.ask::<()>(&[
+        "ACL", "SETUSER", "app", "on", ">pw", "~mine:*", "+get", "+mget", "+set", "+del",
+    ]);
+    let url = redis.url().replace("redis://", "redis://app:pw@");
+    let cache = super::patient_at(&url).await;
+    let manager = manager(&world, cache.clone().prefix("mine"));
+    ended(&world, &manager).await;
+    assert!(gets(&redis));
+    assert_eq!((log.count("WARN"), log.count("INFO")), (0, 0));
+    // Under another prefix all is refused, and that is told once.
+    let client = other(&world, cache.prefix("yours")).await;
+    let id = ended(&world, &manager).await;
+    median(&client, id).await;
+    assert_eq!((log.count("WARN"), log.count("INFO")), (1, 0));
+    world.end(&manager).await;
+}
