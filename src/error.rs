@@ -5,6 +5,7 @@
 //! a [`RowFailure`](crate::RowFailure) is a processor's, and ends in a row's messages; an internal
 //! error's text goes to the log and to the operator, never to a row's owner.
 
+use crate::cache::CacheError;
 use crate::model::{BatchId, IdError};
 use crate::store::StoreError;
 
@@ -114,6 +115,12 @@ impl From<StoreError> for Error {
         };
         let text = error.to_string();
         Self::with(kind, code, text, error)
+    }
+}
+
+impl From<CacheError> for Error {
+    fn from(error: CacheError) -> Self {
+        Self::invalid("bad_redis", error.to_string())
     }
 }
 

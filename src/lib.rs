@@ -11,6 +11,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod bench;
+pub mod cache;
 pub mod cli;
 mod client;
 pub mod clock;
@@ -26,6 +27,7 @@ pub mod probe;
 pub mod processor;
 pub mod store;
 
+pub use cache::{RedisOptions, StatusCache};
 pub use client::{
     AppendOptions, Appended, Client, NewQuery, NewRow, Purge, Purged, Retried, Submission,
     SubmittedQuery, Waits,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::{StatusCache, Statuses};
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Parts, Tick};
@@ -159,6 +160,7 @@ impl Deref for JobManager {
 pub struct Builder {
     store: Option<Store>,
     objects: Option<ObjectStore>,
+    cache: Option<StatusCache>,
     clock: Arc<dyn Clock>,
     registry: Registry,
     grace: Duration,
@@ -177,6 +179,7 @@ impl Builder {
         Self {
             store: None,
             objects: None,
+            cache: None,
             clock: Arc::new(SystemClock),
             registry: Registry::new(),
             grace: Duration::from_secs(30),
@@ -194,6 +197,13 @@ impl Builder {
     #[must_use]
     pub fn objects(mut self, objects: ObjectStore) -> Self {
         self.objects = Some(objects);
+        self
+    }
+
+    /// Where statuses are copied to; this process's memory unless said otherwise.
+    #[must_use]
+    pub fn cache(mut self, cache: StatusCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -309,9 +319,12 @@ impl Builder {
             .objects
             .unwrap_or_else(|| ObjectStore::folder("rowmill-files"));
         let registry = Arc::new(self.registry);
+        let cache = self.cache.unwrap_or_else(StatusCache::memory);
+        let statuses = Statuses::new(store.clone(), cache);
         Ok(JobManager {
             client: Client {
                 store: store.clone(),
+                statuses: statuses.clone(),
                 objects: objects.clone(),
                 clock: Arc::clone(&self.clock),
                 registry: Arc::clone(&registry),
@@ -319,6 +332,7 @@ impl Builder {
             },
             parts: Parts {
                 store,
+                statuses,
                 objects,
                 clock: self.clock,
                 registry,

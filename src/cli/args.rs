@@ -57,8 +57,8 @@ pub(super) struct Global {
     /// The output files' place [default: file:rowmill-files; s3://BUCKET/PREFIX] [env: ROWMILL_OBJECTS]
     #[arg(long, global = true, value_name = "URL")]
     pub(super) objects: Option<String>,
-    /// Not in this version yet
-    #[arg(long, global = true, value_name = "URL", hide = true)]
+    /// The status cache [default: none, this process's memory] [env: ROWMILL_REDIS]
+    #[arg(long, global = true, value_name = "URL")]
     pub(super) redis: Option<String>,
     /// Not in this version yet
     #[arg(long, global = true, value_name = "URL", hide = true)]

@@ -21,7 +21,7 @@ const PIECE: usize = 1 << 20;
 pub(super) async fn run(session: &Session, args: &Files) -> Result<(), Failure> {
     let (client, id) = named::find(session, &args.named).await?;
     client.files(id).await.about(id)?;
-    let batch = client.batch_status(id).await.about(id)?;
+    let batch = client.batch_now(id).await.about(id)?;
     let mut places = Vec::new();
     if let Some(dir) = &args.download {
         std::fs::create_dir_all(dir)

@@ -99,7 +99,7 @@ pub(super) async fn wait(
     let mut signal = client.store.signal();
     loop {
         signal.take();
-        let batch = client.batch_status(id).await.about(id)?;
+        let batch = client.batch_now(id).await.about(id)?;
         if batch.done {
             return Ok(Waited::Done(Box::new(batch)));
         }

@@ -29,7 +29,7 @@ pub(super) async fn run(session: &Session, args: &Rows) -> Result<(), Failure> {
         Some(format) => format,
     };
     let (client, id) = named::find(session, &args.named).await?;
-    let batch = client.batch_status(id).await.about(id)?;
+    let batch = client.batch_now(id).await.about(id)?;
     let mut rows = pin!(client.rows(id, args.status));
     // The head goes out with the first row: an error is told alone.
     let mut next = rows.try_next().await.about(id)?;

@@ -129,7 +129,7 @@ async fn stopped(
     );
     submit::say_interrupted(session, &text, Some(id));
     if session.json {
-        let batch = manager.batch_status(id).await.about(id)?;
+        let batch = manager.batch_now(id).await.about(id)?;
         output::print_json(&batch)?;
     }
     Ok(Ending::Interrupted(signal))

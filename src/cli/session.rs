@@ -5,8 +5,9 @@ use std::path::Path;
 use super::args::{Global, LogForm};
 use super::exit::Failure;
 use super::{known, shown};
+use crate::cache::{RedisOptions, StatusCache};
 use crate::client::Client;
-use crate::config::{self, Config, Handler, Migrate, OpConfig};
+use crate::config::{self, CacheConfig, Config, Handler, Migrate, OpConfig};
 use crate::error::{Error, ErrorKind};
 use crate::manager::{Builder, JobManager};
 use crate::model::{JobKey, Kind};
@@ -125,10 +126,29 @@ impl Session {
         Ok(Store::new(SqliteStore::open(self.options()).await?))
     }
 
+    /// Where statuses are copied to; one that does not answer is a warning.
+    async fn cache(&self) -> Result<StatusCache, Failure> {
+        let CacheConfig {
+            redis,
+            prefix,
+            timeout,
+            ttl,
+        } = &self.config.cache;
+        let cache = match &redis.value {
+            None => StatusCache::memory(),
+            Some(urls) => {
+                let options = RedisOptions::new(urls).response(timeout.value);
+                StatusCache::redis_by(options).await.map_err(Error::from)?
+            }
+        };
+        Ok(cache.open_for(ttl.value).prefix(&prefix.value))
+    }
+
     /// A client that may submit; makes the database where there is none.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         let builder = self.builder(None)?;
-        let manager = builder.store(self.store().await?).build()?;
+        let store = self.store().await?;
+        let manager = builder.store(store).cache(self.cache().await?).build()?;
         let user = std::env::var("USER").unwrap_or_default();
         Ok(manager.client().acting_as(&user))
     }
@@ -151,7 +171,8 @@ impl Session {
     /// A worker of every op that this process can work on, or of one op alone.
     pub(super) async fn worker(&self, only: Option<&JobKey>) -> Result<JobManager, Failure> {
         let builder = self.builder(only)?;
-        Ok(builder.store(self.store().await?).build()?)
+        let store = self.store().await?;
+        Ok(builder.store(store).cache(self.cache().await?).build()?)
     }
 
     /// The application's parts with the configuration's; everything but the store.

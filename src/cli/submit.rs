@@ -105,7 +105,7 @@ pub(super) async fn follow(
             Err(other) => Err(other),
         },
         Waited::Stopped(signal) => {
-            let (kind, command) = match client.batch_status(id).await.about(id)?.kind {
+            let (kind, command) = match client.batch_now(id).await.about(id)?.kind {
                 Kind::Batch => ("batch", "status"),
                 Kind::Query => ("query", "query status"),
             };
@@ -115,7 +115,7 @@ pub(super) async fn follow(
             );
             say_interrupted(session, &text, Some(id));
             if session.json {
-                output::print_json(&client.batch_status(id).await.about(id)?)?;
+                output::print_json(&client.batch_now(id).await.about(id)?)?;
             }
             Ok(Ending::Interrupted(signal))
         }

@@ -160,7 +160,7 @@ impl Client {
                 "an append key has 1 to 500 bytes",
             ));
         }
-        let batch = self.batch_status(id).await?;
+        let batch = self.batch_now(id).await?;
         if batch.kind != Kind::Batch {
             let text = format!("{id} is a slow query, which has one row; only a batch takes more");
             return Err(Error::invalid("wrong_kind", text));
@@ -189,7 +189,7 @@ impl Client {
             return Ok(Err(intake));
         };
         Ok(Ok(Appended {
-            batch: self.batch_status(batch.id).await?,
+            batch: self.changed(batch.id).await?,
             rows: added.rows,
             first_line: Some(added.first_line),
             last_line: Some(added.last_line),

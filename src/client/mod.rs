@@ -8,6 +8,7 @@ mod pages;
 mod purge;
 mod query;
 mod retry;
+mod statuses;
 mod submit_in;
 
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use std::time::Duration;
 use futures_util::Stream;
 use serde::Serialize;
 
+use crate::cache::{StatusCache, Statuses};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{ObjectStore, StageError};
 use crate::intake::{self, Intake, Source};
 use crate::model::{
-    Batch, BatchId, BlockBuilder, JobKey, Kind, NewBatch, OutputFile, Progress, RawJson, RowView,
-    Status,
+    Batch, BatchId, BlockBuilder, JobKey, Kind, NewBatch, OutputFile, RawJson, RowView, Status,
 };
 use crate::processor::Registry;
 use crate::store::{Store, StoreError};
@@ -93,6 +94,7 @@ pub struct Submission {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) store: Store,
+    pub(crate) statuses: Statuses,
     pub(crate) objects: ObjectStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Registry>,
@@ -101,10 +103,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of a store, with the output files' folder `rowmill-files`.
+    /// A client of a store, with the output files' folder `rowmill-files` and a cache in memory.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
+            statuses: Statuses::new(store.clone(), StatusCache::memory()),
             store,
             objects: ObjectStore::folder("rowmill-files"),
             clock: Arc::new(crate::clock::SystemClock),
@@ -118,6 +121,15 @@ impl Client {
     pub fn acting_as(&self, by: &str) -> Self {
         Self {
             by: Arc::from(by),
+            ..self.clone()
+        }
+    }
+
+    /// The same client with its statuses copied elsewhere.
+    #[must_use]
+    pub fn cached(&self, cache: StatusCache) -> Self {
+        Self {
+            statuses: Statuses::new(self.store.clone(), cache),
             ..self.clone()
         }
     }
@@ -140,7 +152,7 @@ impl Client {
         let builder = self.builder(&batch.key).await?;
         let source = Source::rows(rows);
         let (id, _) = intake::submit(self, batch, builder, source).await?;
-        self.batch_status(id).await
+        self.submitted(id).await
     }
 
     /// Submits the records of a file or pipe, read as a stream: memory stays flat.
@@ -161,7 +173,7 @@ impl Client {
         let builder = self.builder(&batch.key).await?;
         let source = Source::reader(reader, options);
         let (id, intake) = intake::submit(self, batch, builder, source).await?;
-        let batch = self.batch_status(id).await?;
+        let batch = self.submitted(id).await?;
         Ok(Submission { batch, intake })
     }
 
@@ -179,84 +191,6 @@ impl Client {
         Ok(BlockBuilder::new(settings.block_rows, bytes))
     }
 
-    /// The batch or query as it is.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
-    pub async fn batch_status(&self, id: BatchId) -> Result<Batch> {
-        let batch = self.store.batch(id).await?;
-        let mut batch = batch.ok_or_else(|| Error::not_found(id))?;
-        batch.progress = self.progress(&batch);
-        Ok(batch)
-    }
-
-    /// As [`Client::batch_status`]: look at [`Batch::done`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
-    pub async fn batch_done(&self, id: BatchId) -> Result<Batch> {
-        self.batch_status(id).await
-    }
-
-    /// As [`Client::batch_done`], for a slow query.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`], for a batch too; [`ErrorKind::Unavailable`].
-    pub async fn slow_query_done(&self, id: BatchId) -> Result<Batch> {
-        let query = self.batch_status(id).await?;
-        if query.kind == Kind::Query {
-            return Ok(query);
-        }
-        let text = format!("there is no slow query {id}: that is a batch");
-        Err(Error::new(ErrorKind::NotFound, "not_found", text))
-    }
-
-    fn progress(&self, batch: &Batch) -> Option<Progress> {
-        if batch.done {
-            return None;
-        }
-        let started = batch.started_at?;
-        let elapsed = self.clock.now().duration_since(started).as_secs_f64();
-        let ended = batch.counts.rows.saturating_sub(batch.counts.pending);
-        #[allow(clippy::cast_precision_loss)]
-        let (ended, pending) = (ended as f64, batch.counts.pending as f64);
-        let rate = if elapsed > 0.0 { ended / elapsed } else { 0.0 };
-        Some(Progress {
-            rows_per_second: rate,
-            eta_seconds: (rate > 0.0).then(|| pending / rate),
-        })
-    }
-
-    /// Waits until the batch or query is done, and returns it; `None` for ever waits without end.
-    ///
-    /// **Cancellation:** safe.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unavailable`].
-    pub async fn wait_done(&self, id: BatchId, most: Option<Duration>) -> Result<Batch> {
-        let until = most.and_then(|most| tokio::time::Instant::now().checked_add(most));
-        // Taken before the first look, so that an end between look and wait is not missed.
-        let mut signal = self.store.signal();
-        loop {
-            signal.take();
-            let batch = self.batch_status(id).await?;
-            if batch.done {
-                return Ok(batch);
-            }
-            match until {
-                None => signal.changed().await,
-                Some(until) => {
-                    if tokio::time::timeout_at(until, signal.changed())
-                        .await
-                        .is_err()
-                    {
-                        return self.batch_status(id).await;
-                    }
-                }
-            }
-        }
-    }
-
     /// Releases a held batch; a released one is no error.
     ///
     /// **Cancellation:** it is released, or not; a repeat is no error until the batch has ended.
@@ -266,7 +200,7 @@ impl Client {
     pub async fn wait_off(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
         self.store.release(id, self.by.to_string(), now).await?;
-        self.batch_status(id).await
+        self.changed(id).await
     }
 
     /// Asks for an abort and waits up to `wait` for rows that run; an ended batch returns as it is.
@@ -279,6 +213,10 @@ impl Client {
     pub async fn batch_abort(&self, id: BatchId, wait: Duration) -> Result<Batch> {
         let now = self.clock.now();
         self.store.abort(id, self.by.to_string(), now).await?;
+        let batch = self.changed(id).await?;
+        if batch.done {
+            return Ok(batch);
+        }
         self.wait_done(id, Some(wait)).await
     }
 
@@ -320,7 +258,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Conflict`] until then, and when it was purged; [`ErrorKind::NotFound`].
     pub async fn files(&self, id: BatchId) -> Result<Vec<OutputFile>> {
-        let batch = self.batch_status(id).await?;
+        let batch = self.read(id).await?;
         if let Some(at) = batch.purged_at {
             return Err(StoreError::Purged { id, at }.into());
         }
@@ -368,10 +306,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unavailable`].
     pub async fn find_external(&self, app: &str, external_id: &str) -> Result<Option<BatchId>> {
-        Ok(self
-            .store
-            .find_external(app.to_owned(), external_id.to_owned())
-            .await?)
+        Ok(self.statuses.named(app, external_id).await?)
     }
 }
 

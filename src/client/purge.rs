@@ -141,6 +141,7 @@ impl Client {
                 let ids: Vec<BatchId> = page.batches.iter().map(|batch| batch.id).collect();
                 let by = Some(self.by.to_string());
                 let marked = self.store.purge_mark(ids, by, now).await?;
+                self.statuses.forget(&marked).await;
                 let mut batches = page.batches;
                 batches.retain(|batch| marked.contains(&batch.id));
                 self.remove(batches, purged).await?;

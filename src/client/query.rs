@@ -52,7 +52,7 @@ impl Client {
         let query = NewQuery { query, input };
         let submitted = self.slow_query_submit_many(vec![query]).await?;
         match submitted.as_slice() {
-            [query] => self.batch_status(query.id).await,
+            [query] => self.submitted(query.id).await,
             _ => Err(Error::new(
                 ErrorKind::Internal,
                 "internal",

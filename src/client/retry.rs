@@ -73,7 +73,7 @@ impl Client {
     }
 
     async fn try_retry(&self, id: BatchId) -> Result<Retried> {
-        let parent = self.batch_status(id).await?;
+        let parent = self.batch_now(id).await?;
         if !parent.done {
             let text = format!(
                 "batch {id} is {}; its failed rows can be retried when it has ended",
@@ -89,12 +89,12 @@ impl Client {
         let source = Source::pages(parent.columns.clone(), rows);
         match intake::submit(self, new, builder, source).await {
             Ok((child, _)) => Ok(Retried {
-                batch: self.batch_status(child).await?,
+                batch: self.submitted(child).await?,
                 repeated: false,
             }),
             Err(error) if error.code() == "no_rows" => match children.batches.last() {
                 Some(latest) => Ok(Retried {
-                    batch: self.batch_status(latest.id).await?,
+                    batch: self.batch_now(latest.id).await?,
                     repeated: true,
                 }),
                 None => {

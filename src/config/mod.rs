@@ -10,6 +10,7 @@
 //! variable of a `database = "env:NAME"` need not be set where `--database` is given. A variable
 //! of ours that is empty counts as not set.
 
+mod cache;
 mod live;
 mod mask;
 mod mistake;
@@ -27,6 +28,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+pub use cache::CacheConfig;
+pub(crate) use cache::{OPEN_FOR, PREFIX, RESPONSE};
 pub use live::{LIVE_KEYS, LiveSettings};
 pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};
@@ -53,12 +56,16 @@ const TOP_KEYS: &[&str] = &[
     "max_row_bytes",
     "max_input_bytes",
     "s3",
+    "redis",
+    "redis_prefix",
+    "redis_timeout",
+    "status_ttl",
     "ops",
 ];
 /// Keys of the file that a later version reads.
-const KEYS_TO_COME: &[&str] = &["redis", "database_session", "rickover"];
+const KEYS_TO_COME: &[&str] = &["database_session", "rickover"];
 /// Settings that a later version takes from the environment.
-const VARIABLES_TO_COME: &[&str] = &["redis", "database_session", "server", "token"];
+const VARIABLES_TO_COME: &[&str] = &["database_session", "server", "token"];
 
 /// What the command line says. It has no `Debug` form: it may hold a password.
 #[derive(Clone, Default)]
@@ -69,7 +76,7 @@ pub struct Overrides {
     pub database: Option<String>,
     /// `--objects URL`
     pub objects: Option<String>,
-    /// `--redis URL`, which is not in this version yet.
+    /// `--redis URL`
     pub redis: Option<String>,
     /// `--server URL`, which is not in this version yet.
     pub server: Option<String>,
@@ -96,6 +103,8 @@ pub struct Config {
     pub max_row_bytes: Setting<u64>,
     /// The longest input that is taken, in bytes, where there is a limit.
     pub max_input_bytes: Setting<Option<u64>>,
+    /// Where statuses are copied to.
+    pub cache: CacheConfig,
     /// The ops, in the order of the file.
     pub ops: Vec<OpConfig>,
 }
@@ -178,7 +187,7 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
             reader.refuse(Origin::Env(name), key, NOT_YET);
         }
     }
-    for (key, flag) in [("redis", redis), ("server", server), ("token", token)] {
+    for (key, flag) in [("server", server), ("token", token)] {
         if flag.is_some() {
             reader.refuse(Origin::Flag(format!("--{key}")), key, NOT_YET);
         }
@@ -197,7 +206,9 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
         None,
         env,
     );
+    let cache = CacheConfig::read(&mut reader, &root, redis, env);
     let config = Config {
+        cache,
         database: Place::DATABASE.read(&mut reader, database, dir),
         objects: Place::OBJECTS.read(&mut reader, objects, dir),
         s3: s3::read(&mut reader, &root, env),

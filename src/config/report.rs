@@ -31,6 +31,7 @@ impl Config {
             migrate,
             max_row_bytes,
             max_input_bytes,
+            cache,
             ops,
         } = self;
         let file_name = file.value.as_ref().map(|path| path.display());
@@ -57,6 +58,7 @@ impl Config {
         if objects.value.starts_with("s3:") {
             lines.extend(s3.report());
         }
+        lines.extend(cache.report());
         lines.extend(ops.iter().flat_map(OpConfig::report));
         lines
     }
@@ -158,7 +160,7 @@ pub(crate) fn settings_report(settings: &OpSettings) -> Vec<(&'static str, Strin
     ]
 }
 
-fn line<T>(key: &str, setting: &Setting<T>, value: String) -> ReportLine {
+pub(super) fn line<T>(key: &str, setting: &Setting<T>, value: String) -> ReportLine {
     ReportLine {
         key: key.to_owned(),
         value: setting.origin.shown(&value),
@@ -166,7 +168,7 @@ fn line<T>(key: &str, setting: &Setting<T>, value: String) -> ReportLine {
     }
 }
 
-fn or_none<T: fmt::Display>(value: Option<T>) -> String {
+pub(super) fn or_none<T: fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 

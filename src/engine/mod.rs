@@ -15,13 +15,14 @@ mod take;
 mod turn;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::cache::Statuses;
 use crate::clock::Clock;
 use crate::files::ObjectStore;
 use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
@@ -44,6 +45,8 @@ const PURGE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);
 /// Parts that wait for a commit; a task that has more waits itself.
 const OUTBOX: usize = 256;
+/// Batches whose ends wait to be copied; the copies of others grow old.
+const COPIES: usize = 1024;
 
 /// What one turn did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,6 +102,7 @@ impl Tick {
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) store: Store,
+    pub(crate) statuses: Statuses,
     pub(crate) objects: ObjectStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Registry>,
@@ -140,6 +144,9 @@ pub(crate) struct Engine {
     /// Parts that wait for the commit that is under way.
     waiting: Vec<Outgoing>,
     recording: bool,
+    /// Batches that may have ended with what was recorded, until somebody else may know it.
+    may_have_ended: HashSet<BatchId>,
+    copying: bool,
     /// After a failed commit, not before this.
     record_after: Option<Instant>,
     running: HashMap<ClaimRef, Running>,
@@ -239,6 +246,8 @@ impl Engine {
             inbox,
             waiting: Vec::new(),
             recording: false,
+            may_have_ended: HashSet::new(),
+            copying: false,
             record_after: None,
             running: HashMap::new(),
             strangers: HashMap::new(),

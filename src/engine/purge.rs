@@ -4,6 +4,7 @@
 //! batch; then its files, whose names are still in the database; then its records. Whoever purges
 //! next finds the mark and goes on.
 
+use super::Parts;
 use crate::files::{ObjectStore, StageError, guarded, object_folder};
 use crate::model::{BatchId, OpId, Timestamp};
 use crate::probe;
@@ -56,11 +57,8 @@ pub(crate) async fn remove(
 
 /// A worker's look: some of what is half purged, else of what its op keeps no longer, else of what
 /// is to be forgotten. Returns how many batches were purged, and whether there may be more to do.
-pub(super) async fn some(
-    store: &Store,
-    objects: &ObjectStore,
-    now: Timestamp,
-) -> Result<(u64, bool), PurgeError> {
+pub(super) async fn some(parts: &Parts, now: Timestamp) -> Result<(u64, bool), PurgeError> {
+    let (store, objects) = (&parts.store, &parts.objects);
     let mut marked = store.purging(BATCHES).await?;
     if marked.is_empty() {
         let due = due(store, now).await?;
@@ -68,9 +66,11 @@ pub(super) async fn some(
             let forgotten = store.forget(now, FORGET).await?;
             return Ok((0, forgotten == u64::from(FORGET)));
         }
-        if store.purge_mark(due, None, now).await?.is_empty() {
+        let new = store.purge_mark(due, None, now).await?;
+        if new.is_empty() {
             return Ok((0, false));
         }
+        parts.statuses.forget(&new).await;
         marked = store.purging(BATCHES).await?;
     }
     let (mut purged, mut pieces, mut failed) = (0, PIECES, None);

@@ -65,6 +65,7 @@ impl Engine {
             && self.ended.is_empty()
             && self.waiting.is_empty()
             && self.inbox.is_empty()
+            && self.may_have_ended.is_empty()
     }
 
     /// One turn by hand: claims once for each op, and returns when all that it began has been recorded.

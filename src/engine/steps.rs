@@ -8,8 +8,9 @@ use futures_util::{FutureExt, StreamExt};
 use super::finalise::finalise;
 use super::work::{Outgoing, Worked};
 use super::{Parts, parts};
+use crate::cache::Statuses;
 use crate::files::guarded;
-use crate::model::{AppName, Backoff, OpId, Timestamp, Token, WorkerNo};
+use crate::model::{AppName, Backoff, BatchId, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
 use crate::store::{
@@ -56,6 +57,7 @@ pub(super) enum Step {
         outgoing: Vec<Outgoing>,
         result: Result<Vec<Recorded>, StoreError>,
     },
+    Copied,
     Closed {
         closed: u64,
         /// Why no more could be claimed, if the store refused.
@@ -118,7 +120,7 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
 /// Purges some of what ops do not keep any longer, what a purge that was cut off has left, and what
 /// is staged for nobody.
 pub(super) async fn purge(parts: Parts, now: Timestamp) -> Step {
-    match super::purge::some(&parts.store, &parts.objects, now).await {
+    match super::purge::some(&parts, now).await {
         Ok((purged, true)) => Step::Purged {
             purged,
             again: true,
@@ -191,6 +193,12 @@ pub(super) async fn record(
         probe::at("recorded");
     }
     Step::Recorded { outgoing, result }
+}
+
+/// Copies the ends of batches that have ended.
+pub(super) async fn copy(statuses: Statuses, ids: Vec<BatchId>) -> Step {
+    statuses.ended(&ids).await;
+    Step::Copied
 }
 
 async fn one_by_one(
@@ -273,6 +281,7 @@ async fn close_one(parts: &Parts, worker: WorkerNo, task: &CloseTask) -> bool {
     probe::at("closed");
     match closed {
         Ok(Recorded::Done) => {
+            parts.statuses.ended(&[batch]).await;
             if let Err(error) = guarded(async { parts.objects.clear(batch).await }).await {
                 tracing::warn!(%batch, %error, "staged files could not be cleared");
             }

@@ -7,10 +7,10 @@ use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, Engine, PURGE, RETRY, STRANGE, Tick};
+use super::{App, COPIES, Engine, PURGE, RETRY, STRANGE, Tick};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
-use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError};
+use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
 
 impl Engine {
     /// Takes in what a step came to.
@@ -73,6 +73,10 @@ impl Engine {
             } => {
                 tick.recorded += worked.recorded;
                 self.running.remove(&claim);
+                // Recorded with what it wrote: no other record will tell.
+                if worked.recorded > 0 {
+                    self.may_have_ended(&claim);
+                }
                 if let Some(op) = self.ops.get_mut(at) {
                     op.running -= 1;
                     op.measure(worked.rows, took);
@@ -81,6 +85,7 @@ impl Engine {
                 }
             }
             Step::Recorded { outgoing, result } => self.take_record(outgoing, result, tick),
+            Step::Copied => self.copying = false,
             Step::Closed { closed, refused } => {
                 self.closing = false;
                 self.close |= refused.is_some();
@@ -231,6 +236,9 @@ impl Engine {
                 for (out, answer) in outgoing.into_iter().zip(answers) {
                     let ours = answer == Recorded::Done;
                     if ours {
+                        if matches!(out.part.then, Then::Ends { .. }) {
+                            self.may_have_ended(&out.part.claim);
+                        }
                         tick.recorded += u64::from(out.part.success + out.part.failed);
                     } else {
                         tick.fenced += 1;
@@ -253,6 +261,14 @@ impl Engine {
                 self.record_after = Some(Instant::now() + RETRY);
                 self.look_again_later();
             }
+        }
+    }
+
+    /// A batch of one task ends with its record, and that task is its first block's.
+    fn may_have_ended(&mut self, claim: &ClaimRef) {
+        let is_seen = claim.no == 0 && self.parts.statuses.is_shared();
+        if is_seen && self.may_have_ended.len() < COPIES {
+            self.may_have_ended.insert(claim.batch);
         }
     }
 
@@ -352,6 +368,7 @@ mod tests {
 
     use super::super::Parts;
     use super::*;
+    use crate::cache::{StatusCache, Statuses};
     use crate::clock::SystemClock;
     use crate::files::ObjectStore;
     use crate::model::{BatchId, TaskId, Token};
@@ -361,8 +378,10 @@ mod tests {
     #[tokio::test]
     async fn what_was_lost_on_its_way_is_given_back_however_busy_the_worker_is() {
         let dir = tempfile::tempdir().unwrap();
+        let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();
         let parts = Parts {
-            store: Store::sqlite(dir.path().join("rowmill.db")).await.unwrap(),
+            statuses: Statuses::new(store.clone(), StatusCache::none()),
+            store,
             objects: ObjectStore::folder(dir.path().join("files")),
             clock: Arc::new(SystemClock),
             registry: Arc::new(Registry::new()),

@@ -46,6 +46,7 @@ impl Engine {
             self.waiting.push(outgoing);
         }
         self.record();
+        self.copy();
         self.notice_changes();
         if !self.stopping {
             self.keep();
@@ -280,6 +281,17 @@ impl Engine {
         );
         self.steps
             .spawn(steps::record(store, worker, outgoing, now));
+    }
+
+    /// Lets those who ask for the status of what has ended know it at once.
+    fn copy(&mut self) {
+        if self.copying || self.may_have_ended.is_empty() {
+            return;
+        }
+        self.copying = true;
+        let ids = self.may_have_ended.drain().collect();
+        let statuses = self.parts.statuses.clone();
+        self.steps.spawn(steps::copy(statuses, ids));
     }
 
     fn finalise(&mut self) {

@@ -376,6 +376,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `most`; returns how many.
     fn forget(&self, now: Timestamp, most: u32) -> Fut<'_, u64>;
 
+    /// What tells this database from every other, and from itself before it was restored.
+    fn epoch(&self) -> Fut<'_, String>;
+
     /// Wakes whoever waits for a change of the store.
     fn signal(&self) -> Signal;
 }

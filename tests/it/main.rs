@@ -1,6 +1,7 @@
 //! One integration binary: one link, one place.
 
 mod architecture;
+mod cache;
 mod cli;
 mod conformance;
 mod docs;

@@ -7,6 +7,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 
@@ -247,7 +248,7 @@ fn all_mistakes_are_reported_at_once_in_the_order_of_their_lines() {
          timeuot = \"5m\"\n\
          [ops.noslash]\n",
     )
-    .env("ROWMILL_REDIS", "redis://:hunter2@cache")
+    .env("ROWMILL_REDIS", "http://:hunter2@cache")
     .database("mysql://u:hunter2@db")
     .wrong();
     assert_eq!(
@@ -259,7 +260,7 @@ fn all_mistakes_are_reported_at_once_in_the_order_of_their_lines() {
             "F:5: ops.\"a/b\".max_attempts: must be 1 to 32767, and is 0",
             "F:6: ops.\"a/b\".timeuot: unknown key; is it timeout?",
             "F:7: ops.noslash: must be an app and an op with a slash between them, in quotes: [ops.\"app/op\"]",
-            "ROWMILL_REDIS: is not in this version yet",
+            "ROWMILL_REDIS: must be redis://HOST, or the URLs of a cluster's servers between commas",
             "--database: must be sqlite:PATH, such as sqlite:rowmill.db",
         ]
     );
@@ -292,7 +293,7 @@ fn an_unknown_key_names_the_nearest_or_the_place_where_it_belongs() {
     assert_eq!(
         wrong,
         [
-            "F:1: listen: unknown key; known here: database, objects, migrate, max_row_bytes, max_input_bytes, s3, ops",
+            "F:1: listen: unknown key; known here: database, objects, migrate, max_row_bytes, max_input_bytes, s3, redis, redis_prefix, redis_timeout, status_ttl, ops",
             "F:2: timeout: unknown key here: it belongs in [ops.\"app/op\"]",
             "F:4: ops.\"a/b\".window: unknown key here: it belongs in handler = { … }",
             "F:5: ops.\"a/b\".cap: unknown key here: it belongs in backoff = { … }",
@@ -304,14 +305,13 @@ fn an_unknown_key_names_the_nearest_or_the_place_where_it_belongs() {
 #[test]
 fn what_a_later_version_reads_is_refused_and_never_ignored() {
     let wrong = file(
-        "redis = \"redis://cache\"\n\
-         database_session = \"postgres://db\"\n\
+        "database_session = \"postgres://db\"\n\
          database = \"postgres://db/x\"\n\
          [rickover]\n\
          app = \"jobs\"\n",
     )
     .wrong();
-    let keys = ["redis", "database_session", "database", "rickover"];
+    let keys = ["database_session", "database", "rickover"];
     assert_eq!(wrong.len(), keys.len(), "{wrong:?}");
     for (wrong, key) in wrong.iter().zip(keys) {
         assert!(wrong.contains(&format!(" {key}: ")), "{wrong}");
@@ -321,15 +321,58 @@ fn what_a_later_version_reads_is_refused_and_never_ignored() {
     let mut given = nothing()
         .env("ROWMILL_SERVER", "http://x")
         .env("ROWMILL_TOKEN", "hunter2");
-    given.cli.redis = Some("redis://cache".to_owned());
     given.cli.token = Some("hunter2".to_owned());
     assert_eq!(
         given.wrong(),
         [
             "ROWMILL_SERVER: is not in this version yet",
             "ROWMILL_TOKEN: is not in this version yet",
-            "--redis: is not in this version yet",
             "--token: is not in this version yet",
+        ]
+    );
+}
+
+#[test]
+fn where_statuses_are_copied_to_is_said_by_flag_variable_and_file() {
+    let config = file("redis = \"redis://:p@a:1, redis://b:2\"\nredis_timeout = \"2ms\"\nredis_prefix = \"mine\"\n")
+        .env("ROWMILL_STATUS_TTL", "30s")
+        .good();
+    let cache = &config.cache;
+    let urls = Some("redis://:p@a:1, redis://b:2".to_owned());
+    assert_eq!(cache.redis.value, urls);
+    assert_eq!(cache.timeout.value, Duration::from_millis(2));
+    assert_eq!(
+        (cache.prefix.value.as_str(), cache.ttl.value),
+        ("mine", Duration::from_secs(30))
+    );
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(":p@"), "{shown}");
+
+    let mut given = file("redis = \"redis-cluster://a\"\n");
+    given.cli.redis = Some("rediss://c".to_owned());
+    assert_eq!(
+        given.good().cache.redis.value.as_deref(),
+        Some("rediss://c")
+    );
+    assert_eq!(nothing().good().cache.redis.value, None);
+}
+
+#[test]
+fn a_cache_that_cannot_be_is_refused() {
+    let wrong = file(
+        "redis = \"cache:6379\"\n\
+         redis_prefix = \"a b\"\n\
+         redis_timeout = \"1m\"\n\
+         status_ttl = \"0s\"\n",
+    )
+    .wrong();
+    assert_eq!(
+        wrong,
+        [
+            "F:1: redis: must be redis://HOST, or the URLs of a cluster's servers between commas",
+            "F:2: redis_prefix: must be 1 to 100 of A-Z a-z 0-9 - _ . : /, not \"a b\"",
+            "F:3: redis_timeout: must be 1ms to 10s, not \"1m\"",
+            "F:4: status_ttl: must be 1ms to 1h, not \"0s\"",
         ]
     );
 }

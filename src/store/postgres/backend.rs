@@ -446,6 +446,10 @@ impl Backend for PostgresStore {
         .boxed()
     }
 
+    fn epoch(&self) -> Fut<'_, String> {
+        read!(self, tx => read::epoch(&tx)).boxed()
+    }
+
     fn signal(&self) -> Signal {
         self.waker.signal()
     }

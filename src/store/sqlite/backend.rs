@@ -1,7 +1,6 @@
 //! The steps of the boundary, each given to the thread that makes it: what it must survive is said here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
@@ -449,7 +448,7 @@ impl Backend for SqliteStore {
         self.write_soft(move |c| run(purge::piece(c, id, most)))
     }
 
-    fn keeps(&self) -> Fut<'_, Vec<(OpId, Duration)>> {
+    fn keeps(&self) -> Fut<'_, Vec<(OpId, std::time::Duration)>> {
         self.read(|c| run(purge::keeps(c)))
     }
 
@@ -465,6 +464,10 @@ impl Backend for SqliteStore {
                 .await
         }
         .boxed()
+    }
+
+    fn epoch(&self) -> Fut<'_, String> {
+        self.read(|c| run(read::epoch(c)))
     }
 
     fn signal(&self) -> Signal {

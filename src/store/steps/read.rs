@@ -19,6 +19,12 @@ struct Found {
     columns: Option<String>,
 }
 
+/// What tells this store from one of the same name that was restored.
+pub(in crate::store) async fn epoch(c: &impl Db) -> Result<String, StoreError> {
+    let found = one(c, sql!("epoch"), params![], |r| r.get(0)).await?;
+    found.ok_or_else(|| corrupt("there is no epoch"))
+}
+
 pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
     let found = one(c, sql!("batch_get"), params![id], |r| {

@@ -86,7 +86,6 @@ fn a_number_that_is_none_is_told_in_words() {
 fn what_is_not_in_this_version_is_exit_2_and_says_so() {
     let rowmill = Rowmill::new();
     for flag in [
-        "--redis redis://x",
         "--server http://x",
         "--token t",
         "--database postgres://u:secret@h/d",

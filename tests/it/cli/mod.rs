@@ -3,6 +3,7 @@
 mod answers;
 mod append;
 mod bad;
+mod cache;
 mod doctor;
 mod expired;
 mod first;

@@ -271,7 +271,7 @@ fn a_variable_stands_for_each_global_flag_and_a_flag_wins() {
     let text = with("run in.csv --app test --op rows", "ROWMILL_VERBOSE", "1");
     assert!(text.code(0).stderr.contains("worker started"));
     for (name, value) in [
-        ("ROWMILL_REDIS", "redis://:secret@h"),
+        ("ROWMILL_REDIS", "mysql://:secret@h"),
         ("ROWMILL_SERVER", "http://u:secret@h"),
         ("ROWMILL_TOKEN", "secret"),
         ("ROWMILL_LOG", "secret"),

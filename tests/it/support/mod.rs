@@ -4,6 +4,7 @@ mod appends;
 pub mod facts;
 pub mod kit;
 pub mod postgres;
+pub mod redis;
 pub mod s3;
 pub mod servers;
 pub mod sqlite;

@@ -99,7 +99,10 @@ impl Harness for Postgres {
 
     fn damage(&self, id: BatchId, sql: &str) {
         // A list of rows that is none is written otherwise.
-        let sql = sql.replace("?1", "$1").replace("'['", "'{-1}'").replace("'[1]'", "'{1}'");
+        let sql = sql
+            .replace("?1", "$1")
+            .replace("'['", "'{-1}'")
+            .replace("'[1]'", "'{1}'");
         self.database.rows(&sql, Some(id.0));
     }
 

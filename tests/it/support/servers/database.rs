@@ -92,7 +92,9 @@ impl Database {
         let found = block_on(async move {
             let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
             let driver = tokio::spawn(connection);
-            client.batch_execute("set search_path to rowmill; set jit to off").await?;
+            client
+                .batch_execute("set search_path to rowmill; set jit to off")
+                .await?;
             let found = match &batch {
                 Some(batch) => client.query(&asked, &[batch]).await,
                 None => client.query(&asked, &[]).await,
