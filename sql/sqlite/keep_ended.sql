@@ -1,2 +1,3 @@
--- Batches whose close task waits and that have no task of rows left. Params: none. Returns: batch. Locks: none.
-select q.batch from queue q where q.what = 1 and q.state = 4 and not exists (select 1 from queue r where r.batch = q.batch and r.what = 0) limit 100
+-- Batches that may have ended without a look at them: here the last record looks in its own transaction, so there are none.
+-- Params: none. Returns: batch. Locks: none.
+select cast(null as blob) where 0

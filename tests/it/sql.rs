@@ -136,8 +136,7 @@ fn a_file_of_postgresql_says_what_it_locks_names_no_schema_and_waits_for_no_queu
 }
 
 /// What is wrong with the statements for a server, which has the schema on the connection's `search_path`.
-#[expect(dead_code, reason = "no test has a server of PostgreSQL yet")]
-pub async fn wrong_on(server: &tokio_postgres::Client) -> Vec<String> {
+async fn wrong_on(server: &tokio_postgres::Client) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, text) in statements("postgres") {
         let header = header(&text);
@@ -159,6 +158,21 @@ pub async fn wrong_on(server: &tokio_postgres::Client) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_file_of_postgresql_is_prepared_by_a_server_that_has_the_schema() {
+    use crate::support::{Harness as _, Postgres};
+    let h = Postgres::open().await;
+    let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
+    let (client, connection) = connected.expect("a connection");
+    let driver = tokio::spawn(connection);
+    let place = client.batch_execute("set search_path to rowmill").await;
+    place.expect("the schema");
+    let wrong = wrong_on(&client).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    drop(client);
+    driver.await.expect("no panic").expect("an end");
 }
 
 #[tokio::test]
@@ -199,7 +213,7 @@ fn sources(folder: &Path, text: &mut String) {
 #[test]
 fn every_file_is_used() {
     let mut text = String::new();
-    sources(&root().join("src/store/sqlite"), &mut text);
+    sources(&root().join("src/store"), &mut text);
     let unused: Vec<String> = statements("sqlite")
         .into_keys()
         .filter(|name| !text.contains(&format!("sql!(\"{name}\")")))

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::steps::db::{Cell, Db, Record, Savepoint, Sql, Us, Value, corrupt};
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
-const TO_2000: i64 = 946_684_800_000_000;
+const EPOCH: i64 = 946_684_800_000_000;
 
 impl Db for Tx {
     async fn change(&self, sql: Sql, params: &[Value<'_>]) -> Result<u64, StoreError> {
@@ -119,7 +119,7 @@ impl FromSql<'_> for Us {
         // `infinity` and `-infinity` are the ends of the range.
         Ok(Self(match since_2000 {
             i64::MAX | i64::MIN => since_2000,
-            at => at.saturating_add(TO_2000),
+            at => at.saturating_add(EPOCH),
         }))
     }
 
@@ -140,7 +140,7 @@ impl ToSql for Value<'_> {
             Self::Int(value) => number(*value, of, out)?,
             Self::Time(at) => out.put_i64(match at.0 {
                 i64::MAX | i64::MIN => at.0,
-                us => us.saturating_sub(TO_2000),
+                us => us.saturating_sub(EPOCH),
             }),
             Self::Id(id) => out.put_slice(id.0.as_bytes()),
             Self::Text(text) => {

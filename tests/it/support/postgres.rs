@@ -43,6 +43,10 @@ async fn store(url: &str) -> Store {
 }
 
 impl Postgres {
+    pub fn url(&self) -> &str {
+        self.database.url()
+    }
+
     fn all<T>(&self, sql: &str, read: impl FnMut(&Row) -> T) -> Vec<T> {
         self.database.rows(sql, None).iter().map(read).collect()
     }

@@ -88,22 +88,17 @@ impl Database {
 
     /// What one statement finds, on a connection of its own; `$1` is the batch, if there is one.
     pub fn rows(&self, sql: &str, batch: Option<uuid::Uuid>) -> Vec<tokio_postgres::Row> {
-        let (url, asked) = (self.url.clone(), sql.to_owned());
-        let found = block_on(async move {
-            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-            let driver = tokio::spawn(connection);
-            client
-                .batch_execute("set search_path to rowmill; set jit to off")
-                .await?;
-            let found = match &batch {
-                Some(batch) => client.query(&asked, &[batch]).await,
-                None => client.query(&asked, &[]).await,
-            };
-            drop(client);
-            drop(driver.await);
-            found
-        });
-        found.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        rows(self.url.clone(), sql.to_owned(), batch)
+    }
+
+    /// As [`Database::rows`], in the database of this URL.
+    pub fn rows_at(url: &str, sql: &str) -> Vec<tokio_postgres::Row> {
+        rows(url.to_owned(), sql.to_owned(), None)
+    }
+
+    /// As [`Database::run`], in the database of this URL.
+    pub fn run_at(url: &str, sql: &str) {
+        block_on(ask(url.to_owned(), sql)).expect("statements of the test");
     }
 
     /// Runs statements in it, on a connection of their own.
@@ -119,4 +114,22 @@ impl Drop for Database {
         let dropped = ask(self.server.clone(), &sql);
         runtime().spawn(async move { tokio::time::timeout(PATIENCE, dropped).await });
     }
+}
+
+fn rows(url: String, sql: String, batch: Option<uuid::Uuid>) -> Vec<tokio_postgres::Row> {
+    let asked = sql.clone();
+    let found = block_on(async move {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        let driver = tokio::spawn(connection);
+        let place = "set search_path to rowmill; set jit to off";
+        client.batch_execute(place).await?;
+        let found = match &batch {
+            Some(batch) => client.query(&asked, &[batch]).await,
+            None => client.query(&asked, &[]).await,
+        };
+        drop(client);
+        drop(driver.await);
+        found
+    });
+    found.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
 }

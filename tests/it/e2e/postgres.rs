@@ -1,0 +1,181 @@
+//! The engine on PostgreSQL: several processes on one database, and what cuts them from it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use rowmill::model::{Kind, NewBatch, Status};
+use rowmill::store::postgres::{Options, PostgresStore};
+use rowmill::store::{Serves, StoreError};
+use rowmill::{JobManager, ObjectStore, Store};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{LONG, Tally, count, done, key, numbers, read, rows, rows_of, settings, submit};
+use crate::support::servers::{Database, until};
+use crate::support::{Harness as _, Kit, Postgres, invariants};
+
+/// A process of its own on the database, as far as the store can tell.
+fn manager(store: Store, folder: &TempDir, tally: &Tally) -> JobManager {
+    let tally = tally.clone();
+    let processor = rows(move |cx, input| {
+        count(&tally, &input);
+        cx.write_line("all.csv", &input.to_string());
+        async move { Ok(Value::Null) }.boxed()
+    });
+    let small = settings(|s| s.block_rows = 50);
+    let builder = JobManager::builder(store).objects(ObjectStore::folder(folder.path()));
+    let builder = builder.batch("bank", "post", processor);
+    let builder = builder.settings("bank", "post", Kind::Batch, small);
+    builder.build().expect("a manager")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_of_two_processes_share_a_batch_and_its_file_is_in_line_order() {
+    let h = Postgres::open().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let tally = Tally::default();
+    let managers = [h.again().await, h.again().await].map(|s| manager(s, &folder, &tally));
+    let stop = CancellationToken::new();
+    let works = managers.clone().map(|m| {
+        let stop = stop.clone();
+        tokio::spawn(async move { m.run(stop).await })
+    });
+    let client = h.kit().client();
+    let id = submit(&client, "post", numbers(2_000)).await;
+    let batch = done(&managers[0], id).await;
+    assert_eq!(
+        (batch.status, batch.counts.success),
+        (Status::Success, 2_000)
+    );
+    let lines: String = (1..=2_000).map(|n| format!("{n}\n")).collect();
+    assert_eq!(read(&managers[1], &batch, "all.csv").await, lines);
+    let once = (1..=2_000).all(|n| count(&tally, &Value::from(n)) == 2);
+    assert!(once, "each row ran once; the look at it is the second");
+    stop.cancel();
+    for work in works {
+        work.await.expect("no panic").expect("stopped");
+    }
+    invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_processes_that_start_at_once_make_one_schema() {
+    let database = Database::fresh();
+    let opened = join_all((0..10).map(|_| Store::postgres(database.url()))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    let versions = database.rows("select version::bigint from schema_history", None);
+    let versions: Vec<i64> = versions.iter().map(|r| r.get(0)).collect();
+    assert_eq!(versions, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_newer_than_the_program_is_refused() {
+    let h = Postgres::open().await;
+    let newer = "insert into rowmill.schema_history (version, name, applied_on, checksum)
+                 select 99, 'to_come', applied_on, checksum from rowmill.schema_history limit 1";
+    Database::run_at(h.url(), newer);
+    let refused = Store::postgres(h.url()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unusable(_)), "{refused:?}");
+    assert!(refused.to_string().contains("newer"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_hears_of_what_another_has_submitted() {
+    let h = Postgres::open().await;
+    let other = h.again().await;
+    let mut signal = other.signal();
+    while signal.take() {}
+    h.kit().submit(h.kit().new_batch(), &[1]).await;
+    let heard = tokio::time::timeout(LONG, signal.changed()).await;
+    heard.expect("woken without a look of its own");
+}
+
+/// The store with the time between two looks at a free lock as it is by default.
+async fn patient(h: &Postgres) -> Store {
+    let options = Options::new(h.url()).expect("an address");
+    Store::new(PostgresStore::open(options).await.expect("a store"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_connections_are_cut_lives_on_and_keeps_its_tasks() {
+    let h = Postgres::open().await;
+    let kit = Kit {
+        store: patient(&h).await,
+        clock: Arc::clone(&h.kit().clock),
+    };
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[1]).await;
+    let task = kit.claim_one(worker, op).await;
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+                where datname = current_database() and application_name = 'rowmill'";
+    Database::run_at(h.url(), cut);
+    // The lock is taken again by the connection that comes in the other's place.
+    let held =
+        "select 1 from pg_locks where locktype = 'advisory' and classid = 1919907693 and granted
+                   and database = (select oid from pg_database where datname = current_database())";
+    let url = h.url().to_owned();
+    let back = move || (!Database::rows_at(&url, held).is_empty()).then_some(());
+    let back = tokio::task::spawn_blocking(move || until("the lock is held again", back));
+    back.await.expect("in time");
+    assert!(kit.store.dead_workers().await.expect("a look").is_empty());
+    let part = crate::support::Outcomes::of(&task).all_success().ends();
+    let recorded = kit.store.record(worker, vec![part], kit.now()).await;
+    assert_eq!(recorded.expect("recorded").len(), 1);
+    assert_eq!(kit.batch(id).await.status, Status::Success);
+    invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_death_of_a_process_is_found_by_two_looks_at_its_lock() {
+    let h = Postgres::open().await;
+    let watcher = patient(&h).await;
+    let kit = h.kit();
+    let op = kit.op().await;
+    let dying = h.again().await;
+    let serves = vec![Serves { op, notify: false }];
+    let worker = kit.enter(&dying, serves, None).await;
+    assert!(watcher.dead_workers().await.expect("a look").is_empty());
+    drop(dying);
+    let look = async {
+        loop {
+            if watcher.dead_workers().await.expect("a look") == [worker] {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, look).await.expect("found dead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_read_back_as_they_were_given() {
+    let h = Postgres::open().await;
+    let client = h.kit().client();
+    let texts = [
+        r#""a\u0000b""#,
+        "1e200000",
+        r#"{"b":1,"a":[ 2 ],"b":3}"#,
+        r#""é\ud83d\ude00""#,
+    ];
+    let given = texts.map(|text| rowmill::NewRow {
+        line: None,
+        input: super::world::raw(text),
+    });
+    let new = NewBatch {
+        hold: true,
+        context: super::world::raw("{}"),
+        ..NewBatch::new(key("post"))
+    };
+    let id = client
+        .batch_submit(new, given.to_vec())
+        .await
+        .expect("submitted")
+        .id;
+    let found = rows_of(&client, id).await;
+    let found: Vec<&str> = found.iter().map(|row| row.input.get()).collect();
+    assert_eq!(found, texts);
+    let by_sql = h.batchrows(id);
+    assert_eq!(by_sql.len(), texts.len(), "a person reads them too");
+}
