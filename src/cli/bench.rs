@@ -9,6 +9,7 @@ use super::session::Session;
 use crate::bench::{self, Options};
 
 pub(super) async fn run(session: &Session, args: &Bench) -> Result<(), Failure> {
+    session.on_a_file("bench")?;
     // The disk that is measured is the database's.
     let folder = session.database().parent();
     let folder = folder.filter(|dir| !dir.as_os_str().is_empty());

@@ -57,6 +57,7 @@ pub(super) async fn run(session: &Session, args: &Doctor) -> Result<Ending, Fail
 
 /// Looks beside the runtime: it reads for long.
 async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
+    session.on_a_file("doctor")?;
     let options = session.options();
     let looking =
         tokio::task::spawn_blocking(move || SqliteStore::doctor(&options, Timestamp::now()));

@@ -23,6 +23,7 @@ struct Answer {
 }
 
 pub(super) async fn run(session: &Session, args: &Migrate) -> Result<(), Failure> {
+    session.on_a_file("migrate")?;
     let path = session.database().to_owned();
     let options = Options::new(&path);
     let before = schema(options.clone()).await?;

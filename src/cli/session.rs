@@ -107,6 +107,23 @@ impl Session {
         }
     }
 
+    /// The address of a database that is no file.
+    fn server(&self) -> Option<&str> {
+        let url = self.config.database.value.as_str();
+        url.starts_with("postgres:").then_some(url)
+    }
+
+    /// Refuses what this version does with a file alone.
+    pub(super) fn on_a_file(&self, command: &str) -> Result<(), Failure> {
+        match self.server() {
+            None => Ok(()),
+            Some(_) => Err(Failure::invalid(
+                "bad_configuration",
+                format!("{command} on PostgreSQL is not in this version yet"),
+            )),
+        }
+    }
+
     /// The database's file.
     pub(super) fn database(&self) -> &Path {
         let url = self.config.database.value.as_str();
@@ -123,6 +140,9 @@ impl Session {
     }
 
     async fn store(&self) -> Result<Store, Failure> {
+        if let Some(url) = self.server() {
+            return Ok(Store::postgres(url).await?);
+        }
         Ok(Store::new(SqliteStore::open(self.options()).await?))
     }
 
@@ -155,6 +175,9 @@ impl Session {
 
     /// A client for what is there: a database that is not is not made for a question.
     pub(super) async fn reader(&self) -> Result<Client, Failure> {
+        if self.server().is_some() {
+            return self.client().await;
+        }
         let path = self.database();
         let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let has_folder = folder.is_none_or(Path::is_dir);

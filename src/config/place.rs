@@ -1,32 +1,37 @@
-//! `sqlite:PATH`, `file:PATH` and `s3://BUCKET/PREFIX`: where a database is, and where files go.
+//! `sqlite:PATH`, `postgres://…`, `file:PATH` and `s3://BUCKET/PREFIX`: where a database is, and where files go.
 
 use std::path::Path;
 
-use super::NOT_YET;
 use super::reader::{Given, Reader};
 use super::setting::{Origin, Setting};
+
+/// Where a place may be that is no path.
+#[derive(Clone, Copy)]
+enum Or {
+    /// A database's server.
+    Server,
+    /// A bucket.
+    Bucket,
+}
 
 /// A key whose value is a scheme and a path.
 pub(super) struct Place {
     scheme: &'static str,
     default: &'static str,
-    schemes_to_come: &'static [&'static str],
-    /// It may be a bucket too.
-    bucket: bool,
+    /// Where else it may be.
+    or: Or,
 }
 
 impl Place {
     pub(super) const DATABASE: Self = Self {
         scheme: "sqlite",
         default: "sqlite:rowmill.db",
-        schemes_to_come: &["postgres", "postgresql"],
-        bucket: false,
+        or: Or::Server,
     };
     pub(super) const OBJECTS: Self = Self {
         scheme: "file",
         default: "file:rowmill-files",
-        schemes_to_come: &[],
-        bucket: true,
+        or: Or::Bucket,
     };
 
     /// The value in force, its path as seen from the current directory.
@@ -52,26 +57,21 @@ impl Place {
         let Self {
             scheme,
             default,
-            schemes_to_come,
-            bucket,
+            or,
         } = self;
-        let or_bucket = if *bucket {
-            " or s3://BUCKET/PREFIX"
-        } else {
-            ""
+        let other = match or {
+            Or::Server => "postgres://HOST/DATABASE",
+            Or::Bucket => "s3://BUCKET/PREFIX",
         };
-        let wants = || format!("must be {scheme}:PATH{or_bucket}, such as {default}");
+        let wants = || format!("must be {scheme}:PATH or {other}, such as {default}");
         let Some((found, path)) = given.text.split_once(':') else {
             return Err(wants());
         };
-        if schemes_to_come
-            .iter()
-            .any(|s| found.eq_ignore_ascii_case(s))
-        {
-            return Err(format!("{found}:// {NOT_YET}; {}", wants()));
-        }
-        if *bucket && found.eq_ignore_ascii_case("s3") {
-            return in_bucket(path);
+        let is = |scheme: &str| found.eq_ignore_ascii_case(scheme);
+        match or {
+            Or::Bucket if is("s3") => return in_bucket(path),
+            Or::Server if is("postgres") || is("postgresql") => return on_server(path),
+            _ => {}
         }
         if !found.eq_ignore_ascii_case(scheme) {
             return Err(wants());
@@ -103,6 +103,18 @@ impl Place {
             ),
         }
     }
+}
+
+/// `postgres://USER@HOST/DATABASE`, which the driver reads.
+fn on_server(path: &str) -> Result<String, String> {
+    let url = format!("postgres:{path}");
+    if !path.starts_with("//") || url.parse::<tokio_postgres::Config>().is_err() {
+        return Err(
+            "must be postgres://USER@HOST/DATABASE, as PostgreSQL's own programs take it"
+                .to_owned(),
+        );
+    }
+    Ok(url)
 }
 
 /// `s3://BUCKET/PREFIX`, as it is kept: without slashes that say nothing.

@@ -184,7 +184,7 @@ fn a_mistake_in_a_variable_or_flag_names_it() {
         [
             "ROWMILL_MIGRATE: must be \"auto\" or \"manual\", not \"never\"",
             "ROWMILL_MAX_ROW_BYTES: must be a whole number, 0 or more, not \"1 MiB\"",
-            "--database: must be sqlite:PATH, such as sqlite:rowmill.db",
+            "--database: must be sqlite:PATH or postgres://HOST/DATABASE, such as sqlite:rowmill.db",
         ]
     );
 }
@@ -261,7 +261,7 @@ fn all_mistakes_are_reported_at_once_in_the_order_of_their_lines() {
             "F:6: ops.\"a/b\".timeuot: unknown key; is it timeout?",
             "F:7: ops.noslash: must be an app and an op with a slash between them, in quotes: [ops.\"app/op\"]",
             "ROWMILL_REDIS: must be redis://HOST, or the URLs of a cluster's servers between commas",
-            "--database: must be sqlite:PATH, such as sqlite:rowmill.db",
+            "--database: must be sqlite:PATH or postgres://HOST/DATABASE, such as sqlite:rowmill.db",
         ]
     );
 }
@@ -306,12 +306,11 @@ fn an_unknown_key_names_the_nearest_or_the_place_where_it_belongs() {
 fn what_a_later_version_reads_is_refused_and_never_ignored() {
     let wrong = file(
         "database_session = \"postgres://db\"\n\
-         database = \"postgres://db/x\"\n\
          [rickover]\n\
          app = \"jobs\"\n",
     )
     .wrong();
-    let keys = ["database_session", "database", "rickover"];
+    let keys = ["database_session", "rickover"];
     assert_eq!(wrong.len(), keys.len(), "{wrong:?}");
     for (wrong, key) in wrong.iter().zip(keys) {
         assert!(wrong.contains(&format!(" {key}: ")), "{wrong}");

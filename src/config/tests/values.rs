@@ -147,7 +147,7 @@ fn the_environment_and_flags_are_taken_as_they_are() {
     let wrong = nothing().env("X", "sqlite:x.db").database("env:X").wrong();
     assert_eq!(
         wrong,
-        ["--database: must be sqlite:PATH, such as sqlite:rowmill.db"]
+        ["--database: must be sqlite:PATH or postgres://HOST/DATABASE, such as sqlite:rowmill.db"]
     );
 }
 

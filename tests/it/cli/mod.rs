@@ -15,6 +15,7 @@ mod listing;
 mod ops;
 mod own;
 mod people;
+mod postgres;
 mod purge;
 mod query;
 mod rowmill;
