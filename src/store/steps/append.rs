@@ -112,7 +112,7 @@ async fn repeat(
         };
     }
     if append.release && found == BatchState::Wait {
-        release::release(c, append.batch, &append.by.as_str(), now).await?;
+        release::release(c, append.batch, append.by.as_str(), now).await?;
     }
     Ok(Some(added))
 }
@@ -262,7 +262,7 @@ async fn count(
     let params = params![us(now), append.by.as_str(), "append", id];
     change(c, sql!("audit_add"), params).await?;
     if append.release {
-        release::release(c, id, &append.by.as_str(), now).await?;
+        release::release(c, id, append.by.as_str(), now).await?;
     }
     Ok(added)
 }

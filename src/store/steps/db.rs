@@ -264,18 +264,23 @@ impl Record {
             cell => std::mem::take(cell),
         });
         let of = self.of;
-        let wrong = || StoreError::Corrupt(format!("column {at} of {of} is not what it must be"));
+        let wrong = || corrupt(format!("{}: column {at} of {of} is none", T::WHAT));
         T::of(cell.unwrap_or_default()).ok_or_else(wrong)
     }
 }
 
 /// What a column can be read as.
 pub(in crate::store) trait Column: Sized {
+    /// What it is, for the operator.
+    const WHAT: &'static str;
+
     /// `None`: it is something else.
     fn of(cell: Cell) -> Option<Self>;
 }
 
 impl<T: Column> Column for Option<T> {
+    const WHAT: &'static str = T::WHAT;
+
     fn of(cell: Cell) -> Option<Self> {
         match cell {
             Cell::Null => Some(None),
@@ -285,8 +290,10 @@ impl<T: Column> Column for Option<T> {
 }
 
 macro_rules! column {
-    ($($type:ty => $($pattern:pat => $made:expr),+;)+) => {
+    ($($type:ty, $what:literal => $($pattern:pat => $made:expr),+;)+) => {
         $(impl Column for $type {
+            const WHAT: &'static str = $what;
+
             fn of(cell: Cell) -> Option<Self> {
                 match cell {
                     $($pattern => $made,)+
@@ -298,16 +305,16 @@ macro_rules! column {
 }
 
 column! {
-    i64 => Cell::Int(value) => Some(value);
-    i32 => Cell::Int(value) => value.try_into().ok();
-    u32 => Cell::Int(value) => value.try_into().ok();
-    u64 => Cell::Int(value) => value.try_into().ok();
-    bool => Cell::Int(value) => Some(value != 0);
-    Us => Cell::Int(value) => Some(Us(value));
-    String => Cell::Text(value) => Some(value);
-    [u8; 32] => Cell::Bytes(value) => value.try_into().ok();
-    BatchId => Cell::Id(id) => Some(id);
-    Vec<u32> =>
+    i64, "a number" => Cell::Int(value) => Some(value);
+    i32, "a number in its range" => Cell::Int(value) => value.try_into().ok();
+    u32, "a number in its range" => Cell::Int(value) => value.try_into().ok();
+    u64, "a number in its range" => Cell::Int(value) => value.try_into().ok();
+    bool, "a flag" => Cell::Int(value) => Some(value != 0);
+    Us, "a time" => Cell::Int(value) => Some(Us(value));
+    String, "a text" => Cell::Text(value) => Some(value);
+    [u8; 32], "a hash" => Cell::Bytes(value) => value.try_into().ok();
+    BatchId, "a batch" => Cell::Id(id) => Some(id);
+    Vec<u32>, "a list of rows" =>
         Cell::Rows(rows) => Some(rows),
         Cell::Text(text) => serde_json::from_str(&text).ok();
 }
@@ -317,6 +324,8 @@ column! {
 pub(in crate::store) struct Unread(Cell);
 
 impl Column for Unread {
+    const WHAT: &'static str = "anything";
+
     fn of(cell: Cell) -> Option<Self> {
         Some(Self(cell))
     }

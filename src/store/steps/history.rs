@@ -32,7 +32,6 @@ pub(in crate::store) async fn history(
         if bytes >= BYTES {
             break;
         }
-        let lines = lines;
         let history = of_block(c, id, no, rows, &mut bytes).await?;
         let line = |ordinal| line_of(first_line, lines.as_deref(), ordinal);
         page.entries.extend(history.block(line));
@@ -85,8 +84,8 @@ async fn of_block(
     .await?;
     let list = |(part, (ordinals, rest)): (PartRecord, Lists)| -> Result<_, StoreError> {
         Ok(PartRecord {
-            ordinals: ordinals,
-            rest: rest,
+            ordinals,
+            rest,
             ..part
         })
     };

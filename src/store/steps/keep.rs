@@ -61,22 +61,17 @@ pub(in crate::store) async fn keep(
     now: Timestamp,
 ) -> Result<Kept, StoreError> {
     let mut kept = Kept {
-        woken: u64::try_from(change(c, sql!("keep_wake"), params![us(now)]).await?)
-            .unwrap_or(u64::MAX),
+        woken: change(c, sql!("keep_wake"), params![us(now)]).await?,
         ..Kept::default()
     };
     // Those that are damaged stay what they are, and would fill the list.
     let more = damage.count();
-    for id in all(c, sql!("keep_expire"), params![us(now), more], |r| {
-        Ok(r.get(0)?)
-    })
-    .await?
-    {
+    for id in all(c, sql!("keep_expire"), params![us(now), more], |r| r.get(0)).await? {
         let done = damage.apart(c, id, end::expire(c, id, now)).await?;
         kept.expired += u64::from(done.is_some());
     }
     let mut given = 0;
-    for id in all(c, sql!("keep_giving"), params![more], |r| Ok(r.get(0)?)).await? {
+    for id in all(c, sql!("keep_giving"), params![more], |r| r.get(0)).await? {
         let done = damage.apart(c, id, give(c, id, now)).await?;
         given += u64::from(done.is_some());
     }

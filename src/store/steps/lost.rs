@@ -21,7 +21,7 @@ pub(in crate::store) async fn held_by(
     worker: WorkerNo,
 ) -> Result<Vec<(BatchId, Held)>, StoreError> {
     all(c, sql!("take_over_tasks"), params![worker.0], |r| {
-        Ok((r.get(0)?, lost(r).map_err(StoreError::from)))
+        Ok((r.get(0)?, lost(r)))
     })
     .await
 }

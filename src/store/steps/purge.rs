@@ -174,7 +174,7 @@ pub(in crate::store) async fn forgettable(
     now: Timestamp,
 ) -> Result<Vec<BatchId>, StoreError> {
     let params = params![before(now, REMEMBERED), most];
-    all(c, sql!("forget_due"), params, |r| Ok(r.get(0)?)).await
+    all(c, sql!("forget_due"), params, |r| r.get(0)).await
 }
 
 pub(in crate::store) async fn forget(

@@ -274,7 +274,7 @@ impl Stored {
             no,
             first_line,
             count,
-            lines: lines,
+            lines,
             body,
         })
     }

@@ -76,7 +76,6 @@ pub(in crate::store) async fn find(
     let Some((no, first_line, rows, lines, body)) = found else {
         return Ok(None);
     };
-    let lines = lines;
     let mut ordinals = 0..rows;
     let ordinal =
         ordinals.find(|o| crate::model::line_of(first_line, lines.as_deref(), *o).0 == line);

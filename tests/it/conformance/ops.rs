@@ -291,7 +291,7 @@ pub async fn an_op_is_served_as_long_as_a_worker_of_it_lives(h: &impl Harness) {
 }
 
 /// A store that is dropped lets go of its workers when its threads have ended.
-async fn wait_dead(kit: &Kit, worker: WorkerNo) {
+pub(super) async fn wait_dead(kit: &Kit, worker: WorkerNo) {
     for _ in 0..100_000 {
         if kit.store.dead_workers().await.unwrap().contains(&worker) {
             return;

@@ -15,6 +15,7 @@ pub async fn a_dead_process_is_found_and_its_tasks_are_queued_at_once(h: &impl H
     other.claim(kit.ask(dead, op), kit.now()).await.unwrap();
     assert!(kit.store.dead_workers().await.unwrap().is_empty());
     drop(other);
+    super::ops::wait_dead(kit, dead).await;
     assert_eq!(kit.store.dead_workers().await.unwrap(), [dead]);
     assert_eq!(
         kit.take_over(dead).await,
