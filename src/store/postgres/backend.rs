@@ -40,7 +40,9 @@ impl Backend for PostgresStore {
             let left = write!(self, now, tx => take_over::leave(&tx, worker, now)).await;
             // A record that could not be ended is one without a lock: its worker is dead.
             self.session.let_go(worker);
-            left.map(|_| ())
+            left?;
+            // Others see it from here on.
+            self.session.here().await
         }
         .boxed()
     }
