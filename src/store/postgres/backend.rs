@@ -39,7 +39,7 @@ impl Backend for PostgresStore {
         async move {
             let left = write!(self, now, tx => take_over::leave(&tx, worker, now)).await;
             // A record that could not be ended is one without a lock: its worker is dead.
-            self.session.let_go(worker);
+            self.is_gone(worker);
             left?;
             // Others see it from here on.
             self.session.here().await
@@ -48,7 +48,7 @@ impl Backend for PostgresStore {
     }
 
     fn abandon(&self, worker: WorkerNo) {
-        self.session.let_go(worker);
+        self.is_gone(worker);
     }
 
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
@@ -264,11 +264,13 @@ impl Backend for PostgresStore {
 
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {
         async move {
-            let noted = step!(self, tx => async {
-                let locks = Locks::of(&tx).await?;
-                heard_of(&tx, worker, &locks.incarnation).await
-            });
-            noted.await?;
+            if self.may_note(worker) {
+                let noted = step!(self, tx => async {
+                    let locks = Locks::of(&tx).await?;
+                    heard_of(&tx, worker, &locks.incarnation).await
+                });
+                noted.await?;
+            }
             read!(self, tx => take_over::beat(&tx, worker)).await
         }
         .boxed()

@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 10;
 /// A server that does not answer is given up after this.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A connection of the pool is waited for no longer.
-const WAIT: Duration = Duration::from_secs(30);
+pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 /// Where a PostgreSQL store is, and how it is used.
 ///
@@ -51,6 +51,13 @@ impl Options {
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT);
+        }
+        // A server that is gone without a word is noticed, on a connection where an answer is awaited too.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(WAIT);
+            config.keepalives_idle(CONNECT);
+            config.keepalives_interval(CONNECT);
+            config.keepalives_retries(3);
         }
         Ok(Self {
             config,

@@ -84,8 +84,25 @@ impl PostgresStore {
         Ok(no)
     }
 
+    /// Whether it is time to note again that a worker lives: workers ask for what they run far more often.
+    pub(super) fn may_note(&self, worker: WorkerNo) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = heard.get(&worker).is_none_or(|at| at.elapsed() >= NOTE);
+        if due {
+            heard.insert(worker, Instant::now());
+        }
+        due
+    }
+
+    /// A worker of this process has left.
+    pub(super) fn is_gone(&self, worker: WorkerNo) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.remove(&worker);
+        self.session.let_go(worker);
+    }
+
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when
-    /// it was taken; or by the silence of their beat.
+    /// it was taken; or, where the server is another, by the silence of their beat.
     pub(super) async fn dead(&self, tx: &Tx) -> Result<Vec<WorkerNo>, StoreError> {
         let locks = Locks::of(tx).await?;
         let failed = || postgres_error("looking for dead workers");
@@ -133,5 +150,7 @@ impl PostgresStore {
     }
 }
 
+/// How often it is noted that a worker lives: a sixth of the time after which its silence counts.
+const NOTE: Duration = Duration::from_secs(5);
 /// How often batches are looked for whose end was missed by a crash.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -12,6 +12,22 @@ mod embedded {
 /// The advisory lock under which one process at a time changes the schema.
 const LOCK: i64 = 0x726F_776D_696C_6C00;
 
+/// Refuses a server that acknowledges commits which a crash of it takes back.
+pub(super) async fn is_durable(client: &Client) -> Result<(), StoreError> {
+    let asked = client.query_one("show synchronous_commit", &[]).await;
+    let asked = asked.map_err(postgres_error("asking how commits are acknowledged"))?;
+    let setting: String = asked
+        .try_get(0)
+        .map_err(postgres_error("asking how commits are acknowledged"))?;
+    if setting == "off" {
+        return Err(StoreError::Unusable(
+            "synchronous_commit is off for this user and database: what is acknowledged would be lost in a crash; set it to on"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// Makes the schema where there is none, and applies what is missing.
 pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<(), StoreError> {
     let failed = || postgres_error("bringing the schema up to date");

@@ -106,6 +106,8 @@ pub struct PostgresStore {
     begin: Begin,
     /// Workers whose lock was free, and since when.
     free: Mutex<HashMap<WorkerNo, Instant>>,
+    /// When it was last noted that workers of this process live.
+    heard: Mutex<HashMap<WorkerNo, Instant>>,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Option<Instant>>,
 }
@@ -120,7 +122,8 @@ impl PostgresStore {
     /// Connects, makes the schema where there is none, and brings an older one up to date.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] where the schema is newer than this program;
+    /// [`StoreError::Unusable`] where the schema is newer than this program, or the server acknowledges
+    /// what is not durable (`synchronous_commit = off`);
     /// [`StoreError::Unavailable`] where the server cannot be reached or refuses.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let options = options.checked()?;
@@ -143,6 +146,7 @@ impl PostgresStore {
                 read: format!("begin isolation level repeatable read read only; {settings}"),
             },
             free: Mutex::default(),
+            heard: Mutex::default(),
             swept: Mutex::default(),
         })
     }
@@ -152,7 +156,10 @@ impl PostgresStore {
         let (mut client, connection) =
             connected.map_err(postgres_error("connecting to PostgreSQL"))?;
         let driver = tokio::spawn(connection);
-        let done = migrate::migrate(&mut client, &options.schema).await;
+        let done = match migrate::is_durable(&client).await {
+            Ok(()) => migrate::migrate(&mut client, &options.schema).await,
+            Err(error) => Err(error),
+        };
         drop(client);
         // It ends with its client; how the connection ended says nothing of what was done.
         drop(driver.await);

@@ -23,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MOST: Duration = Duration::from_secs(5);
 /// Changes are told to other processes at most so often.
 const TELL: Duration = Duration::from_millis(5);
+/// A worker's lock is waited for no longer.
+const LOCKED: &str = "5s";
 /// What is asked of the connection and not done yet.
 const ASKED: usize = 256;
 
@@ -56,7 +58,7 @@ impl Session {
     pub(super) async fn take(&self, worker: WorkerNo) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Take(worker, reply)).await?;
-        answer.await.map_err(|_| ended())?
+        answered(answer).await?
     }
 
     /// Lets go of a worker's life.
@@ -71,12 +73,23 @@ impl Session {
     pub(super) async fn here(&self) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Here(reply)).await?;
-        answer.await.map_err(|_| ended())
+        answered(answer).await
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), StoreError> {
-        self.asks.send(ask).await.map_err(|_| ended())
+        let sent = tokio::time::timeout(connect::WAIT, self.asks.send(ask)).await;
+        sent.map_err(|_| lost())?.map_err(|_| ended())
     }
+}
+
+/// The answer of the connection; while it is lost nobody waits for ever.
+async fn answered<T>(answer: oneshot::Receiver<T>) -> Result<T, StoreError> {
+    let answered = tokio::time::timeout(connect::WAIT, answer).await;
+    answered.map_err(|_| lost())?.map_err(|_| ended())
+}
+
+fn lost() -> StoreError {
+    StoreError::unavailable("asking the store's own connection", "it is lost")
 }
 
 fn ended() -> StoreError {
@@ -100,7 +113,8 @@ impl Open {
         let (client, connection) = connected.map_err(postgres_error("connecting to PostgreSQL"))?;
         let driver = tokio::spawn(drive(connection, Arc::clone(waker)));
         let open = Self { client, driver };
-        let listen = format!("listen {CHANNEL}");
+        // A lock that a lost connection still holds is tried again, and not waited for.
+        let listen = format!("set lock_timeout to '{LOCKED}'; listen {CHANNEL}");
         let listening = open.client.batch_execute(&listen).await;
         listening.map_err(postgres_error("listening for changes"))?;
         Ok(open)

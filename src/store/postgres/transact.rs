@@ -5,12 +5,31 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
-use super::errors::final_word;
+use super::errors::{final_word, postgres_error};
+use super::tx::Tx;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
 use crate::store::steps::record::{held, record};
 use crate::store::{ClaimRef, Piece, Recorded, StoreError, Transacted};
+
+/// What is set within the transaction of a piece: it is gone with it.
+const MARK: &str = "rowmill";
+
+async fn mark(tx: &Tx, with: &str) -> Result<(), StoreError> {
+    let set = "select set_config('rowmill.piece', $1, true)";
+    let set = tx.client()?.query(set, &[&with]).await;
+    set.map_err(postgres_error("marking a piece"))?;
+    Ok(())
+}
+
+/// The mark, where the transaction is still the one that was begun; an aborted one is an error.
+async fn marked(tx: &Tx) -> Result<Option<String>, StoreError> {
+    let asked = "select current_setting('rowmill.piece', true)";
+    let found = tx.client()?.query_one(asked, &[]).await;
+    let failed = || postgres_error("looking whether a piece left its transaction as it was");
+    found.map_err(failed())?.try_get(0).map_err(failed())
+}
 
 impl PostgresStore {
     pub(super) async fn transact_now(
@@ -31,6 +50,7 @@ impl PostgresStore {
             tx.rollback().await;
             return Ok(Transacted::Fenced);
         }
+        mark(&tx, MARK).await?;
         let ran = AssertUnwindSafe(piece(tx.client()?)).catch_unwind().await;
         let Ok(ran) = ran else {
             tx.rollback().await;
@@ -41,6 +61,11 @@ impl PostgresStore {
             tx.rollback().await;
             return Ok(Transacted::Undone);
         };
+        if marked(&tx).await?.as_deref() != Some(MARK) {
+            return Err(corrupt(
+                "a piece ended the transaction that it was given: what it wrote is there, and no outcome is",
+            ));
+        }
         let recorded = record(&tx, worker, &[part], now).await;
         match recorded.map_err(final_word)?.as_slice() {
             [Recorded::Done] => {

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rowmill::model::{Kind, NewBatch, Status};
 use rowmill::store::postgres::{Options, PostgresStore};
-use rowmill::store::{Serves, StoreError};
+use rowmill::store::{Piece, Serves, StoreError};
 use rowmill::{JobManager, ObjectStore, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -147,6 +147,45 @@ async fn the_death_of_a_process_is_found_by_two_looks_at_its_lock() {
         }
     };
     tokio::time::timeout(LONG, look).await.expect("found dead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_acknowledges_what_is_not_durable_is_refused() {
+    let h = Postgres::open().await;
+    let off = "do $$ begin execute format('alter database %I set synchronous_commit to off', current_database()); end $$";
+    Database::run_at(h.url(), off);
+    let refused = Store::postgres(h.url()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unusable(_)), "{refused:?}");
+    assert!(
+        refused.to_string().contains("synchronous_commit"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_piece_that_commits_by_itself_or_swallows_an_error_has_no_outcome() {
+    for sql in ["commit", "rollback", "select 1 / 0"] {
+        let h = Postgres::open().await;
+        let kit = h.kit();
+        let (op, worker) = kit.op_and_worker().await;
+        kit.rows_of(1).await;
+        let task = kit.claim_one(worker, op).await;
+        let part = crate::support::Outcomes::of(&task).all_success().ends();
+        let piece = Piece::Postgres(Box::new(move |client| {
+            async move {
+                drop(client.batch_execute(sql).await);
+                Some(part)
+            }
+            .boxed()
+        }));
+        let done = kit
+            .store
+            .transact(worker, task.claim, piece, false, kit.now());
+        assert!(done.await.is_err(), "{sql}");
+        assert!(h.facts().parts.is_empty(), "{sql}: no outcome");
+        assert_eq!(h.facts().tasks.len(), 1, "{sql}: the task is there");
+        invariants(&h).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
