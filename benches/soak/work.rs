@@ -1,5 +1,6 @@
 //! What the workers do: rows say themselves what is to become of them.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Failed;
 
+/// What a worker's process says once it can be asked to stop.
+pub(crate) const HEARS: &[u8] = b"hears\n";
 pub(crate) const APP: &str = "soak";
 pub(crate) const FILE: &str = "out.txt";
 /// The table of the transactional op.
@@ -185,6 +188,8 @@ pub(crate) async fn work(folder: &Path) -> Result<(), Failed> {
     std::panic::set_hook(Box::new(|_| ()));
     let stop = CancellationToken::new();
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    std::io::stdout().write_all(HEARS)?;
+    std::io::stdout().flush()?;
     tokio::spawn({
         let stop = stop.clone();
         async move {

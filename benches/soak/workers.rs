@@ -1,10 +1,12 @@
 //! The worker processes: started, killed, frozen, asked to stop.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::Failed;
+use super::work::HEARS;
 
 pub(crate) struct Workers {
     folder: PathBuf,
@@ -33,6 +35,7 @@ impl Workers {
         Ok(Command::new(program)
             .arg("work")
             .arg(&self.folder)
+            .stdout(Stdio::piped())
             .spawn()?)
     }
 
@@ -58,10 +61,24 @@ impl Workers {
         self.peak_mb = self.peak_mb.max(kib.unwrap_or(0) / 1024);
     }
 
+    /// Waits until a worker's process hears what it is asked: before, SIGTERM ends any process.
+    fn hears(&mut self, at: usize) -> Result<(), Failed> {
+        let child = self.children.get_mut(at).ok_or("no such worker")?;
+        if let Some(mut said) = child.stdout.take() {
+            said.read_exact(&mut [0; HEARS.len()])?;
+        }
+        Ok(())
+    }
+
     /// Kills a worker without notice, or asks it to stop; another takes its place.
     pub(crate) fn replace(&mut self, at: usize, kill: bool) -> Result<(), Failed> {
         self.weigh(at);
-        let signal = if kill { libc::SIGKILL } else { libc::SIGTERM };
+        let signal = if kill {
+            libc::SIGKILL
+        } else {
+            self.hears(at)?;
+            libc::SIGTERM
+        };
         self.signal(at, signal)?;
         let next = self.one()?;
         let child = self.children.get_mut(at).ok_or("no such worker")?;
