@@ -1,6 +1,7 @@
 //! Time as a parameter: nothing else asks the machine what time it is.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use crate::model::Timestamp;
 
@@ -17,6 +18,49 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// Another machine's clock, as it was measured: this machine's own says only how much time went by since.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    began: Instant,
+    /// Their time when this began, in microseconds.
+    offset: AtomicI64,
+}
+
+impl Measured {
+    /// Shows this machine's time until the other's was measured.
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            offset: AtomicI64::new(Timestamp::now().as_microsecond()),
+        }
+    }
+
+    /// The other machine's clock showed `theirs` at some moment between these two.
+    ///
+    /// What is known already stays where it may be right: a clock that is read often does not tremble.
+    pub(crate) fn measured(&self, theirs: Timestamp, asked: Instant, answered: Instant) {
+        let since = |at: Instant| us(at.saturating_duration_since(self.began));
+        let theirs = theirs.as_microsecond();
+        let (latest, earliest) = (theirs - since(asked), theirs - since(answered));
+        let known = self.offset.load(Ordering::Acquire);
+        if !(earliest..=latest).contains(&known) {
+            let middle = earliest + (latest - earliest) / 2;
+            self.offset.store(middle, Ordering::Release);
+        }
+    }
+}
+
+fn us(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2)
+}
+
+impl Clock for Measured {
+    fn now(&self) -> Timestamp {
+        let now = self.offset.load(Ordering::Acquire) + us(self.began.elapsed());
+        Timestamp::from_microsecond(now).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -55,5 +99,42 @@ impl Clock for ManualClock {
 impl<T: Clock + ?Sized> Clock for std::sync::Arc<T> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_measured_shows_the_other_machines_time() {
+        let clock = Measured::new();
+        let hour = Duration::from_secs(3600);
+        for theirs in [Timestamp::now() + hour, Timestamp::now() - hour] {
+            let asked = Instant::now();
+            clock.measured(theirs, asked, Instant::now());
+            let off = clock.now().duration_since(theirs).as_secs_f64().abs();
+            assert!(off < 5.0, "{off} s");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_took_long_does_not_move_a_clock_that_may_be_right() {
+        let clock = Measured::new();
+        let asked = clock.began;
+        let exact = Timestamp::now();
+        clock.measured(exact, asked, asked);
+        let known = clock.offset.load(Ordering::SeqCst);
+        let late = asked + Duration::from_secs(4);
+        clock.measured(exact + Duration::from_secs(1), asked, late);
+        assert_eq!(clock.offset.load(Ordering::SeqCst), known);
+        clock.measured(exact + Duration::from_secs(9), asked, late);
+        assert_eq!(
+            clock.offset.load(Ordering::SeqCst) - known,
+            7_000_000,
+            "the middle of what it may be"
+        );
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{StatusCache, Statuses};
 use crate::client::Client;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::engine::{Engine, Parts, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::ObjectStore;
@@ -19,7 +19,10 @@ use crate::processor::{
     BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
     TransactionalProcessor,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+
+/// A worker that cannot begin anew tries again after this.
+const ENTER: Duration = Duration::from_secs(1);
 
 /// A worker in this process, and the client to it: cheap to clone.
 ///
@@ -62,21 +65,21 @@ impl JobManager {
     /// Works until `shutdown`, then stops gracefully: nothing more starts, running rows may finish
     /// for the grace period, what is left goes back to the queue at once.
     ///
-    /// Ends the worker: running again enters as a new one. **Cancellation:** dropped instead of shut
-    /// down, it is a worker that died: others take over what it held.
+    /// Ends the worker: running again enters as a new one. Where others look for a worker's heartbeat
+    /// (PostgreSQL), one that stood still or was cut off for so long that they took it for dead drops what it
+    /// had and goes on as a new one. **Cancellation:** dropped instead of shut down, it is a worker that died:
+    /// others take over what it held.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be entered or left; [`ErrorKind::Conflict`]
-    /// (`fenced`) where this worker was declared dead: run again, it enters as a new one.
+    /// (`fenced`) where this worker was declared dead although it held its life: run again, it enters as a new one.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
         let mut slot = self.engine.lock().await;
-        let mut engine = match slot.take() {
+        let engine = match slot.take() {
             Some(engine) => engine,
             None => Engine::start(self.parts.clone(), None).await?,
         };
-        let ran = engine.run(&shutdown).await;
-        engine.stop().await?;
-        Ok(ran?)
+        self.run_on(engine, None, &shutdown).await
     }
 
     /// As [`JobManager::run`], for one batch alone: other batches of its op wait for other workers.
@@ -84,10 +87,45 @@ impl JobManager {
     /// # Errors
     /// As [`JobManager::run`]; also where the store refuses for some seconds what it is asked.
     pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
-        let mut engine = Engine::start(self.parts.clone(), Some(batch)).await?;
-        let ran = engine.run(&shutdown).await;
-        engine.stop().await?;
-        Ok(ran?)
+        let engine = Engine::start(self.parts.clone(), Some(batch)).await?;
+        self.run_on(engine, Some(batch), &shutdown).await
+    }
+
+    async fn run_on(
+        &self,
+        mut engine: Engine,
+        only: Option<BatchId>,
+        shutdown: &CancellationToken,
+    ) -> Result<()> {
+        loop {
+            let ran = engine.run(shutdown).await;
+            let stopped = engine.stop().await;
+            if !self.comes_back(&ran) {
+                stopped?;
+                return Ok(ran?);
+            }
+            // A worker that is gone in the database needs no more than that.
+            if let Err(error) = stopped {
+                tracing::debug!(%error, "a worker that was declared dead");
+            }
+            tracing::warn!("goes on as a new worker");
+            engine = loop {
+                match Engine::start(self.parts.clone(), only).await {
+                    Ok(engine) => break engine,
+                    Err(error) => tracing::warn!(%error, "a worker could not enter; trying again"),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(ENTER) => {}
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+            };
+        }
+    }
+
+    /// Whether a worker that was declared dead begins anew: where silence is death it stood still or was
+    /// cut off; elsewhere something is wrong that somebody has to see.
+    fn comes_back<T>(&self, ran: &std::result::Result<T, StoreError>) -> bool {
+        matches!(ran, Err(StoreError::Fenced(_))) && self.parts.store.heartbeat().is_some()
     }
 
     /// One turn by hand: takes over, claims once for each op, works, records, closes, tells; returns
@@ -98,15 +136,25 @@ impl JobManager {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the store cannot be entered, or refuses for some seconds what
-    /// it is asked; [`ErrorKind::Conflict`] (`fenced`) where this worker was declared dead: then call
-    /// [`JobManager::stop`], after which a turn enters as a new worker.
+    /// it is asked; [`ErrorKind::Conflict`] (`fenced`) where this worker was declared dead although it held its
+    /// life: then call [`JobManager::stop`], after which a turn enters as a new worker.
     pub async fn tick(&self) -> Result<Tick> {
         let mut slot = self.engine.lock().await;
-        let engine = match &mut *slot {
-            Some(engine) => engine,
-            empty => empty.insert(Engine::start(self.parts.clone(), None).await?),
-        };
-        Ok(engine.tick().await?)
+        loop {
+            let engine = match &mut *slot {
+                Some(engine) => engine,
+                empty => empty.insert(Engine::start(self.parts.clone(), None).await?),
+            };
+            let ran = engine.tick().await;
+            if !self.comes_back(&ran) {
+                return Ok(ran?);
+            }
+            // Whoever turns by hand may let much time go by in between.
+            if let Some(dead) = slot.take() {
+                dead.stop().await?;
+            }
+            tracing::warn!("goes on as a new worker");
+        }
     }
 
     /// Turns until nothing is ready or running, or until `shutdown`: what `work --once` does.
@@ -161,7 +209,7 @@ pub struct Builder {
     store: Option<Store>,
     objects: Option<ObjectStore>,
     cache: Option<StatusCache>,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     registry: Registry,
     grace: Duration,
 }
@@ -180,7 +228,7 @@ impl Builder {
             store: None,
             objects: None,
             cache: None,
-            clock: Arc::new(SystemClock),
+            clock: None,
             registry: Registry::new(),
             grace: Duration::from_secs(30),
         }
@@ -207,10 +255,11 @@ impl Builder {
         self
     }
 
-    /// Where the time comes from.
+    /// Where the time comes from; the store's own clock unless said otherwise: this machine's on SQLite, the
+    /// server's on PostgreSQL. All workers of a store have the same.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -319,6 +368,7 @@ impl Builder {
             .objects
             .unwrap_or_else(|| ObjectStore::folder("rowmill-files"));
         let registry = Arc::new(self.registry);
+        let clock = self.clock.unwrap_or_else(|| store.clock());
         let cache = self.cache.unwrap_or_else(StatusCache::memory);
         let statuses = Statuses::new(store.clone(), cache);
         Ok(JobManager {
@@ -326,7 +376,7 @@ impl Builder {
                 store: store.clone(),
                 statuses: statuses.clone(),
                 objects: objects.clone(),
-                clock: Arc::clone(&self.clock),
+                clock: Arc::clone(&clock),
                 registry: Arc::clone(&registry),
                 by: Arc::from(""),
             },
@@ -334,7 +384,7 @@ impl Builder {
                 store,
                 statuses,
                 objects,
-                clock: self.clock,
+                clock,
                 registry,
                 grace: self.grace,
             },

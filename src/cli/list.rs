@@ -64,7 +64,8 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
         since,
         limit,
     } = args;
-    let now = Timestamp::now();
+    let client = session.reader().await?;
+    let now = client.clock.now();
     let filter = BatchFilter {
         app: app.map(|name| name.parse::<AppName>()).transpose()?,
         op: op.map(|name| name.parse::<OpName>()).transpose()?,
@@ -76,7 +77,6 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
         }),
         ..BatchFilter::default()
     };
-    let client = session.reader().await?;
     let mut printer = Printer::begin(session, now)?;
     let mut batches = pin!(client.list(filter));
     let mut left = if limit == 0 { u64::MAX } else { limit };

@@ -146,7 +146,8 @@ async fn submit_one(session: &Session, args: Submit, stop: &Stop) -> Result<Endi
         }
     };
     stranger.iter().for_each(|text| session.note(text));
-    waits::tell_over(session, query.expires_at.filter(|_| !query.done));
+    let expires_at = query.expires_at.filter(|_| !query.done);
+    waits::tell_over(session, expires_at, client.clock.now());
     if follow {
         return submit::follow(session, &client, query.id, stop).await;
     }

@@ -15,7 +15,7 @@ use crate::client::{self, Client, Submission};
 use crate::error::{Error, ErrorKind};
 use crate::ingest::{Encoding, Packing};
 use crate::intake::{Intake, Source};
-use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson, counted};
+use crate::model::{BatchId, JobKey, Kind, Message, NewBatch, RawJson, Timestamp, counted};
 
 pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<Ending, Failure> {
     let Submit {
@@ -47,7 +47,7 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
     };
     if dry_run {
         client::check(&new, Kind::Batch)?;
-        waits::tell_over(session, expires_at);
+        waits::tell_over(session, expires_at, Timestamp::now());
         return count(session, opened).await;
     }
     stop.heard();
@@ -68,7 +68,8 @@ pub(super) async fn run(session: &Session, args: Submit, stop: &Stop) -> Result<
         exit::say(&rejected(&intake));
     }
     stranger.iter().for_each(|text| session.note(text));
-    waits::tell_over(session, batch.expires_at.filter(|_| !batch.done));
+    let expires_at = batch.expires_at.filter(|_| !batch.done);
+    waits::tell_over(session, expires_at, client.clock.now());
     if follow {
         return self::follow(session, &client, batch.id, stop).await;
     }

@@ -53,8 +53,8 @@ pub(super) async fn tell_left(session: &Session, client: &Client) -> Result<(), 
 /// Says that rows expire instead of running, where that is certain from the beginning.
 ///
 /// No error: the same submission once more, after its time, still answers with the batch that is there.
-pub(super) fn tell_over(session: &Session, expires_at: Option<Timestamp>) {
-    if let Some(at) = expires_at.filter(|at| *at <= Timestamp::now()) {
+pub(super) fn tell_over(session: &Session, expires_at: Option<Timestamp>, now: Timestamp) {
+    if let Some(at) = expires_at.filter(|at| *at <= now) {
         session.note(&format!(
             "it expires at {}, which is over: nothing of it runs",
             time(at)

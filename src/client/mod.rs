@@ -108,9 +108,9 @@ impl Client {
     pub fn new(store: Store) -> Self {
         Self {
             statuses: Statuses::new(store.clone(), StatusCache::memory()),
+            clock: store.clock(),
             store,
             objects: ObjectStore::folder("rowmill-files"),
-            clock: Arc::new(crate::clock::SystemClock),
             registry: Arc::default(),
             by: Arc::from(""),
         }

@@ -26,7 +26,7 @@ use crate::cache::Statuses;
 use crate::clock::Clock;
 use crate::files::ObjectStore;
 use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
-use crate::processor::{AnyBlock, AppEntry, CancelHandle, Registry, unit_block};
+use crate::processor::{AnyBlock, AppEntry, CancelHandle, Pulse, Registry, unit_block};
 use crate::store::{ClaimRef, NewWorker, OpRegistration, Serves, Signal, Store, StoreError};
 use ops::Op;
 use patience::Patience;
@@ -159,8 +159,14 @@ pub(crate) struct Engine {
     look: bool,
     keeping: bool,
     keep_at: Instant,
+    /// The dead were looked for since this worker entered: nothing is claimed before.
+    kept: bool,
     beating: bool,
     beat_at: Instant,
+    /// Whether others hear of this worker.
+    pulse: Arc<Pulse>,
+    /// Beats in a row that failed.
+    unheard: u32,
     closing: bool,
     close: bool,
     telling: bool,
@@ -257,8 +263,11 @@ impl Engine {
             look: true,
             keeping: false,
             keep_at: now,
+            kept: false,
             beating: false,
             beat_at: now,
+            pulse: Arc::new(Pulse::new(parts.store.heartbeat())),
+            unheard: 0,
             closing: false,
             close: true,
             telling: false,

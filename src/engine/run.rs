@@ -27,7 +27,7 @@ impl Engine {
                 until = until.min(now + Duration::try_from(wait).unwrap_or_default());
             }
         }
-        if !self.stopping && !self.beating {
+        if self.beats() && !self.beating {
             until = until.min(self.beat_at);
         }
         let running = self.running.values().filter_map(|r| r.accused);
@@ -93,7 +93,9 @@ impl Engine {
         loop {
             let turned = self.turn();
             tick.add(turned);
-            if self.is_quiet() || self.patience.is_over() {
+            // Who was not heard of for long begins with the next beat, or is told why there is none.
+            let may_begin = self.stopping || self.pulse.is_felt();
+            if (self.is_quiet() && may_begin) || self.patience.is_over() {
                 break;
             }
             self.rest().await;

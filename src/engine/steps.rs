@@ -1,7 +1,7 @@
 //! The steps that the engine starts: each waits for the store, the disk or the application.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 
@@ -31,6 +31,8 @@ pub(super) enum Step {
         live: Option<Vec<LiveOp>>,
     },
     Beaten {
+        /// When the store was asked.
+        at: Instant,
         /// What ran when the store was asked.
         asked: Vec<ClaimRef>,
         result: Result<Vec<Running>, StoreError>,

@@ -12,12 +12,16 @@ use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
 
+/// Of the beats that fail in a row so many are made for a word in the log.
+const UNHEARD: u32 = 100;
+
 impl Engine {
     /// Takes in what a step came to.
     pub(super) fn take(&mut self, step: Step, tick: &mut Tick) {
         match step {
             Step::Kept { result, live } => {
                 self.keeping = false;
+                self.kept = true;
                 if let Some(live) = live {
                     self.take_live(&live);
                 }
@@ -33,11 +37,25 @@ impl Engine {
                 self.close = true;
                 self.tell = true;
             }
-            Step::Beaten { asked, result } => {
+            Step::Beaten { at, asked, result } => {
                 self.beating = false;
                 match result {
-                    Ok(believed) => self.compare(&asked, &believed),
-                    Err(error) => tracing::warn!(%error, "the beat failed; trying again"),
+                    Ok(believed) => {
+                        self.unheard = 0;
+                        self.pulse.beaten(at);
+                        self.compare(&asked, &believed);
+                    }
+                    Err(StoreError::Fenced(_)) => self.declared_dead(),
+                    Err(error) => {
+                        if self.unheard.is_multiple_of(UNHEARD) {
+                            tracing::warn!(%error, "the beat failed; trying again");
+                        }
+                        self.unheard = self.unheard.saturating_add(1);
+                        if !self.pulse.is_felt() {
+                            // Nothing is claimed any more that could be refused.
+                            self.refused(Asked::Claim, &error);
+                        }
+                    }
                 }
             }
             Step::Looked(result) => {
@@ -193,10 +211,16 @@ impl Engine {
         }
     }
 
+    /// This worker was taken for dead: what it had belongs to others, who are not to be disturbed.
     fn declared_dead(&mut self) {
+        if std::mem::replace(&mut self.stopping, true) {
+            return;
+        }
         let worker = self.worker;
-        tracing::error!(%worker, "this worker was declared dead; it claims nothing more");
-        self.stopping = true;
+        tracing::error!(%worker, tasks = self.running.len(), "this worker was declared dead; it claims nothing more, and what it had is others'");
+        for running in self.running.values() {
+            running.cancel.cancel(CancelCause::Fenced);
+        }
     }
 
     fn take_open(&mut self, name: &AppName, failures: u32, result: Result<AnyBlock, BoxError>) {
@@ -233,6 +257,7 @@ impl Engine {
             Ok(answers) => {
                 self.record_after = None;
                 self.patience.answered(Asked::Record);
+                let mut fenced = 0_u64;
                 for (out, answer) in outgoing.into_iter().zip(answers) {
                     let ours = answer == Recorded::Done;
                     if ours {
@@ -241,15 +266,18 @@ impl Engine {
                         }
                         tick.recorded += u64::from(out.part.success + out.part.failed);
                     } else {
-                        tick.fenced += 1;
-                        let claim = out.part.claim;
-                        tracing::warn!(batch = %claim.batch, attempt = claim.attempt, "fenced: the task was somebody else's; its outcomes are dropped");
+                        fenced += 1;
+                        if fenced == 1 && !self.stopping {
+                            let claim = out.part.claim;
+                            tracing::warn!(batch = %claim.batch, attempt = claim.attempt, "fenced: the task was somebody else's; its outcomes are dropped");
+                        }
                         out.cancel.cancel(CancelCause::Fenced);
                     }
                     if let Some(reply) = out.reply {
                         let _ = reply.send(ours);
                     }
                 }
+                tick.fenced += fenced;
             }
             Err(error) => {
                 if self.refused(Asked::Record, &error) {

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, lost};
+use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, lost, parts};
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
@@ -48,14 +48,19 @@ impl Engine {
         self.record();
         self.copy();
         self.notice_changes();
+        if self.beats() {
+            self.beat();
+        }
         if !self.stopping {
             self.keep();
-            self.beat();
-            self.claim();
-            self.work();
-            self.finalise();
-            self.tell();
-            self.purge();
+            // What a worker that died has left comes first, and who is not heard of begins nothing.
+            if self.kept && self.pulse.is_felt() {
+                self.claim();
+                self.work();
+                self.finalise();
+                self.tell();
+                self.purge();
+            }
         }
         tick.next_due = self.next_due;
         tick
@@ -81,7 +86,7 @@ impl Engine {
         self.tell |= due;
         // A due time is acted on once; the next look says when the next one is.
         self.next_due = None;
-        self.keep_at = Instant::now() + KEEP;
+        self.keep_at = Instant::now() + parts::jittered(KEEP);
         let store = self.parts.store.clone();
         self.steps.spawn(steps::keep(store, now));
     }
@@ -99,6 +104,13 @@ impl Engine {
         self.steps.spawn(steps::purge(self.parts.clone(), now));
     }
 
+    /// Whether it is to be compared what runs here; rows that may finish after a stop are not to be taken
+    /// over for a silence.
+    pub(super) fn beats(&self) -> bool {
+        let listens = self.parts.store.heartbeat().is_some();
+        !self.stopping || (listens && !self.running.is_empty())
+    }
+
     fn beat(&mut self) {
         if self.beating || Instant::now() < self.beat_at {
             return;
@@ -108,9 +120,10 @@ impl Engine {
         self.beat_at = Instant::now() + pause;
         let (store, worker) = (self.parts.store.clone(), self.worker);
         let asked = self.running.keys().copied().collect();
+        let at = Instant::now();
         self.steps.spawn(async move {
             let result = store.beat(worker).await;
-            Step::Beaten { asked, result }
+            Step::Beaten { at, asked, result }
         });
     }
 
@@ -245,6 +258,7 @@ impl Engine {
                     worker: self.worker,
                     grace: self.parts.grace,
                     held: Arc::clone(op.held()),
+                    pulse: Arc::clone(&self.pulse),
                 };
                 self.steps.spawn(async move {
                     let began = Instant::now();

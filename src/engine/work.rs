@@ -16,7 +16,8 @@ use crate::model::{
 };
 use crate::probe;
 use crate::processor::{
-    AnyBlock, CancelCause, CancelHandle, Desk, Draft, ErasedProcessor, FLUSH, Request, TxRows, Work,
+    AnyBlock, CancelCause, CancelHandle, Desk, Draft, ErasedProcessor, FLUSH, Pulse, Request,
+    TxRows, Work,
 };
 use crate::store::{Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted};
 
@@ -47,6 +48,7 @@ pub(super) struct Seat {
     pub(super) grace: Duration,
     /// The op is paused: rows that run may finish, the others go back.
     pub(super) held: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// How an attempt ended whose rows all have an outcome or go again.
@@ -90,6 +92,7 @@ pub(super) async fn run(seat: Seat) -> Worked {
         seat.cancel.signal(),
         seat.objects.clone(),
         Arc::clone(&desk),
+        Arc::clone(&seat.pulse),
     );
     let processor = Arc::clone(&seat.processor);
     let cancel = seat.cancel.signal();

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::CancelSignal;
 use super::draft::{self, Draft};
 use super::erased::AnyBlock;
+use super::pulse::Pulse;
 use crate::files::ObjectStore;
 use crate::model::{Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, line_of};
 use crate::store::sqlite::Tx;
@@ -258,6 +259,7 @@ pub(crate) struct Work {
     pub(crate) cancel: CancelSignal,
     pub(crate) objects: ObjectStore,
     pub(crate) desk: Arc<Desk>,
+    pulse: Arc<Pulse>,
     requests: mpsc::Sender<Request>,
     /// Byte range of each ordinal's input in the block's body.
     ranges: Arc<Vec<(usize, usize)>>,
@@ -273,6 +275,7 @@ impl Work {
         cancel: CancelSignal,
         objects: ObjectStore,
         desk: Arc<Desk>,
+        pulse: Arc<Pulse>,
     ) -> (Self, mpsc::Receiver<Request>) {
         let (requests, inbox) = mpsc::channel(1);
         let mut ranges = Vec::with_capacity(usize::try_from(task.rows).unwrap_or(0));
@@ -288,6 +291,7 @@ impl Work {
             cancel,
             objects,
             desk,
+            pulse,
             requests,
             ranges: Arc::new(ranges),
             emptied: Instant::now(),
@@ -305,6 +309,7 @@ impl Work {
             cancel: self.cancel.clone(),
             objects: self.objects.clone(),
             desk: Arc::clone(&self.desk),
+            pulse: Arc::clone(&self.pulse),
             requests: self.requests.clone(),
             ranges: Arc::clone(&self.ranges),
             emptied: Instant::now(),
@@ -314,12 +319,15 @@ impl Work {
 
     /// The next row's place; none when there is no more, or when nothing more may start.
     ///
-    /// A suspect task's row is committed before it is returned, with the outcome of the one before.
+    /// A suspect task's row is committed before it is returned, with the outcome of the one before. Nothing
+    /// starts while nobody hears of this worker: others may be about to take its tasks over.
     pub(crate) async fn next(&mut self) -> Option<usize> {
         if self.cancel.is_cancelled() {
             return None;
         }
         if self.task.suspect {
+            // A row that waits is not to blame for what happens meanwhile.
+            self.pulse.felt(&self.cancel).await;
             let row = {
                 let place = self.desk.state().upcoming()?;
                 self.desk.ordinal(place)
@@ -330,6 +338,7 @@ impl Work {
         } else {
             self.breathe().await;
         }
+        self.pulse.felt(&self.cancel).await;
         if self.cancel.is_cancelled() {
             return None;
         }

@@ -12,6 +12,7 @@ mod failure;
 mod per_chunk;
 mod per_query;
 mod per_tx;
+mod pulse;
 mod registry;
 mod traits;
 mod transactional;
@@ -32,6 +33,7 @@ pub(crate) use context::CancelHandle;
 pub(crate) use desk::{Desk, FLUSH, Request, TxRows, Work};
 pub(crate) use draft::Draft;
 pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor, is_unit, unit_block};
+pub(crate) use pulse::Pulse;
 pub(crate) use registry::{AppEntry, OpRegistered};
 
 /// Any error of the application's: for the operator's log, never for the row's owner.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::clock::{Clock, SystemClock};
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
     OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
@@ -255,10 +256,12 @@ pub trait Backend: Send + Sync + 'static {
     /// One of which something was recorded is lost, as if this worker had died with it.
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()>;
 
-    /// What the store believes this worker runs, and which of it is aborting.
+    /// What the store believes this worker runs, and which of it is aborting; where others look for it,
+    /// it notes that the worker lives. [`StoreError::Fenced`]: it was taken for dead.
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>>;
 
-    /// Workers that no longer live, found without waiting for anything.
+    /// Workers that no longer live. After a worker has entered the first look is a whole one, which may
+    /// wait for half a second where a worker seems to have died; no other waits.
     fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>>;
 
     /// Gives a dead worker's tasks back, one loss each. A task of which something is damaged stays as
@@ -381,4 +384,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Wakes whoever waits for a change of the store.
     fn signal(&self) -> Signal;
+
+    /// The clock by which times are compared here: this machine's, or that of the one where all is stored.
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// After what silence a worker is taken for dead, where silence counts.
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
 }

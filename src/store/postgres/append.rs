@@ -53,7 +53,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn append_discard(&self, id: BatchId, token: Token) -> Result<(), StoreError> {
-        let now = Timestamp::now();
+        let now = self.now();
         match write!(self, now, tx => take_append(&tx, id, token.0)).await? {
             Some(left) => self.discard_rest(left, now).await,
             None => Ok(()),

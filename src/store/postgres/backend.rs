@@ -1,11 +1,13 @@
 //! The steps of the boundary, each in a transaction of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 
 use super::PostgresStore;
-use super::liveness::{Locks, heard_of};
+use super::liveness::Locks;
+use crate::clock::{Clock, Measured};
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
     OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
@@ -28,7 +30,8 @@ impl Backend for PostgresStore {
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
             let entered = step!(self, tx => self.enter_now(&tx, &worker, now)).await;
-            let (no, committed) = entered?;
+            let (life, committed) = entered?;
+            let no = life.keep();
             self.after(committed, now).await;
             Ok(no)
         }
@@ -184,7 +187,7 @@ impl Backend for PostgresStore {
     }
 
     fn discard_load(&self, id: BatchId, token: Token) -> Fut<'_, ()> {
-        let now = Timestamp::now();
+        let now = self.now();
         async move {
             match write!(self, now, tx => discard::take_load(&tx, id, token.0)).await? {
                 Some(left) => self.discard_rest(left, now).await,
@@ -264,13 +267,7 @@ impl Backend for PostgresStore {
 
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {
         async move {
-            if self.may_note(worker) {
-                let noted = step!(self, tx => async {
-                    let locks = Locks::of(&tx).await?;
-                    heard_of(&tx, worker, &locks.incarnation).await
-                });
-                noted.await?;
-            }
+            self.heard_of(worker).await?;
             read!(self, tx => take_over::beat(&tx, worker)).await
         }
         .boxed()
@@ -280,7 +277,14 @@ impl Backend for PostgresStore {
         async move {
             // What this process let go of is free by then.
             self.session.here().await?;
-            read!(self, tx => self.dead(&tx)).await
+            let first = self.fresh.swap(false, Ordering::Relaxed);
+            let found = read!(self, tx => self.dead(&tx)).await?;
+            if !(first && found.doubtful) {
+                return Ok(found.dead);
+            }
+            // Who has just entered may come in the place of one that died: it does not begin without it.
+            tokio::time::sleep(self.options.dead_after).await;
+            Ok(read!(self, tx => self.dead(&tx)).await?.dead)
         }
         .boxed()
     }
@@ -360,7 +364,7 @@ impl Backend for PostgresStore {
         worker: WorkerNo,
         settled: Vec<(NoticeRef, Option<Timestamp>)>,
     ) -> Fut<'_, ()> {
-        let now = Timestamp::now();
+        let now = self.now();
         write!(self, now, tx => close::settle_notices(&tx, worker, &settled)).boxed()
     }
 
@@ -431,7 +435,7 @@ impl Backend for PostgresStore {
     }
 
     fn purge_piece(&self, id: BatchId, most: u32) -> Fut<'_, bool> {
-        let now = Timestamp::now();
+        let now = self.now();
         write!(self, now, tx => purge::piece(&tx, id, most)).boxed()
     }
 
@@ -456,5 +460,14 @@ impl Backend for PostgresStore {
 
     fn signal(&self) -> Signal {
         self.waker.signal()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        let clock: Arc<Measured> = Arc::clone(&self.clock);
+        clock
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        Some(self.options.heartbeat)
     }
 }

@@ -36,7 +36,17 @@ pub struct Options {
     pub connections: usize,
     /// A worker whose lock is free is looked at again after this before it is declared dead.
     pub dead_after: Duration,
+    /// A worker that was not heard of for so long is dead, whatever it holds: it stands still, or is cut off.
+    ///
+    /// It notes that it lives six times as often, and starts no row when it could not for two thirds of
+    /// this. All workers of a database have the same.
+    pub heartbeat: Duration,
 }
+
+/// Who is silent for longer is dead, unless it is said.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The shortest heartbeat: a busy machine keeps a thread waiting for some time.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 impl Options {
     /// Takes a URL (`postgres://user@host/database`) or `key=value` pairs, as libpq does.
@@ -64,6 +74,7 @@ impl Options {
             schema: "rowmill".to_owned(),
             connections: CONNECTIONS,
             dead_after: Duration::from_millis(500),
+            heartbeat: HEARTBEAT,
         })
     }
 
@@ -75,6 +86,10 @@ impl Options {
                 "the schema {:?}: its name has 1 to 63 letters, digits and `_`",
                 self.schema
             )));
+        }
+        if self.heartbeat < SHORTEST {
+            let text = format!("a heartbeat of {:?} is too short", self.heartbeat);
+            return Err(StoreError::Unusable(text));
         }
         Ok(self)
     }

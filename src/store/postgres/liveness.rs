@@ -1,12 +1,14 @@
-//! Who lives: a worker's life is an advisory lock that its process's own connection holds.
+//! Who lives: a worker's life is an advisory lock that its process's own connection holds, and its beat.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::PostgresStore;
 use super::errors::postgres_error;
-use super::session::LIVES;
+use super::own::LIVES;
+use super::session::{Beat, Life, Whole};
 use super::tx::Tx;
 use crate::model::{Timestamp, WorkerNo};
 use crate::store::steps::ops::Lives;
@@ -24,12 +26,20 @@ macro_rules! alone {
         ))
     };
 }
+pub(super) use alone;
+
+/// Of a heartbeat: so often it is noted that a worker lives.
+const NOTES: u32 = 6;
+/// Who was cut off or stood still takes nobody for dead before the others can be back.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How often batches are looked for whose end was missed by a crash.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What the server says of locks.
 pub(super) struct Locks {
     held: BTreeSet<i64>,
     /// The server's start and its timeline: a lock of an earlier one is gone, whoever lives.
-    pub(super) incarnation: String,
+    incarnation: String,
 }
 
 impl Locks {
@@ -54,19 +64,38 @@ impl Lives for Locks {
     }
 }
 
-/// Notes that a worker lives.
-pub(super) async fn heard_of(
-    tx: &Tx,
-    worker: WorkerNo,
-    incarnation: &str,
-) -> Result<(), StoreError> {
-    let failed = || postgres_error("noting that a worker lives");
-    let client = tx.client()?;
-    let statement = client.prepare_cached(alone!("beat")).await;
-    let statement = statement.map_err(failed())?;
-    let noted = client.execute(&statement, &[&worker.0, &incarnation]).await;
-    noted.map_err(failed())?;
-    Ok(())
+/// What this process has seen of workers.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Locks that were free, and since when.
+    free: HashMap<WorkerNo, Instant>,
+    /// This process's connection has been whole since then: what was seen before it counts no more.
+    of: Option<Instant>,
+}
+
+/// What a look at the workers found.
+pub(super) struct Found {
+    pub(super) dead: Vec<WorkerNo>,
+    /// The lock of some is free; a second look will tell.
+    pub(super) doubtful: bool,
+}
+
+/// What may be concluded by whoever looks.
+struct Judge {
+    by_lock: bool,
+    by_silence: bool,
+}
+
+impl Judge {
+    /// Nothing, where this process was cut off or stood still itself: what did that may have done so to others.
+    fn of(whole: Option<&Whole>, locks: &Locks, heartbeat: Duration) -> Self {
+        let same = whole.filter(|whole| *whole.incarnation == *locks.incarnation);
+        Self {
+            by_lock: same.is_some_and(|whole| !whole.again || whole.since.elapsed() >= SETTLE),
+            // The clock of a new server may have jumped: whoever lives has beaten by it since.
+            by_silence: same.is_some_and(|whole| whole.since.elapsed() >= heartbeat),
+        }
+    }
 }
 
 impl PostgresStore {
@@ -76,22 +105,40 @@ impl PostgresStore {
         tx: &Tx,
         worker: &NewWorker,
         now: Timestamp,
-    ) -> Result<WorkerNo, StoreError> {
+    ) -> Result<Life<'_>, StoreError> {
         let mut locks = Locks::of(tx).await?;
         let no = take_over::enter(tx, &mut locks, "", worker, now).await?;
-        self.session.take(no).await?;
-        heard_of(tx, no, &locks.incarnation).await?;
-        Ok(no)
+        let (life, incarnation) = self.session.take(no).await?;
+        let failed = || postgres_error("noting that a worker lives");
+        let client = tx.client()?;
+        let statement = client.prepare_cached(alone!("entered")).await;
+        let statement = statement.map_err(failed())?;
+        let noted = client.execute(&statement, &[&no.0, &&*incarnation]).await;
+        noted.map_err(failed())?;
+        // Its first look is a whole one.
+        self.fresh.store(true, Ordering::Relaxed);
+        Ok(life)
     }
 
-    /// Whether it is time to note again that a worker lives: workers ask for what they run far more often.
-    pub(super) fn may_note(&self, worker: WorkerNo) -> bool {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = heard.get(&worker).is_none_or(|at| at.elapsed() >= NOTE);
-        if due {
-            heard.insert(worker, Instant::now());
+    /// Notes that a worker lives, where that is due: workers ask for what they run far more often.
+    ///
+    /// Fails where its lock is lost: it is taken again first, and then what runs is compared.
+    pub(super) async fn heard_of(&self, worker: WorkerNo) -> Result<(), StoreError> {
+        let due = self.options.heartbeat / NOTES;
+        let noted = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = noted().get(&worker).is_some_and(|at| at.elapsed() < due);
+        if fresh && self.session.whole().is_some() {
+            return Ok(());
         }
-        due
+        let began = Instant::now();
+        match self.session.beat(worker).await? {
+            Beat::Noted => {
+                noted().insert(worker, began);
+                Ok(())
+            }
+            Beat::Later => Ok(()),
+            Beat::Ended => Err(StoreError::Fenced(worker)),
+        }
     }
 
     /// A worker of this process has left.
@@ -102,41 +149,52 @@ impl PostgresStore {
     }
 
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when
-    /// it was taken; or, where the server is another, by the silence of their beat.
-    pub(super) async fn dead(&self, tx: &Tx) -> Result<Vec<WorkerNo>, StoreError> {
+    /// it was taken; or by the silence of their beat, lock or no lock.
+    pub(super) async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
         let locks = Locks::of(tx).await?;
         let failed = || postgres_error("looking for dead workers");
         let client = tx.client()?;
         let statement = client.prepare_cached(alone!("dead")).await;
         let statement = statement.map_err(failed())?;
-        let found = client.query(&statement, &[]).await.map_err(failed())?;
-        let mut dead = Vec::new();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen = BTreeSet::new();
-        for row in found {
+        let heartbeat = self.options.heartbeat;
+        let silence = heartbeat.as_secs_f64();
+        let rows = client.query(&statement, &[&silence]).await;
+        let rows = rows.map_err(failed())?;
+        // Asked after the look: what broke it is known by then.
+        let whole = self.session.whole();
+        let judge = Judge::of(whole.as_ref(), &locks, heartbeat);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.of != whole.as_ref().map(|whole| whole.since) || !judge.by_lock {
+            seen.free.clear();
+            seen.of = whole.as_ref().map(|whole| whole.since);
+        }
+        let mut found = Found {
+            dead: Vec::new(),
+            doubtful: false,
+        };
+        let mut free = HashMap::new();
+        for row in rows {
             let no: i64 = row.try_get(0).map_err(failed())?;
             let incarnation: String = row.try_get(1).map_err(failed())?;
             let heard: bool = row.try_get(2).map_err(failed())?;
             let ended: bool = row.try_get(3).map_err(failed())?;
             let worker = WorkerNo(no);
-            if ended {
-                dead.push(worker);
-                continue;
+            let mut dead = ended || (judge.by_silence && !heard);
+            if judge.by_lock && !locks.held.contains(&no) && incarnation == locks.incarnation {
+                let since = seen.free.get(&worker).copied();
+                let since = since.unwrap_or_else(Instant::now);
+                free.insert(worker, since);
+                let twice = since.elapsed() >= self.options.dead_after;
+                dead |= twice;
+                found.doubtful |= !twice;
             }
-            if locks.held.contains(&no) {
-                continue;
-            }
-            seen.insert(worker);
-            let since = *free.entry(worker).or_insert_with(Instant::now);
-            let twice = since.elapsed() >= self.options.dead_after;
-            let same = incarnation == locks.incarnation;
-            if (twice && same) || !heard {
-                dead.push(worker);
+            if dead {
+                found.dead.push(worker);
             }
         }
         // One whose lock is held again begins anew.
-        free.retain(|worker, _| seen.contains(worker));
-        Ok(dead)
+        seen.free = free;
+        Ok(found)
     }
 
     /// Whether it is time to look for batches whose end was missed.
@@ -149,8 +207,3 @@ impl PostgresStore {
         due
     }
 }
-
-/// How often it is noted that a worker lives: a sixth of the time after which its silence counts.
-const NOTE: Duration = Duration::from_secs(5);
-/// How often batches are looked for whose end was missed by a crash.
-const SWEEP: Duration = Duration::from_secs(1);

@@ -68,12 +68,14 @@ mod db;
 mod errors;
 mod liveness;
 mod migrate;
+mod own;
 mod session;
 mod transact;
 mod tx;
 mod wake;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -83,8 +85,10 @@ use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, StoreError};
+use crate::clock::{Clock as _, Measured};
 use crate::model::{Timestamp, WorkerNo};
 use errors::postgres_error;
+use liveness::Seen;
 use session::Session;
 use tx::{Committed, Tx};
 use wake::Waker;
@@ -104,8 +108,12 @@ pub struct PostgresStore {
     damage: Damage,
     options: Options,
     begin: Begin,
-    /// Workers whose lock was free, and since when.
-    free: Mutex<HashMap<WorkerNo, Instant>>,
+    /// The server's time.
+    clock: Arc<Measured>,
+    /// What was seen of workers.
+    seen: Mutex<Seen>,
+    /// A worker has entered, and nobody has looked for the dead since.
+    fresh: AtomicBool,
     /// When it was last noted that workers of this process live.
     heard: Mutex<HashMap<WorkerNo, Instant>>,
     /// When batches that nobody asked about were last looked for.
@@ -130,10 +138,14 @@ impl PostgresStore {
         let pool = connect::pool(&options)?;
         Self::migrate(&options).await?;
         let waker = Waker::new();
-        let session = Session::start(options.clone(), Arc::clone(&waker)).await?;
+        let clock = Arc::new(Measured::new());
+        let started = Session::start(options.clone(), Arc::clone(&waker), Arc::clone(&clock));
+        let session = started.await?;
+        // Who stands still within a transaction holds nobody up for longer than it takes to be found dead.
         let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off",
-            options.schema
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; set local idle_in_transaction_session_timeout to {}",
+            options.schema,
+            options.heartbeat.as_millis()
         );
         Ok(Self {
             pool,
@@ -145,7 +157,9 @@ impl PostgresStore {
                 write: format!("begin; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
             },
-            free: Mutex::default(),
+            clock,
+            seen: Mutex::default(),
+            fresh: AtomicBool::new(false),
             heard: Mutex::default(),
             swept: Mutex::default(),
         })
@@ -172,6 +186,11 @@ impl PostgresStore {
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {
         Tx::begin(&self.pool, &self.begin.read).await
+    }
+
+    /// Now, by the server's clock.
+    fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Tells of what was committed, and looks whether batches have ended by it. What is missed here

@@ -4,7 +4,9 @@
 
 mod child;
 mod halted;
+mod live;
 mod once;
+mod outage;
 #[cfg(feature = "probe")]
 mod points;
 #[cfg(feature = "probe")]
@@ -15,5 +17,7 @@ mod random;
 #[cfg(feature = "probe")]
 mod s3;
 mod staged;
+mod told;
 #[cfg(feature = "probe")]
 mod transfer;
+mod worker;

@@ -39,6 +39,8 @@ async fn store(url: &str) -> Store {
     options.connections = 4;
     // A case looks once, and has seen to it that the lock is free.
     options.dead_after = Duration::ZERO;
+    // Workers of cases do not beat.
+    options.heartbeat = Duration::from_secs(600);
     Store::new(PostgresStore::open(options).await.expect("a store"))
 }
 

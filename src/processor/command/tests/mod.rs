@@ -19,7 +19,7 @@ use super::{CommandProcessor, CommandSpec};
 use crate::files::ObjectStore;
 use crate::model::{BatchId, JobKey, Kind, OpSettings, TaskId, Token};
 use crate::processor::desk::{Desk, Work};
-use crate::processor::{CancelHandle, ErasedProcessor, Request};
+use crate::processor::{CancelHandle, ErasedProcessor, Pulse, Request};
 use crate::store::{BatchHead, ClaimRef, ClaimedTask};
 
 /// Longer than anything takes; a test that hangs fails.
@@ -153,6 +153,7 @@ impl Bench {
             cancel.signal(),
             ObjectStore::folder(self.path("objects")),
             Arc::clone(&desk),
+            Arc::new(Pulse::new(None)),
         );
         let processor = Arc::clone(&self.processor);
         let run = tokio::spawn(async move {

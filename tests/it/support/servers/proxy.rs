@@ -24,7 +24,7 @@ pub struct Proxy {
 
 /// What all connections share.
 struct Wire {
-    target: String,
+    target: Mutex<String>,
     speaks_postgres: bool,
     frozen: watch::Sender<bool>,
     connections: Mutex<Connections>,
@@ -50,7 +50,7 @@ impl Proxy {
             at,
             listening: Mutex::new(None),
             wire: Arc::new(Wire {
-                target: rest[begin..end].to_owned(),
+                target: Mutex::new(rest[begin..end].to_owned()),
                 speaks_postgres: scheme.starts_with("postgres"),
                 frozen: watch::Sender::new(false),
                 connections: Mutex::default(),
@@ -65,6 +65,15 @@ impl Proxy {
     /// The server's URL, with the proxy's address in it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Leads to another server from now on: the one of this URL. Every connection there is is reset.
+    pub fn lead_to(&self, target: &str) {
+        let (_, rest) = target.split_once("://").expect("a URL");
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let begin = rest[..end].rfind('@').map_or(0, |at| at + 1);
+        *self.wire.target.lock().expect("unpoisoned") = rest[begin..end].to_owned();
+        self.cut();
     }
 
     /// Resets every connection there is; new ones are taken.
@@ -137,7 +146,8 @@ async fn listen(listener: TcpListener, wire: Arc<Wire>) {
 
 /// One connection, until a side closes it, it is cut, or an answer is swallowed.
 async fn connection(mut client: TcpStream, cut: CancellationToken, wire: Arc<Wire>) {
-    let Ok(mut server) = TcpStream::connect(&wire.target).await else {
+    let target = wire.target.lock().expect("unpoisoned").clone();
+    let Ok(mut server) = TcpStream::connect(target).await else {
         let _ = client.set_zero_linger();
         return;
     };

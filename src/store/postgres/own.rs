@@ -1,0 +1,227 @@
+//! One connection of the store's own: the locks that it holds, what it hears, and the server's time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
+
+use super::connect::{self, Options};
+use super::errors::postgres_error;
+use super::liveness::alone;
+use super::wake::Waker;
+use crate::clock::Measured;
+use crate::model::{Timestamp, WorkerNo};
+use crate::store::StoreError;
+use crate::store::steps::db::{Us, time};
+
+/// The first half of the key of every worker's lock: it meets no other use of advisory locks.
+pub(super) const LIVES: i32 = 0x726F_776D;
+/// The channel on which changes are told.
+const CHANNEL: &str = "rowmill";
+/// A worker's lock is waited for no longer.
+const LOCKED: &str = "2s";
+/// A connection that answers later is lost.
+pub(super) const LATE: Duration = Duration::from_secs(5);
+/// Connecting takes no longer, or the next try would come too late for those who look for the dead.
+const REACH: Duration = Duration::from_secs(3);
+
+/// A connection that holds locks.
+pub(super) struct Own {
+    client: Client,
+    driver: tokio::task::JoinHandle<()>,
+    beat: Statement,
+    pid: i32,
+    /// The server's start and its timeline: a lock of an earlier one is gone, whoever lives.
+    pub(super) incarnation: Arc<str>,
+    clock: Arc<Measured>,
+}
+
+/// What the server says of this connection.
+pub(super) struct Look {
+    pub(super) noted: BTreeSet<i64>,
+    pub(super) ended: BTreeSet<i64>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn in_time<T>(
+    most: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = || StoreError::unavailable("asking the store's own connection", "no answer in time");
+    let asked = tokio::time::timeout(most, asked).await;
+    asked.map_err(|_| late())?
+}
+
+impl Own {
+    /// Connects and listens; a standby is not the server.
+    pub(super) async fn connect(
+        options: &Options,
+        waker: &Arc<Waker>,
+        clock: &Arc<Measured>,
+    ) -> Result<Self, StoreError> {
+        in_time(REACH, Self::reach(options, waker, clock)).await
+    }
+
+    async fn reach(
+        options: &Options,
+        waker: &Arc<Waker>,
+        clock: &Arc<Measured>,
+    ) -> Result<Self, StoreError> {
+        let failed = || postgres_error("connecting to PostgreSQL");
+        let connected = options.config.connect(connect::tls(&options.config)?).await;
+        let (client, connection) = connected.map_err(failed())?;
+        let driver = tokio::spawn(drive(connection, Arc::clone(waker)));
+        // A beat asks for no disk: a slow one is no death. The server, too, is to notice that this end is gone.
+        let settings = format!(
+            "set search_path to \"{}\"; set lock_timeout to '{LOCKED}'; set synchronous_commit to off; set jit to off;
+             set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 5; set tcp_keepalives_count to 3; set tcp_user_timeout to '20s';
+             listen {CHANNEL}",
+            options.schema
+        );
+        let prepared = async {
+            client.batch_execute(&settings).await?;
+            let found = client.query_one(alone!("session"), &[]).await?;
+            let of: (i32, String, bool) = (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
+            Ok((of, client.prepare(alone!("beat")).await?))
+        };
+        let prepared = prepared.await.map_err(failed());
+        let ((pid, incarnation, standby), beat) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                driver.abort();
+                return Err(error);
+            }
+        };
+        let own = Self {
+            client,
+            driver,
+            beat,
+            pid,
+            incarnation: incarnation.into(),
+            clock: Arc::clone(clock),
+        };
+        if standby {
+            let text = "the server is a standby, which is not written to";
+            return Err(StoreError::unavailable("connecting to PostgreSQL", text));
+        }
+        own.look(&BTreeSet::new(), None).await?;
+        Ok(own)
+    }
+
+    /// Takes a worker's lock; with `again`, from a connection that was lost and that the server still has.
+    pub(super) async fn lock(&self, worker: WorkerNo, again: bool) -> Result<(), StoreError> {
+        let failed = || postgres_error("taking a worker's lock");
+        let key = i32::try_from(worker.0)
+            .map_err(|e| StoreError::unavailable("taking a worker's lock", e))?;
+        let asked = async {
+            if again {
+                let params: [&(dyn ToSql + Sync); 2] = [&i64::from(LIVES), &worker.0];
+                let ended = self.client.query(alone!("end_own"), &params).await;
+                ended.map_err(failed())?;
+            }
+            let lock = "select pg_advisory_lock($1, $2)";
+            let taken = self.client.query(lock, &[&LIVES, &key]).await;
+            taken.map_err(failed()).map(drop)
+        };
+        in_time(LATE, asked).await
+    }
+
+    pub(super) async fn unlock(&self, worker: WorkerNo) -> Result<(), StoreError> {
+        let failed = || postgres_error("letting go of a worker's lock");
+        let key = i32::try_from(worker.0)
+            .map_err(|e| StoreError::unavailable("letting go of a worker's lock", e))?;
+        let unlock = "select pg_advisory_unlock($1, $2)";
+        let asked = async {
+            let done = self.client.query(unlock, &[&LIVES, &key]).await;
+            done.map_err(failed()).map(drop)
+        };
+        in_time(LATE, asked).await
+    }
+
+    /// Looks whether the session is what it was and holds the locks of `lives`, measures the server's time,
+    /// and notes that `beats` lives.
+    pub(super) async fn look(
+        &self,
+        lives: &BTreeSet<WorkerNo>,
+        beats: Option<WorkerNo>,
+    ) -> Result<Look, StoreError> {
+        let failed = || postgres_error("looking at the store's own connection");
+        let beats: Vec<i64> = beats.into_iter().map(|worker| worker.0).collect();
+        let (incarnation, key) = (&*self.incarnation, i64::from(LIVES));
+        let asked_at = Instant::now();
+        let found = in_time(LATE, async {
+            let params: [&(dyn ToSql + Sync); 3] = [&beats, &incarnation, &key];
+            let found = self.client.query_one(&self.beat, &params).await;
+            found.map_err(failed())
+        });
+        let found = found.await?;
+        let answered_at = Instant::now();
+        let (pid, held): (i32, Vec<i64>) = (
+            found.try_get(0).map_err(failed())?,
+            found.try_get(4).map_err(failed())?,
+        );
+        if pid != self.pid || lives.iter().any(|worker| !held.contains(&worker.0)) {
+            return Err(StoreError::unavailable(
+                "looking at the store's own connection",
+                "its session is another or has lost a lock: a pooler that gives sessions to transactions cannot be used for it",
+            ));
+        }
+        let now: Timestamp = time(found.try_get::<_, Us>(1).map_err(failed())?);
+        self.clock.measured(now, asked_at, answered_at);
+        let list = |at: usize| -> Result<BTreeSet<i64>, StoreError> {
+            let list: Vec<i64> = found.try_get(at).map_err(failed())?;
+            Ok(list.into_iter().collect())
+        };
+        Ok(Look {
+            noted: list(2)?,
+            ended: list(3)?,
+        })
+    }
+
+    /// Tells others of a change.
+    pub(super) async fn tell(&self) -> Result<(), StoreError> {
+        let told = async {
+            let told = self
+                .client
+                .batch_execute(&format!("notify {CHANNEL}"))
+                .await;
+            told.map_err(postgres_error("telling of a change"))
+        };
+        in_time(LATE, told).await
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&mut self) {
+        // How it ended is in the log.
+        drop((&mut self.driver).await);
+    }
+}
+
+/// Reads what the server says until the connection ends.
+async fn drive<S, T>(mut connection: Connection<S, T>, waker: Arc<Waker>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
+    while let Some(message) = messages.next().await {
+        match message {
+            Ok(AsyncMessage::Notification(_)) => waker.heard(),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the store's own connection is lost");
+                break;
+            }
+        }
+    }
+    // Whatever was told while nobody listened is looked for.
+    waker.heard();
+}

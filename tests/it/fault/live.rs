@@ -1,0 +1,169 @@
+//! Who lives on PostgreSQL: workers that stand still, are cut off, and die, each in a process of its own.
+
+use std::time::Duration;
+
+use super::worker::Crew;
+use crate::support::servers::{Database, Proxy, until};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The workers' database with a heartbeat in milliseconds.
+async fn crew(heartbeat: u64) -> (Crew, Database, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let database = tokio::task::spawn_blocking(Database::fresh);
+    let database = database.await.expect("a database");
+    let mut crew = Crew::new(dir.path(), database.url());
+    crew.heartbeat = heartbeat;
+    (crew, database, dir)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stands_still_is_found_by_its_silence_and_goes_on_as_a_new_one() {
+    let (crew, _database, _dir) = crew(3000).await;
+    let id = crew.submit(1000).await;
+    let still = crew.start("still", None);
+    still.wait_begun(100);
+    still.signal(libc::SIGSTOP);
+    let [no] = crew.alive()[..] else {
+        panic!("one worker")
+    };
+    assert!(crew.holds(no), "who stands still holds its lock");
+    let had = crew.number("select count(*) from queue where state = 2");
+    assert!(had > 0);
+    let other = crew.start("other", None);
+    let lost = crew.assert_whole(id, 1000).await;
+    assert_eq!(lost, had, "one loss for each task that it had");
+    assert!(crew.holds(no), "it was found lock or no lock");
+    let recorded = format!(
+        "select count(*) from attempts where worker = {no} and ended_as is distinct from 3"
+    );
+    let before = crew.number(&recorded);
+    still.signal(libc::SIGCONT);
+    still.wait_says("goes on as a new worker");
+    assert_eq!(
+        crew.number(&recorded),
+        before,
+        "its late writes are dropped"
+    );
+    assert_eq!(still.says("was declared dead"), 1, "{:#?}", still.said());
+    assert!(still.says("fenced") <= 1, "{:#?}", still.said());
+    until("a second entry", || (crew.alive().len() == 2).then_some(()));
+    assert!(!crew.alive().contains(&no));
+    // It works as any other.
+    let begun = still.begun().len();
+    other.stop();
+    let next = crew.submit(100).await;
+    crew.assert_whole(next, 100).await;
+    assert!(still.begun().values().sum::<u32>() as usize >= begun + 100);
+    still.stop();
+    assert!(crew.alive().is_empty());
+    until("its first lock falls", || (!crew.holds(no)).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_not_heard_of_starts_no_row_and_what_it_had_is_worked_by_others() {
+    let (mut crew, database, _dir) = crew(6000).await;
+    crew.row = 20;
+    let proxy = Proxy::start(database.url());
+    let id = crew.submit(1000).await;
+    let away = crew.start("away", Some(proxy.url()));
+    away.wait_begun(50);
+    let [no] = crew.alive()[..] else {
+        panic!("one worker")
+    };
+    let other = crew.start("other", None);
+    proxy.freeze();
+    let gone = format!("select 1 from workers where no = {no} and ended_at is not null");
+    until("the silent one is found", || {
+        (!crew.rows(&gone).is_empty()).then_some(())
+    });
+    // It has begun nothing for a third of the heartbeat, and begins nothing until it is heard of.
+    let begun = away.begun();
+    crew.assert_whole(id, 1000).await;
+    assert_eq!(away.begun(), begun);
+    proxy.thaw();
+    away.wait_says("goes on as a new worker");
+    assert!(away.begun().len() < 1000);
+    until("a second entry", || (crew.alive().len() == 2).then_some(()));
+    other.stop();
+    away.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_killed_is_taken_over_by_its_restart_before_its_first_claim() {
+    let (crew, _database, _dir) = crew(30_000).await;
+    let id = crew.submit(1000).await;
+    let killed = crew.start("killed", None);
+    killed.wait_begun(100);
+    killed.kill();
+    let again = crew.start("again", None);
+    crew.assert_whole(id, 1000).await;
+    let early = "select 1 from attempts a, workers w where w.ended_at is not null and a.worker > w.no and a.started_at < w.ended_at";
+    assert!(crew.rows(early).is_empty(), "it claimed before it looked");
+    again.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_killed_is_taken_over_within_two_seconds_by_who_runs_already() {
+    let (crew, _database, _dir) = crew(30_000).await;
+    let id = crew.submit(1000).await;
+    let killed = crew.start("killed", None);
+    killed.wait_begun(100);
+    let [no] = crew.alive()[..] else {
+        panic!("one worker")
+    };
+    let other = crew.start("other", None);
+    until("the other", || (crew.alive().len() == 2).then_some(()));
+    let killed_at = "select extract(epoch from clock_timestamp())::float8";
+    let at: f64 = crew.rows(killed_at)[0].get(0);
+    killed.kill();
+    crew.assert_whole(id, 1000).await;
+    let ended = format!("select extract(epoch from ended_at)::float8 from workers where no = {no}");
+    let ended: f64 = crew.rows(&ended)[0].get(0);
+    assert!(ended - at < 2.0, "after {} s", ended - at);
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_stands_still_holds_nobody_up_for_longer_than_the_heartbeat() {
+    let (crew, database, _dir) = crew(2000).await;
+    let id = crew.submit(1).await;
+    let proxy = Proxy::start(database.url());
+    let mut still = Crew::new(std::path::Path::new("/"), proxy.url());
+    still.heartbeat = 2000;
+    let still = still.store().await;
+    // The step waits for this lock, and gets it when its worker hears nothing any more.
+    let (lock, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    let connection = tokio::spawn(connection);
+    let held = "begin; select 1 from rowmill.batches for update";
+    lock.batch_execute(held).await.expect("locked");
+    let now = rowmill::model::Timestamp::now();
+    let aborts = tokio::spawn(async move { still.abort(id, "still".to_owned(), now).await });
+    let waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    until("the step waits", || {
+        (!crew.rows(waits).is_empty()).then_some(())
+    });
+    proxy.freeze();
+    lock.batch_execute("rollback").await.expect("let go");
+    let idle = "select 1 from pg_stat_activity where state = 'idle in transaction' and datname = current_database()";
+    until("it holds the lock, and nothing comes", || {
+        (!crew.rows(idle).is_empty()).then_some(())
+    });
+    let store = crew.store().await;
+    let aborted = store.abort(id, "other".to_owned(), now);
+    let aborted = tokio::time::timeout(LONG, aborted).await;
+    aborted.expect("not for ever").expect("aborted");
+    proxy.thaw();
+    let refused = tokio::time::timeout(LONG, aborts).await.expect("an end");
+    assert!(
+        refused.expect("no panic").is_err(),
+        "the server has undone it"
+    );
+    let by = "select by from audit where what = 'abort'";
+    let by: Vec<String> = crew.rows(by).iter().map(|row| row.get(0)).collect();
+    assert_eq!(by, ["other"]);
+    drop(lock);
+    drop(connection.await);
+}

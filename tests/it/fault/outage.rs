@@ -1,0 +1,111 @@
+//! The server goes and comes back under two workers on one batch: time is lost, and nothing else.
+
+use rowmill::BatchId;
+
+use super::worker::{Crew, Worker};
+use crate::support::servers::{Database, Options, Postgres, Proxy, until};
+
+const ROWS: u32 = 3000;
+/// Time enough for everybody to be back, and short enough that an outage may last twice as long.
+const HEARTBEAT: u64 = 5000;
+
+/// Two workers by way of a proxy, in the middle of a batch.
+struct Scene {
+    crew: Crew,
+    workers: [Worker; 2],
+    id: BatchId,
+    _dir: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn begin(proxy: &Proxy) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut crew = Crew::new(dir.path(), proxy.url());
+        crew.heartbeat = HEARTBEAT;
+        let id = crew.submit(ROWS).await;
+        let workers = ["one", "two"].map(|name| crew.start(name, None));
+        for worker in &workers {
+            worker.wait_begun(100);
+        }
+        Self {
+            crew,
+            workers,
+            id,
+            _dir: dir,
+        }
+    }
+
+    /// The batch is whole, no task was lost, and both processes and both workers are those that they were.
+    async fn end(self) {
+        let lost = self.crew.assert_whole(self.id, ROWS).await;
+        let said = || self.workers.iter().map(Worker::said).collect::<Vec<_>>();
+        assert_eq!(lost, 0, "{:#?}", said());
+        assert_eq!(self.crew.alive().len(), 2, "{:#?}", said());
+        for worker in self.workers {
+            assert_eq!(worker.says("declared dead"), 0, "{:#?}", worker.said());
+            worker.stop();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_again_costs_time_alone() {
+    let mut server = Postgres::start(&Options::default());
+    let proxy = Proxy::start(&server.url("postgres"));
+    let scene = Scene::begin(&proxy).await;
+    server.restart();
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_killed_costs_time_alone() {
+    let mut server = Postgres::start(&Options {
+        settings: &[("fsync", "on"), ("full_page_writes", "on")],
+        ..Options::default()
+    });
+    let proxy = Proxy::start(&server.url("postgres"));
+    let scene = Scene::begin(&proxy).await;
+    server.kill();
+    server.restart();
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_heartbeats_without_connections_cost_time_alone() {
+    let server = Postgres::start(&Options::default());
+    let proxy = Proxy::start(&server.url("postgres"));
+    let scene = Scene::begin(&proxy).await;
+    proxy.refuse();
+    proxy.cut();
+    let silent = format!(
+        "select 1 from workers where ended_at is null having max(beat_at) < clock_timestamp() - interval '{} ms'",
+        2 * HEARTBEAT
+    );
+    let url = server.url("postgres");
+    until("two heartbeats of silence", || {
+        (!Database::rows_at(&url, &silent).is_empty()).then_some(())
+    });
+    proxy.accept();
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_promoted_costs_time_alone() {
+    let primary = Postgres::start(&Options::default());
+    let standby = Postgres::start(&Options {
+        standby_of: Some(&primary),
+        ..Options::default()
+    });
+    // What was acknowledged is there too.
+    primary.run(
+        "postgres",
+        "alter system set synchronous_standby_names = '*'",
+    );
+    primary.run("postgres", "select pg_reload_conf()");
+    let proxy = Proxy::start(&primary.url("postgres"));
+    let scene = Scene::begin(&proxy).await;
+    drop(primary);
+    standby.promote();
+    proxy.lead_to(&standby.url("postgres"));
+    scene.end().await;
+}
