@@ -4,6 +4,7 @@ mod answers;
 mod append;
 mod bad;
 mod cache;
+mod clock;
 mod doctor;
 mod expired;
 mod first;

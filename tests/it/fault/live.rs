@@ -167,3 +167,35 @@ async fn a_step_that_stands_still_holds_nobody_up_for_longer_than_the_heartbeat(
     drop(lock);
     drop(connection.await);
 }
+
+/// The workers' locks in the database.
+fn locks(crew: &Crew) -> i64 {
+    crew.number(
+        "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907693
+            and database = (select oid from pg_database where datname = current_database())",
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_could_not_enter_leaves_no_lock_behind() {
+    let (crew, database, _dir) = crew(30_000).await;
+    let store = crew.store().await;
+    let refuses = "create function rowmill.not_now() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+                   create trigger not_now before update on rowmill.workers for each row execute function rowmill.not_now()";
+    database.run(refuses);
+    let enter = || {
+        let worker = rowmill::store::NewWorker {
+            host: "here".to_owned(),
+            pid: 1,
+            version: "0",
+            ops: Vec::new(),
+            only: None,
+        };
+        store.enter(worker, rowmill::model::Timestamp::now())
+    };
+    assert!(enter().await.is_err());
+    until("the lock falls", || (locks(&crew) == 0).then_some(()));
+    database.run("drop trigger not_now on rowmill.workers");
+    enter().await.expect("entered");
+    assert_eq!(locks(&crew), 1);
+}
