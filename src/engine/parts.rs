@@ -94,10 +94,10 @@ pub(super) fn delay(backoff: &Backoff, failures: u32) -> Duration {
         .min(backoff.cap)
 }
 
-/// Three quarters of this or more, up to all of it: so that many workers do not ask at the same moment.
-pub(super) fn jittered(most: Duration) -> Duration {
+/// This or more, up to a quarter more: so that many workers do not ask at the same moment.
+pub(super) fn jittered(least: Duration) -> Duration {
     let dice = Token::random().map_or(0, |token| token.0.unsigned_abs() % 256);
-    most * 3 / 4 + most / 1024 * u32::try_from(dice).unwrap_or(0)
+    least + least / 1024 * u32::try_from(dice).unwrap_or(0)
 }
 
 /// Rounds up by at most a sixteenth, so that nearly equal delays become equal.

@@ -86,7 +86,9 @@ impl Engine {
         self.tell |= due;
         // A due time is acted on once; the next look says when the next one is.
         self.next_due = None;
-        self.keep_at = Instant::now() + parts::jittered(KEEP);
+        let shared = self.parts.store.heartbeat().is_some();
+        let pause = if shared { parts::jittered(KEEP) } else { KEEP };
+        self.keep_at = Instant::now() + pause;
         let store = self.parts.store.clone();
         self.steps.spawn(steps::keep(store, now));
     }

@@ -42,7 +42,7 @@ impl Backend for PostgresStore {
         async move {
             let left = write!(self, now, tx => take_over::leave(&tx, worker, now)).await;
             // A record that could not be ended is one without a lock: its worker is dead.
-            self.is_gone(worker);
+            self.session.let_go(worker);
             left?;
             // Others see it from here on.
             self.session.here().await
@@ -51,7 +51,7 @@ impl Backend for PostgresStore {
     }
 
     fn abandon(&self, worker: WorkerNo) {
-        self.is_gone(worker);
+        self.session.let_go(worker);
     }
 
     fn register_ops(&self, ops: Vec<OpRegistration>, now: Timestamp) -> Fut<'_, Vec<OpId>> {
@@ -267,7 +267,8 @@ impl Backend for PostgresStore {
 
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {
         async move {
-            self.heard_of(worker).await?;
+            // One that lost its lock takes it again first, and then compares.
+            self.session.is_heard(worker)?;
             read!(self, tx => take_over::beat(&tx, worker)).await
         }
         .boxed()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::PostgresStore;
 use super::errors::postgres_error;
 use super::own::LIVES;
-use super::session::{Beat, Life, Whole};
+use super::session::{Life, Whole};
 use super::tx::Tx;
 use crate::model::{Timestamp, WorkerNo};
 use crate::store::steps::ops::Lives;
@@ -28,8 +28,6 @@ macro_rules! alone {
 }
 pub(super) use alone;
 
-/// Of a heartbeat: so often it is noted that a worker lives.
-const NOTES: u32 = 6;
 /// Who was cut off or stood still takes nobody for dead before the others can be back.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How often batches are looked for whose end was missed by a crash.
@@ -118,34 +116,6 @@ impl PostgresStore {
         // Its first look is a whole one.
         self.fresh.store(true, Ordering::Relaxed);
         Ok(life)
-    }
-
-    /// Notes that a worker lives, where that is due: workers ask for what they run far more often.
-    ///
-    /// Fails where its lock is lost: it is taken again first, and then what runs is compared.
-    pub(super) async fn heard_of(&self, worker: WorkerNo) -> Result<(), StoreError> {
-        let due = self.options.heartbeat / NOTES;
-        let noted = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = noted().get(&worker).is_some_and(|at| at.elapsed() < due);
-        if fresh && self.session.whole().is_some() {
-            return Ok(());
-        }
-        let began = Instant::now();
-        match self.session.beat(worker).await? {
-            Beat::Noted => {
-                noted().insert(worker, began);
-                Ok(())
-            }
-            Beat::Later => Ok(()),
-            Beat::Ended => Err(StoreError::Fenced(worker)),
-        }
-    }
-
-    /// A worker of this process has left.
-    pub(super) fn is_gone(&self, worker: WorkerNo) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.remove(&worker);
-        self.session.let_go(worker);
     }
 
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when

@@ -74,7 +74,6 @@ mod transact;
 mod tx;
 mod wake;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -86,7 +85,7 @@ use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, StoreError};
 use crate::clock::{Clock as _, Measured};
-use crate::model::{Timestamp, WorkerNo};
+use crate::model::Timestamp;
 use errors::postgres_error;
 use liveness::Seen;
 use session::Session;
@@ -114,8 +113,6 @@ pub struct PostgresStore {
     seen: Mutex<Seen>,
     /// A worker has entered, and nobody has looked for the dead since.
     fresh: AtomicBool,
-    /// When it was last noted that workers of this process live.
-    heard: Mutex<HashMap<WorkerNo, Instant>>,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Option<Instant>>,
 }
@@ -143,9 +140,14 @@ impl PostgresStore {
         let session = started.await?;
         // Who stands still within a transaction holds nobody up for longer than it takes to be found dead.
         let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; set local idle_in_transaction_session_timeout to {}",
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; set local idle_in_transaction_session_timeout to {}{watch}",
             options.schema,
-            options.heartbeat.as_millis()
+            options.heartbeat.as_millis(),
+            watch = if session.watches {
+                "; set local client_connection_check_interval to '1s'"
+            } else {
+                ""
+            },
         );
         Ok(Self {
             pool,
@@ -160,7 +162,6 @@ impl PostgresStore {
             clock,
             seen: Mutex::default(),
             fresh: AtomicBool::new(false),
-            heard: Mutex::default(),
             swept: Mutex::default(),
         })
     }

@@ -28,6 +28,9 @@ pub(super) const LATE: Duration = Duration::from_secs(5);
 /// Connecting takes no longer, or the next try would come too late for those who look for the dead.
 const REACH: Duration = Duration::from_secs(3);
 
+/// A statement whose client is gone is ended by the server.
+pub(super) const WATCH: &str = "set client_connection_check_interval to '1s'";
+
 /// A connection that holds locks.
 pub(super) struct Own {
     client: Client,
@@ -36,13 +39,17 @@ pub(super) struct Own {
     pid: i32,
     /// The server's start and its timeline: a lock of an earlier one is gone, whoever lives.
     pub(super) incarnation: Arc<str>,
+    /// The server can look, while a statement runs, whether its client is still there.
+    pub(super) watches: bool,
     clock: Arc<Measured>,
 }
 
 /// What the server says of this connection.
 pub(super) struct Look {
-    pub(super) noted: BTreeSet<i64>,
-    pub(super) ended: BTreeSet<i64>,
+    /// Workers of which it was noted that they live.
+    pub(super) noted: Vec<WorkerNo>,
+    /// Workers that were taken for dead.
+    pub(super) ended: Vec<WorkerNo>,
 }
 
 impl Drop for Own {
@@ -90,10 +97,12 @@ impl Own {
             client.batch_execute(&settings).await?;
             let found = client.query_one(alone!("session"), &[]).await?;
             let of: (i32, String, bool) = (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
-            Ok((of, client.prepare(alone!("beat")).await?))
+            // Some systems cannot.
+            let watches = client.batch_execute(WATCH).await.is_ok();
+            Ok((of, watches, client.prepare(alone!("beat")).await?))
         };
         let prepared = prepared.await.map_err(failed());
-        let ((pid, incarnation, standby), beat) = match prepared {
+        let ((pid, incarnation, standby), watches, beat) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 driver.abort();
@@ -106,13 +115,14 @@ impl Own {
             beat,
             pid,
             incarnation: incarnation.into(),
+            watches,
             clock: Arc::clone(clock),
         };
         if standby {
             let text = "the server is a standby, which is not written to";
             return Err(StoreError::unavailable("connecting to PostgreSQL", text));
         }
-        own.look(&BTreeSet::new(), None).await?;
+        own.look(&BTreeSet::new(), false).await?;
         Ok(own)
     }
 
@@ -147,14 +157,14 @@ impl Own {
     }
 
     /// Looks whether the session is what it was and holds the locks of `lives`, measures the server's time,
-    /// and notes that `beats` lives.
+    /// and with `beats` notes that they live.
     pub(super) async fn look(
         &self,
         lives: &BTreeSet<WorkerNo>,
-        beats: Option<WorkerNo>,
+        beats: bool,
     ) -> Result<Look, StoreError> {
         let failed = || postgres_error("looking at the store's own connection");
-        let beats: Vec<i64> = beats.into_iter().map(|worker| worker.0).collect();
+        let beats: Vec<i64> = lives.iter().filter(|_| beats).map(|w| w.0).collect();
         let (incarnation, key) = (&*self.incarnation, i64::from(LIVES));
         let asked_at = Instant::now();
         let found = in_time(LATE, async {
@@ -176,9 +186,9 @@ impl Own {
         }
         let now: Timestamp = time(found.try_get::<_, Us>(1).map_err(failed())?);
         self.clock.measured(now, asked_at, answered_at);
-        let list = |at: usize| -> Result<BTreeSet<i64>, StoreError> {
+        let list = |at: usize| -> Result<Vec<WorkerNo>, StoreError> {
             let list: Vec<i64> = found.try_get(at).map_err(failed())?;
-            Ok(list.into_iter().collect())
+            Ok(list.into_iter().map(WorkerNo).collect())
         };
         Ok(Look {
             noted: list(2)?,

@@ -1,14 +1,15 @@
 //! The store's own connection, kept: what is asked of it, and what is done when it is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, Options};
-use super::own::{LATE, Own};
+use super::own::Own;
 use super::wake::{Waker, jittered};
 use crate::clock::Measured;
 use crate::model::WorkerNo;
@@ -24,6 +25,8 @@ const SAID: u32 = 30;
 const TELL: Duration = Duration::from_millis(5);
 /// How often it is looked whether the connection is what it was, and what time it is there.
 const CHECK: Duration = Duration::from_secs(1);
+/// Of a heartbeat: so often it is noted that a worker lives.
+const NOTES: u32 = 6;
 /// Whoever did not look for so long was frozen, or cut off without a word.
 const GAP: Duration = Duration::from_secs(5);
 /// What is looked at although nobody told of a change: one who was killed tells nothing.
@@ -35,17 +38,6 @@ enum Ask {
     Take(WorkerNo, oneshot::Sender<Result<Arc<str>, StoreError>>),
     Drop(WorkerNo),
     Here(oneshot::Sender<()>),
-    Beat(WorkerNo, oneshot::Sender<Result<Beat, StoreError>>),
-}
-
-/// What came of a beat.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
-    Noted,
-    /// The worker's record was in use: it is noted by the next one.
-    Later,
-    /// The worker was taken for dead.
-    Ended,
 }
 
 /// A connection that holds all the locks it should.
@@ -59,16 +51,45 @@ pub(super) struct Whole {
     last: Instant,
 }
 
+impl Whole {
+    fn is_seen(&self) -> bool {
+        self.last.elapsed() <= GAP
+    }
+
+    fn of(own: &Own, again: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            incarnation: Arc::clone(&own.incarnation),
+            since: now,
+            again,
+            last: now,
+        }
+    }
+}
+
+/// What is known of the connection.
+#[derive(Default)]
+struct Known {
+    whole: Option<Whole>,
+    /// When it was last noted that workers of this process live.
+    noted: BTreeMap<WorkerNo, Instant>,
+    /// Those of them that were taken for dead.
+    ended: BTreeSet<WorkerNo>,
+}
+
 /// Asks the connection; it ends when this is dropped, and every lock with it.
 pub(super) struct Session {
     asks: mpsc::Sender<Ask>,
-    whole: Arc<Mutex<Option<Whole>>>,
-    task: tokio::task::JoinHandle<()>,
+    known: Arc<Mutex<Known>>,
+    stop: CancellationToken,
+    heartbeat: Duration,
+    /// The server can look, while a statement runs, whether its client is still there.
+    pub(super) watches: bool,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.cancel();
     }
 }
 
@@ -96,30 +117,60 @@ impl Drop for Life<'_> {
 }
 
 impl Session {
+    /// Connects; from then on a thread of its own keeps the connection, so that rows which compute for long
+    /// without a pause stop no beat.
     pub(super) async fn start(
         options: Options,
         waker: Arc<Waker>,
         clock: Arc<Measured>,
     ) -> Result<Self, StoreError> {
-        let first = Own::connect(&options, &waker, &clock).await?;
-        let now = Instant::now();
-        let whole = Arc::new(Mutex::new(Some(Whole {
-            incarnation: Arc::clone(&first.incarnation),
-            since: now,
-            again: false,
-            last: now,
-        })));
+        let failed = |e: std::io::Error| StoreError::unavailable("starting a thread", e);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let (asks, inbox) = mpsc::channel(ASKED);
+        let (reply, answer) = oneshot::channel();
+        let (stop, known) = (CancellationToken::new(), Arc::<Mutex<Known>>::default());
+        let heartbeat = options.heartbeat;
         let keeper = Keeper {
             options,
             waker,
             clock,
-            whole: Arc::clone(&whole),
+            known: Arc::clone(&known),
             lives: BTreeSet::new(),
             inbox,
         };
-        let task = tokio::spawn(keeper.run(first));
-        Ok(Self { asks, whole, task })
+        let stopped = stop.clone();
+        let kept = async move {
+            let first = Own::connect(&keeper.options, &keeper.waker, &keeper.clock).await;
+            match first {
+                Err(error) => drop(reply.send(Err(error))),
+                Ok(own) => {
+                    of(&keeper.known).whole = Some(Whole::of(&own, false));
+                    drop(reply.send(Ok(own.watches)));
+                    keeper.run(own).await;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("rowmill-session".to_owned());
+        let spawned = thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = kept => {}
+                    () = stopped.cancelled() => {}
+                }
+            });
+        });
+        spawned.map_err(failed)?;
+        let watches = answered(answer, connect::WAIT).await??;
+        Ok(Self {
+            asks,
+            known,
+            stop,
+            heartbeat,
+            watches,
+        })
     }
 
     /// Takes the lock that is a worker's life, before its record is seen; returns where the server is.
@@ -151,17 +202,23 @@ impl Session {
         answered(answer, connect::WAIT).await
     }
 
-    /// Notes that a worker lives; an error where its lock is lost and not taken again yet.
-    pub(super) async fn beat(&self, worker: WorkerNo) -> Result<Beat, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Ask::Beat(worker, reply)).await?;
-        answered(answer, 2 * LATE).await?
+    /// Whether others hear of a worker of this process: [`StoreError::Fenced`] where they have taken it for dead.
+    pub(super) fn is_heard(&self, worker: WorkerNo) -> Result<(), StoreError> {
+        let known = of(&self.known);
+        if known.ended.contains(&worker) {
+            return Err(StoreError::Fenced(worker));
+        }
+        let lately = |at: &Instant| at.elapsed() < self.heartbeat / NOTES * 3 / 2;
+        let is_whole = known.whole.as_ref().is_some_and(Whole::is_seen);
+        if is_whole && known.noted.get(&worker).is_some_and(lately) {
+            return Ok(());
+        }
+        Err(lost())
     }
 
     /// The connection, where it holds all that it should and was seen to a moment ago.
     pub(super) fn whole(&self) -> Option<Whole> {
-        let whole = of(&self.whole).clone();
-        whole.filter(|whole| whole.last.elapsed() <= GAP)
+        of(&self.known).whole.clone().filter(Whole::is_seen)
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), StoreError> {
@@ -170,8 +227,8 @@ impl Session {
     }
 }
 
-fn of(whole: &Mutex<Option<Whole>>) -> MutexGuard<'_, Option<Whole>> {
-    whole.lock().unwrap_or_else(PoisonError::into_inner)
+fn of(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The answer of the connection; nobody waits for it for ever.
@@ -193,7 +250,7 @@ struct Keeper {
     options: Options,
     waker: Arc<Waker>,
     clock: Arc<Measured>,
-    whole: Arc<Mutex<Option<Whole>>>,
+    known: Arc<Mutex<Known>>,
     lives: BTreeSet<WorkerNo>,
     inbox: mpsc::Receiver<Ask>,
 }
@@ -203,7 +260,7 @@ impl Keeper {
         let mut own = first;
         loop {
             let lost = self.serve(own).await;
-            *of(&self.whole) = None;
+            of(&self.known).whole = None;
             let Some(why) = lost else { return };
             tracing::warn!(error = %why, "the store's own connection is lost; connecting again");
             // Who waits for a change looks for itself meanwhile.
@@ -212,13 +269,7 @@ impl Keeper {
                 return;
             };
             own = again;
-            let now = Instant::now();
-            *of(&self.whole) = Some(Whole {
-                incarnation: Arc::clone(&own.incarnation),
-                since: now,
-                again: true,
-                last: now,
-            });
+            of(&self.known).whole = Some(Whole::of(&own, true));
             tracing::info!("the store's own connection is back");
             self.waker.heard();
         }
@@ -226,7 +277,9 @@ impl Keeper {
 
     /// Serves until the connection is lost; none when the store is gone.
     async fn serve(&mut self, mut own: Own) -> Option<StoreError> {
-        let mut check = tokio::time::interval(CHECK);
+        let pause = self.options.heartbeat / NOTES;
+        let mut check = tokio::time::interval(CHECK.min(pause));
+        let mut note_at = Instant::now() + pause;
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut poll_at = tokio::time::Instant::now() + jittered(POLL);
         loop {
@@ -241,8 +294,12 @@ impl Keeper {
                     told
                 }
                 _ = check.tick() => {
-                    let looked = own.look(&self.lives, None).await;
-                    looked.map(|_| self.seen())
+                    let due = Instant::now() >= note_at;
+                    let looked = self.look(&own, due).await;
+                    if due && looked.as_ref().is_ok_and(|all| *all) {
+                        note_at = Instant::now() + pause;
+                    }
+                    looked.map(drop)
                 }
                 () = own.ended() => Err(lost()),
                 () = tokio::time::sleep_until(poll_at) => {
@@ -257,10 +314,19 @@ impl Keeper {
         }
     }
 
-    /// The connection has just been seen to be what it was.
-    fn seen(&self) {
-        let now = Instant::now();
-        if let Some(whole) = &mut *of(&self.whole) {
+    /// Looks whether the connection is what it was; with `beats` notes that its workers live, and says
+    /// whether that could be noted of all: a record that is in use is not waited for.
+    async fn look(&self, own: &Own, beats: bool) -> Result<bool, StoreError> {
+        let began = Instant::now();
+        let looked = own.look(&self.lives, beats).await?;
+        let all = looked.noted.len() + looked.ended.len() >= self.lives.len();
+        let known = &mut *of(&self.known);
+        for worker in looked.noted {
+            known.noted.insert(worker, began);
+        }
+        known.ended.extend(looked.ended);
+        if let Some(whole) = &mut known.whole {
+            let now = Instant::now();
             if now.duration_since(whole.last) > GAP {
                 tracing::warn!("this process stood still; it takes nobody for dead for a while");
                 whole.since = now;
@@ -268,6 +334,15 @@ impl Keeper {
             }
             whole.last = now;
         }
+        Ok(all)
+    }
+
+    /// A worker has left, or did not enter.
+    fn forget(&mut self, worker: WorkerNo) -> bool {
+        let mut known = of(&self.known);
+        known.noted.remove(&worker);
+        known.ended.remove(&worker);
+        self.lives.remove(&worker)
     }
 
     /// Answers; an error is one of the connection.
@@ -276,27 +351,16 @@ impl Keeper {
             Ask::Take(worker, reply) => {
                 own.lock(worker, false).await?;
                 self.lives.insert(worker);
+                of(&self.known).noted.insert(worker, Instant::now());
                 // Whoever does not wait any more has asked to let go of it, or will.
                 drop(reply.send(Ok(Arc::clone(&own.incarnation))));
             }
             Ask::Drop(worker) => {
-                if self.lives.remove(&worker) {
+                if self.forget(worker) {
                     own.unlock(worker).await?;
                 }
             }
             Ask::Here(reply) => drop(reply.send(())),
-            Ask::Beat(worker, reply) => {
-                let looked = own.look(&self.lives, Some(worker)).await?;
-                self.seen();
-                let beat = if looked.ended.contains(&worker.0) {
-                    Beat::Ended
-                } else if looked.noted.contains(&worker.0) {
-                    Beat::Noted
-                } else {
-                    Beat::Later
-                };
-                drop(reply.send(Ok(beat)));
-            }
         }
         Ok(())
     }
@@ -331,7 +395,10 @@ impl Keeper {
                     for gone in held.difference(&self.lives) {
                         drop(own.unlock(*gone).await);
                     }
-                    return Some(own);
+                    // What they run is compared when others hear of them again.
+                    if self.look(&own, true).await.is_ok() {
+                        return Some(own);
+                    }
                 }
                 Err(error) => {
                     if tries.is_multiple_of(SAID) {
@@ -357,10 +424,11 @@ impl Keeper {
     fn refuse(&mut self, ask: Ask) {
         match ask {
             Ask::Take(_, reply) => drop(reply.send(Err(lost()))),
-            Ask::Drop(worker) => drop(self.lives.remove(&worker)),
+            Ask::Drop(worker) => {
+                self.forget(worker);
+            }
             // What it held is let go of with it.
             Ask::Here(reply) => drop(reply.send(())),
-            Ask::Beat(_, reply) => drop(reply.send(Err(lost()))),
         }
     }
 }

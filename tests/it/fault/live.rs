@@ -199,3 +199,64 @@ async fn a_worker_that_could_not_enter_leaves_no_lock_behind() {
     enter().await.expect("entered");
     assert_eq!(locks(&crew), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_whose_worker_is_gone_is_ended_by_the_server() {
+    let (mut crew, database, _dir) = crew(30_000).await;
+    let proxy = Proxy::start(database.url());
+    let direct = Crew::new(std::path::Path::new("/"), database.url());
+    crew = Crew::new(std::path::Path::new("/"), proxy.url());
+    let kit = crate::support::Kit::new(crew.store().await);
+    let (op, worker) = kit.op_and_worker().await;
+    kit.rows_of(1).await;
+    let task = kit.claim_one(worker, op).await;
+    let piece = rowmill::store::Piece::Postgres(Box::new(|client| {
+        use futures_util::FutureExt as _;
+        async move {
+            drop(client.batch_execute("select pg_sleep(600)").await);
+            None
+        }
+        .boxed()
+    }));
+    let done = kit
+        .store
+        .transact(worker, task.claim, piece, false, kit.now());
+    let cut = async {
+        let sleeps = "select 1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+        let see = move || direct.rows(sleeps).len();
+        let see = tokio::task::spawn_blocking(move || {
+            until("it runs", || (see() == 1).then_some(()));
+            see
+        });
+        let see = see.await.expect("seen");
+        proxy.refuse();
+        proxy.cut();
+        let began = std::time::Instant::now();
+        let gone =
+            tokio::task::spawn_blocking(move || until("it ends", || (see() == 0).then_some(())));
+        gone.await.expect("gone");
+        // Long before the time after which any statement is ended.
+        assert!(began.elapsed() < Duration::from_secs(20));
+    };
+    let (done, ()) = tokio::join!(done, cut);
+    assert!(!matches!(done, Ok(rowmill::store::Transacted::Done)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_compute_without_a_pause_stop_no_beat() {
+    let (mut crew, _database, _dir) = crew(2000).await;
+    crew.row = 3000;
+    crew.computes = true;
+    // A task for each of the threads that rows run on.
+    let ids = [crew.submit(2).await, crew.submit(2).await];
+    let busy = crew.start("busy", None);
+    busy.wait_begun(2);
+    let looks = crew.start("looks", None);
+    for id in ids {
+        let lost = crew.assert_done(id, 2).await;
+        assert_eq!(lost, 0, "{:#?}", looks.said());
+    }
+    assert_eq!(busy.says("declared dead"), 0, "{:#?}", busy.said());
+    busy.stop();
+    looks.stop();
+}
