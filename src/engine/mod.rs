@@ -47,6 +47,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const OUTBOX: usize = 256;
 /// Batches whose ends wait to be copied; the copies of others grow old.
 const COPIES: usize = 1024;
+/// Of the beats, and of the looks at the time, that fail in a row so many are made for a word in the log.
+const UNHEARD: u32 = 100;
 
 /// What one turn did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -161,6 +163,8 @@ pub(crate) struct Engine {
     keep_at: Instant,
     /// The dead were looked for since this worker entered: nothing is claimed before.
     kept: bool,
+    /// Looks at the time in a row that failed.
+    unkept: u32,
     beating: bool,
     beat_at: Instant,
     /// Whether others hear of this worker.
@@ -264,6 +268,7 @@ impl Engine {
             keeping: false,
             keep_at: now,
             kept: false,
+            unkept: 0,
             beating: false,
             beat_at: now,
             pulse: Arc::new(Pulse::new(parts.store.heartbeat())),

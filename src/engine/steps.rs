@@ -80,11 +80,15 @@ pub(super) enum Step {
 }
 
 /// Takes over what dead workers left, does what time alone asks for, and reads what is set for ops.
-pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
+///
+/// It is asked twice a second: what fails is told only where that is `loud`.
+pub(super) async fn keep(store: Store, now: Timestamp, loud: bool) -> Step {
     let kept = async {
         let mut taken = TakenOver::default();
         let dead = store.dead_workers().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the dead could not be looked for; trying again");
+            if loud {
+                tracing::warn!(%error, "the dead could not be looked for; trying again");
+            }
             Vec::new()
         });
         for dead in dead {
@@ -112,7 +116,9 @@ pub(super) async fn keep(store: Store, now: Timestamp) -> Step {
     let live = match store.live_ops().await {
         Ok(live) => Some(live),
         Err(error) => {
-            tracing::warn!(%error, "what is set for ops could not be read; trying again");
+            if loud {
+                tracing::warn!(%error, "what is set for ops could not be read; trying again");
+            }
             None
         }
     };

@@ -7,13 +7,10 @@ use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, COPIES, Engine, PURGE, RETRY, STRANGE, Tick};
+use super::{App, COPIES, Engine, PURGE, RETRY, STRANGE, Tick, UNHEARD};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
-
-/// Of the beats that fail in a row so many are made for a word in the log.
-const UNHEARD: u32 = 100;
 
 impl Engine {
     /// Takes in what a step came to.
@@ -27,10 +24,16 @@ impl Engine {
                 }
                 match result {
                     Ok((kept, taken)) => {
+                        self.unkept = 0;
                         tick.taken_over += taken.tasks;
                         self.next_due = kept.next_due;
                     }
-                    Err(error) => tracing::warn!(%error, "keeping failed; trying again"),
+                    Err(error) => {
+                        if self.unkept.is_multiple_of(UNHEARD) {
+                            tracing::warn!(%error, "keeping failed; trying again");
+                        }
+                        self.unkept = self.unkept.saturating_add(1);
+                    }
                 }
                 // The backstop of every wake-up: what was missed is found now.
                 self.look = true;

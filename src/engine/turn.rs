@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, lost, parts};
+use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, UNHEARD, lost, parts};
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
@@ -90,7 +90,8 @@ impl Engine {
         let pause = if shared { parts::jittered(KEEP) } else { KEEP };
         self.keep_at = Instant::now() + pause;
         let store = self.parts.store.clone();
-        self.steps.spawn(steps::keep(store, now));
+        let loud = self.unkept.is_multiple_of(UNHEARD);
+        self.steps.spawn(steps::keep(store, now, loud));
     }
 
     /// Purges some of what its op does not keep any longer: a little at a time, and seldom looked for.

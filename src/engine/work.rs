@@ -265,10 +265,7 @@ impl Table {
         if self.seat.held.load(Ordering::Relaxed) {
             return self.desk.give_back(0);
         }
-        if self.seat.task.suspect {
-            return Vec::new();
-        }
-        if left < 2 {
+        if self.seat.task.suspect || left < 2 {
             return Vec::new();
         }
         let keep = match u32::try_from(done) {

@@ -1,7 +1,6 @@
 //! The steps of the boundary, each in a transaction of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 
@@ -275,19 +274,7 @@ impl Backend for PostgresStore {
     }
 
     fn dead_workers(&self) -> Fut<'_, Vec<WorkerNo>> {
-        async move {
-            // What this process let go of is free by then.
-            self.session.here().await?;
-            let first = self.fresh.swap(false, Ordering::Relaxed);
-            let found = read!(self, tx => self.dead(&tx)).await?;
-            if !(first && found.doubtful) {
-                return Ok(found.dead);
-            }
-            // Who has just entered may come in the place of one that died: it does not begin without it.
-            tokio::time::sleep(self.options.dead_after).await;
-            Ok(read!(self, tx => self.dead(&tx)).await?.dead)
-        }
-        .boxed()
+        self.dead_now().boxed()
     }
 
     fn take_over(&self, dead: WorkerNo, now: Timestamp) -> Fut<'_, TakenOver> {

@@ -72,10 +72,10 @@ pub(super) struct Seen {
 }
 
 /// What a look at the workers found.
-pub(super) struct Found {
-    pub(super) dead: Vec<WorkerNo>,
+struct Found {
+    dead: Vec<WorkerNo>,
     /// The lock of some is free; a second look will tell.
-    pub(super) doubtful: bool,
+    doubtful: bool,
 }
 
 /// What may be concluded by whoever looks.
@@ -118,9 +118,23 @@ impl PostgresStore {
         Ok(life)
     }
 
+    /// Workers that are dead. The first look after a worker has entered is a whole one: it may come in the
+    /// place of one that died, and does not begin without what that one had.
+    pub(super) async fn dead_now(&self) -> Result<Vec<WorkerNo>, StoreError> {
+        // What this process let go of is free by then.
+        self.session.here().await?;
+        let first = self.fresh.swap(false, Ordering::Relaxed);
+        let found = read!(self, tx => self.dead(&tx)).await?;
+        if !(first && found.doubtful) {
+            return Ok(found.dead);
+        }
+        tokio::time::sleep(self.options.dead_after).await;
+        Ok(read!(self, tx => self.dead(&tx)).await?.dead)
+    }
+
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when
     /// it was taken; or by the silence of their beat, lock or no lock.
-    pub(super) async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
+    async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
         let locks = Locks::of(tx).await?;
         let failed = || postgres_error("looking for dead workers");
         let client = tx.client()?;

@@ -202,11 +202,10 @@ async fn a_worker_that_could_not_enter_leaves_no_lock_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_whose_worker_is_gone_is_ended_by_the_server() {
-    let (mut crew, database, _dir) = crew(30_000).await;
+    let (direct, database, _dir) = crew(30_000).await;
     let proxy = Proxy::start(database.url());
-    let direct = Crew::new(std::path::Path::new("/"), database.url());
-    crew = Crew::new(std::path::Path::new("/"), proxy.url());
-    let kit = crate::support::Kit::new(crew.store().await);
+    let away = Crew::new(std::path::Path::new("/"), proxy.url());
+    let kit = crate::support::Kit::new(away.store().await);
     let (op, worker) = kit.op_and_worker().await;
     kit.rows_of(1).await;
     let task = kit.claim_one(worker, op).await;
