@@ -86,8 +86,8 @@ struct Judge {
 
 impl Judge {
     /// Nothing, where this process was cut off or stood still itself: what did that may have done so to others.
-    fn of(whole: Option<&Whole>, locks: &Locks, heartbeat: Duration) -> Self {
-        let same = whole.filter(|whole| *whole.incarnation == *locks.incarnation);
+    fn of(whole: Option<&Whole>, incarnation: &str, heartbeat: Duration) -> Self {
+        let same = whole.filter(|whole| *whole.incarnation == *incarnation);
         Self {
             by_lock: same.is_some_and(|whole| !whole.again || whole.since.elapsed() >= SETTLE),
             // The clock of a new server may have jumped: whoever lives has beaten by it since.
@@ -146,7 +146,7 @@ impl PostgresStore {
         let rows = rows.map_err(failed())?;
         // Asked after the look: what broke it is known by then.
         let whole = self.session.whole();
-        let judge = Judge::of(whole.as_ref(), &locks, heartbeat);
+        let judge = Judge::of(whole.as_ref(), &locks.incarnation, heartbeat);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.of != whole.as_ref().map(|whole| whole.since) || !judge.by_lock {
             seen.free.clear();
@@ -189,5 +189,42 @@ impl PostgresStore {
             *swept = Some(Instant::now());
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat() -> Duration {
+        Duration::from_secs(30)
+    }
+
+    /// What may be concluded from locks, and from silence.
+    fn may(since: u64, again: bool, incarnation: &str) -> (bool, bool) {
+        let since = Instant::now().checked_sub(Duration::from_secs(since));
+        let whole = Whole::at("here/1".into(), since.expect("a moment"), again);
+        let judge = Judge::of(Some(&whole), incarnation, heartbeat());
+        (judge.by_lock, judge.by_silence)
+    }
+
+    #[test]
+    fn who_has_just_begun_finds_the_killed_and_not_the_silent() {
+        assert_eq!(may(0, false, "here/1"), (true, false));
+        assert_eq!(may(31, false, "here/1"), (true, true));
+    }
+
+    #[test]
+    fn who_was_cut_off_or_stood_still_concludes_nothing_before_the_others_can_be_back() {
+        assert_eq!(may(4, true, "here/1"), (false, false));
+        assert_eq!(may(6, true, "here/1"), (true, false));
+        assert_eq!(may(31, true, "here/1"), (true, true));
+    }
+
+    #[test]
+    fn on_another_server_than_that_of_its_connection_nobody_concludes_anything() {
+        assert_eq!(may(100, false, "here/2"), (false, false));
+        let judge = Judge::of(None, "here/1", heartbeat());
+        assert!(!judge.by_lock && !judge.by_silence, "it has none");
     }
 }

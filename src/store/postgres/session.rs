@@ -56,13 +56,17 @@ impl Whole {
         self.last.elapsed() <= GAP
     }
 
+    /// Whole from now on.
     fn of(own: &Own, again: bool) -> Self {
-        let now = Instant::now();
+        Self::at(Arc::clone(&own.incarnation), Instant::now(), again)
+    }
+
+    pub(super) fn at(incarnation: Arc<str>, since: Instant, again: bool) -> Self {
         Self {
-            incarnation: Arc::clone(&own.incarnation),
-            since: now,
+            incarnation,
+            since,
             again,
-            last: now,
+            last: since,
         }
     }
 }

@@ -42,7 +42,9 @@ impl Scene {
         assert_eq!(lost, 0, "{:#?}", said());
         assert_eq!(self.crew.alive().len(), 2, "{:#?}", said());
         for worker in self.workers {
-            assert_eq!(worker.says("declared dead"), 0, "{:#?}", worker.said());
+            let said = worker.said();
+            assert_eq!(worker.says("declared dead"), 0, "{said:#?}");
+            assert!(said.len() < 40, "it is said again and again: {said:#?}");
             worker.stop();
         }
     }
@@ -77,6 +79,13 @@ async fn two_heartbeats_without_connections_cost_time_alone() {
     let scene = Scene::begin(&proxy).await;
     proxy.refuse();
     proxy.cut();
+    two_heartbeats_of_silence(&server);
+    proxy.accept();
+    scene.end().await;
+}
+
+/// Waits until no worker was heard of for so long.
+fn two_heartbeats_of_silence(server: &Postgres) {
     let silent = format!(
         "select 1 from workers where ended_at is null having max(beat_at) < clock_timestamp() - interval '{} ms'",
         2 * HEARTBEAT
@@ -85,7 +94,22 @@ async fn two_heartbeats_without_connections_cost_time_alone() {
     until("two heartbeats of silence", || {
         (!Database::rows_at(&url, &silent).is_empty()).then_some(())
     });
-    proxy.accept();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_stood_still_together_take_each_other_for_alive() {
+    let server = Postgres::start(&Options::default());
+    let proxy = Proxy::start(&server.url("postgres"));
+    let scene = Scene::begin(&proxy).await;
+    for worker in &scene.workers {
+        worker.signal(libc::SIGSTOP);
+    }
+    two_heartbeats_of_silence(&server);
+    // The second comes back when the first has looked about.
+    for worker in &scene.workers {
+        worker.signal(libc::SIGCONT);
+        worker.wait_says("stood still");
+    }
     scene.end().await;
 }
 
@@ -106,6 +130,9 @@ async fn a_standby_that_is_promoted_costs_time_alone() {
     let scene = Scene::begin(&proxy).await;
     drop(primary);
     standby.promote();
+    // As if its clock were an hour ahead of the other's.
+    let ahead = "update rowmill.workers set beat_at = beat_at - interval '1 hour'";
+    Database::run_at(&standby.url("postgres"), ahead);
     proxy.lead_to(&standby.url("postgres"));
     scene.end().await;
 }
