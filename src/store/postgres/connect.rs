@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// Connections of the pool, unless it is said.
 const CONNECTIONS: usize = 10;
 /// A server that does not answer is given up after this.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 /// A connection of the pool is waited for no longer.
 pub(super) const WAIT: Duration = Duration::from_secs(30);
 

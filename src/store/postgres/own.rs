@@ -25,8 +25,8 @@ const CHANNEL: &str = "rowmill";
 const LOCKED: &str = "2s";
 /// A connection that answers later is lost.
 pub(super) const LATE: Duration = Duration::from_secs(5);
-/// Connecting takes no longer, or the next try would come too late for those who look for the dead.
-const REACH: Duration = Duration::from_secs(3);
+/// Connecting again takes no longer, or the next try would come too late for those who look for the dead.
+pub(super) const REACH: Duration = Duration::from_secs(3);
 
 /// A statement whose client is gone is ended by the server.
 pub(super) const WATCH: &str = "set client_connection_check_interval to '1s'";
@@ -68,13 +68,14 @@ async fn in_time<T>(
 }
 
 impl Own {
-    /// Connects and listens; a standby is not the server.
+    /// Connects and listens, in this time; a standby is not the server.
     pub(super) async fn connect(
         options: &Options,
         waker: &Arc<Waker>,
         clock: &Arc<Measured>,
+        most: Duration,
     ) -> Result<Self, StoreError> {
-        in_time(REACH, Self::reach(options, waker, clock)).await
+        in_time(most, Self::reach(options, waker, clock)).await
     }
 
     async fn reach(

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, Options};
-use super::own::Own;
+use super::own::{Own, REACH};
 use super::wake::{Waker, jittered};
 use crate::clock::Measured;
 use crate::model::WorkerNo;
@@ -147,8 +147,9 @@ impl Session {
         };
         let stopped = stop.clone();
         let kept = async move {
-            let first = Own::connect(&keeper.options, &keeper.waker, &keeper.clock).await;
-            match first {
+            let most = connect::CONNECT;
+            let first = Own::connect(&keeper.options, &keeper.waker, &keeper.clock, most);
+            match first.await {
                 Err(error) => drop(reply.send(Err(error))),
                 Ok(own) => {
                     of(&keeper.known).whole = Some(Whole::of(&own, false));
@@ -379,8 +380,11 @@ impl Keeper {
                 Arc::clone(&self.waker),
                 Arc::clone(&self.clock),
             );
+            // Seldom a long one, for a server that is far away or busy.
+            let long = tries % SAID == SAID - 1;
+            let most = if long { connect::CONNECT } else { REACH };
             let attempt = async move {
-                let own = Own::connect(&options, &waker, &clock).await?;
+                let own = Own::connect(&options, &waker, &clock, most).await?;
                 for worker in &lives {
                     own.lock(*worker, true).await?;
                 }
@@ -393,24 +397,24 @@ impl Keeper {
                     ask = self.inbox.recv() => self.refuse(ask?),
                 }
             };
-            match tried {
+            let error = match tried {
+                Err(error) => error,
                 Ok((own, held)) => {
                     // What was let go of meanwhile; where that fails the connection is lost again.
                     for gone in held.difference(&self.lives) {
                         drop(own.unlock(*gone).await);
                     }
                     // What they run is compared when others hear of them again.
-                    if self.look(&own, true).await.is_ok() {
-                        return Some(own);
+                    match self.look(&own, true).await {
+                        Ok(_) => return Some(own),
+                        Err(error) => error,
                     }
                 }
-                Err(error) => {
-                    if tries.is_multiple_of(SAID) {
-                        tracing::warn!(%error, "the store's own connection; trying again");
-                    }
-                    tries += 1;
-                }
+            };
+            if tries.is_multiple_of(SAID) {
+                tracing::warn!(%error, "the store's own connection; trying again");
             }
+            tries += 1;
             // Nobody hears of changes now: who waits for one looks for itself.
             self.waker.heard();
             let mut pausing = tokio::time::sleep(jittered(pause)).boxed();
