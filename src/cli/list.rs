@@ -64,11 +64,13 @@ pub(super) async fn run(session: &Session, args: List) -> Result<(), Failure> {
         since,
         limit,
     } = args;
+    let app = app.map(|name| name.parse::<AppName>()).transpose()?;
+    let op = op.map(|name| name.parse::<OpName>()).transpose()?;
     let client = session.reader().await?;
     let now = client.clock.now();
     let filter = BatchFilter {
-        app: app.map(|name| name.parse::<AppName>()).transpose()?,
-        op: op.map(|name| name.parse::<OpName>()).transpose()?,
+        app,
+        op,
         status,
         created_after: since.map(|since| match since {
             Since::At(at) => at,
