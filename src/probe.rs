@@ -2,7 +2,8 @@
 //!
 //! They do nothing unless the crate is built with the feature `probe`. With it, the environment
 //! variable `ROWMILL_PROBE` says what happens where: `POINT[:N]=kill` kills the process without
-//! notice when the point is passed for the Nth time (from 1); several are joined by commas.
+//! notice when the point is passed for the Nth time (from 1), and `POINT[:N]=stop` stops it (SIGSTOP)
+//! until it is told to go on: its parent sees both. Several are joined by commas.
 
 /// Every fault point, in the order in which a batch passes them.
 pub const POINTS: &[&str] = &[
@@ -19,6 +20,8 @@ pub const POINTS: &[&str] = &[
     "piece_committed",
     "before_record",
     "recorded",
+    "close_claimed",
+    "part_sent",
     "assembled",
     "published",
     "closed",
@@ -42,15 +45,25 @@ pub fn at(point: &'static str) {
     debug_assert!(POINTS.contains(&point), "{point} is not in POINTS");
     for plan in plans() {
         if plan.point == point && plan.left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 1 {
-            kill();
+            match plan.then {
+                Then::Kill => kill(),
+                Then::Stop => stop(),
+            }
         }
     }
+}
+
+#[cfg(feature = "probe")]
+enum Then {
+    Kill,
+    Stop,
 }
 
 #[cfg(feature = "probe")]
 struct Plan {
     point: String,
     left: std::sync::atomic::AtomicI64,
+    then: Then,
 }
 
 #[cfg(feature = "probe")]
@@ -58,16 +71,23 @@ fn plans() -> &'static [Plan] {
     static PLANS: std::sync::OnceLock<Vec<Plan>> = std::sync::OnceLock::new();
     PLANS.get_or_init(|| {
         let text = std::env::var("ROWMILL_PROBE").unwrap_or_default();
-        text.split(',')
-            .filter_map(|plan| plan.strip_suffix("=kill"))
-            .map(|plan| {
-                let (point, nth) = plan.split_once(':').unwrap_or((plan, "1"));
-                Plan {
-                    point: point.to_owned(),
-                    left: nth.parse().unwrap_or(1).into(),
-                }
-            })
-            .collect()
+        text.split(',').filter_map(plan).collect()
+    })
+}
+
+#[cfg(feature = "probe")]
+fn plan(text: &str) -> Option<Plan> {
+    let (place, then) = text.split_once('=')?;
+    let then = match then {
+        "kill" => Then::Kill,
+        "stop" => Then::Stop,
+        _ => return None,
+    };
+    let (point, nth) = place.split_once(':').unwrap_or((place, "1"));
+    Some(Plan {
+        point: point.to_owned(),
+        left: nth.parse().unwrap_or(1).into(),
+        then,
     })
 }
 
@@ -79,5 +99,14 @@ fn kill() {
     }
     loop {
         std::thread::park();
+    }
+}
+
+/// Stops the whole process here; it returns when the process is told to go on.
+#[cfg(feature = "probe")]
+pub fn stop() {
+    // SAFETY: raise touches no memory of ours. To this thread, so that it goes no step further.
+    unsafe {
+        libc::raise(libc::SIGSTOP);
     }
 }

@@ -265,6 +265,7 @@ pub(super) async fn close(parts: Parts, worker: WorkerNo) -> Step {
 
 async fn close_one(parts: &Parts, worker: WorkerNo, task: &CloseTask) -> bool {
     let (store, batch) = (&parts.store, task.claim.batch);
+    probe::at("close_claimed");
     let files = match guarded(finalise(store, &parts.objects, task)).await {
         Ok(files) => files,
         Err(error) => {

@@ -14,6 +14,7 @@ use super::publish::{complete, staging_key};
 use super::{Bucket, Fut, MOST_PART, StageError, Staged, Staging};
 use crate::files::hex;
 use crate::model::BatchId;
+use crate::probe;
 
 /// Parts of one file in flight, beside the one that is being filled.
 const PARTS: usize = 2;
@@ -125,6 +126,7 @@ impl S3Staging {
                 .body(ByteStream::from(bytes));
             let sent = part.send().await;
             let sent = sent.map_err(failed("writing", &bucket, &upload.key))?;
+            probe::at("part_sent");
             Ok(CompletedPart::builder()
                 .part_number(number)
                 .set_e_tag(sent.e_tag)

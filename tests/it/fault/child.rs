@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) rows: u32,
     /// Bytes of padding in each row.
     pub(super) padding: usize,
+    /// Bytes that are added to each line of the output file.
+    pub(super) line: usize,
     /// The line that kills its worker.
     pub(super) poison: Option<u32>,
     /// Every how many lines a row fails.
@@ -65,6 +67,7 @@ impl Task {
             id: BatchId::new(),
             rows,
             padding: 10,
+            line: 0,
             poison: None,
             fails: 100,
             ahead: 0,
@@ -102,6 +105,11 @@ impl Task {
     pub(super) fn told(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.join("told")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// The line that a row writes to the output file.
+    pub(super) fn output(&self, n: u32) -> String {
+        format!("{n}{}", "x".repeat(self.line))
     }
 
     fn records(&self, rows: std::ops::Range<u32>) -> String {
@@ -240,7 +248,8 @@ impl Work {
             die();
         }
         let fails = line.is_multiple_of(effects.task.fails);
-        cx.write_line("lines.txt", &row.n);
+        let output = effects.task.output(row.n.parse()?);
+        cx.write_line("lines.txt", &output);
         if fails {
             return Err(Message::new("divisible", 500).into());
         }

@@ -10,6 +10,8 @@ mod outage;
 #[cfg(feature = "probe")]
 mod points;
 #[cfg(feature = "probe")]
+mod postgres;
+#[cfg(feature = "probe")]
 mod power;
 #[cfg(feature = "probe")]
 mod purge;

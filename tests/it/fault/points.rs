@@ -131,6 +131,7 @@ macro_rules! each_point {
         fn every_fault_point_has_its_test() {
             let tested = [$($point),+].into_iter().chain(super::transfer::PIECES);
             let tested = tested.chain(super::halted::TAKE_OVER);
+            let tested = tested.chain(super::s3::POINTS);
             let tested: BTreeSet<&str> = tested.chain(super::purge::POINTS).collect();
             let all: BTreeSet<&str> = POINTS.iter().copied().collect();
             assert_eq!(tested, all);
@@ -151,6 +152,7 @@ each_point! {
     killed_when_a_row_was_done: "row_done", 2300;
     killed_before_outcomes_were_recorded: "before_record", 2;
     killed_after_outcomes_were_recorded: "recorded", 2;
+    killed_before_files_were_assembled: "close_claimed", 1;
     killed_after_files_were_assembled: "assembled", 1;
     killed_after_files_were_published: "published", 1;
     killed_after_the_batch_was_closed: "closed", 1;

@@ -5,14 +5,20 @@ use rowmill::{Client, Status, Store};
 use super::child::Task;
 use crate::support::s3::S3;
 
+/// The points that are passed only where files go to a bucket.
+pub(super) const POINTS: [&str; 1] = ["part_sent"];
+
 /// Kills the one that closes at a point; the next one leaves one object for the file, and nothing staged.
 async fn leaves_one_object_after_kill_at(point: &str) {
     let (dir, s3) = (tempfile::tempdir().unwrap(), S3::start());
     let mut task = Task::new(dir.path(), 3000);
     task.s3 = Some(s3.endpoint().to_owned());
+    // Enough for an upload in parts.
+    task.line = if point == "part_sent" { 4000 } else { 0 };
     assert!(!task.start(&format!("{point}=kill")).wait());
     let staged = |keys: &[String]| keys.iter().filter(|k| k.starts_with(".staging/")).count();
     assert_eq!(staged(&s3.keys()), 1, "what the one that was killed staged");
+    assert_eq!(s3.uploads(), usize::from(point == "part_sent"));
     assert!(task.start("").wait());
 
     let client = Client::new(Store::sqlite(task.database()).await.unwrap());
@@ -23,9 +29,14 @@ async fn leaves_one_object_after_kill_at(point: &str) {
     };
     assert_eq!(s3.keys(), std::slice::from_ref(&file.key));
     let path = s3.bucket().join(crate::support::s3::PREFIX).join(&file.key);
-    let expected: String = (0..3000).map(|n| format!("{n}\n")).collect();
+    let expected: String = (0..3000).map(|n| task.output(n) + "\n").collect();
     assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     assert_eq!(s3.uploads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_is_left_after_a_kill_when_a_part_was_sent() {
+    leaves_one_object_after_kill_at("part_sent").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::facts::{AppendFact, BatchFact, BlockFact, Facts, PartFact, SqlRow, TaskFact};
-use super::servers::{Database, Template};
+use super::servers::{Database, Postgres as Server, Template};
 use super::{Harness, Kit};
 
 /// A database whose schema is made.
@@ -45,6 +45,15 @@ async fn store(url: &str) -> Store {
 }
 
 impl Postgres {
+    /// One on a server of the test's own.
+    pub async fn on(server: &Server) -> Self {
+        let database = Database::on(server);
+        Self {
+            kit: Kit::new(store(database.url()).await),
+            database,
+        }
+    }
+
     pub fn url(&self) -> &str {
         self.database.url()
     }

@@ -28,8 +28,25 @@ struct Wire {
     speaks_postgres: bool,
     frozen: watch::Sender<bool>,
     connections: Mutex<Connections>,
-    needle: Mutex<Option<Vec<u8>>>,
+    hunt: Mutex<Option<Hunt>>,
     swallowed: AtomicUsize,
+    held: AtomicUsize,
+}
+
+/// What is looked for in what clients send.
+struct Hunt {
+    /// They come one after the other on one connection.
+    needles: Vec<Vec<u8>>,
+    then: Then,
+}
+
+/// What becomes of the answer to what was found.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// The client's connection is reset in its place.
+    Swallow,
+    /// It waits at the proxy until the connection is cut.
+    Hold,
 }
 
 #[derive(Default)]
@@ -54,8 +71,9 @@ impl Proxy {
                 speaks_postgres: scheme.starts_with("postgres"),
                 frozen: watch::Sender::new(false),
                 connections: Mutex::default(),
-                needle: Mutex::new(None),
+                hunt: Mutex::new(None),
                 swallowed: AtomicUsize::new(0),
+                held: AtomicUsize::new(0),
             }),
         };
         proxy.accept();
@@ -115,7 +133,23 @@ impl Proxy {
     /// The next time a client sends these bytes, the server gets them and answers; the client's connection is reset
     /// instead. A statement that is prepared sends its text when it is prepared, not when it runs.
     pub fn swallow_next_answer_to(&self, needle: &[u8]) {
-        *self.wire.needle.lock().expect("unpoisoned") = Some(needle.to_vec());
+        self.hunt(&[needle], Then::Swallow);
+    }
+
+    /// As [`Proxy::swallow_next_answer_to`] the last of these, which follows the others on its connection; but the
+    /// answer is only held until the connection is cut.
+    pub fn hold_next_answer_to(&self, needles: &[&[u8]]) {
+        self.hunt(needles, Then::Hold);
+    }
+
+    fn hunt(&self, needles: &[&[u8]], then: Then) {
+        let needles = needles.iter().map(|needle| needle.to_vec()).collect();
+        *self.wire.hunt.lock().expect("unpoisoned") = Some(Hunt { needles, then });
+    }
+
+    /// How many answers are held, or were: the server has given each.
+    pub fn held(&self) -> usize {
+        self.wire.held.load(Ordering::SeqCst)
     }
 
     /// How many answers were swallowed.
@@ -200,7 +234,7 @@ impl From<std::io::Error> for Ended {
 #[derive(Default)]
 struct Exchange {
     asked: AtomicUsize,
-    held_from: Mutex<Option<usize>>,
+    held_from: Mutex<Option<(usize, Then)>>,
 }
 
 impl Wire {
@@ -212,8 +246,7 @@ impl Wire {
     ) -> Result<(), Ended> {
         let mut frames = Frames::asked();
         let mut buffer = vec![0; 64 * 1024];
-        // The end of what was passed on before: bytes that are looked for may come in two pieces.
-        let mut tail = Vec::new();
+        let mut seen = Seen::default();
         loop {
             let n = from.read(&mut buffer).await?;
             self.thawed().await;
@@ -221,9 +254,9 @@ impl Wire {
                 to.shutdown().await?;
                 return Ok(());
             }
-            if self.is_looked_for(&mut tail, &buffer[..n]) {
+            if let Some(then) = self.is_looked_for(&mut seen, &buffer[..n]) {
                 let mut held = exchange.held_from.lock().expect("unpoisoned");
-                held.get_or_insert(frames.counted);
+                held.get_or_insert((frames.counted, then));
             }
             if self.speaks_postgres {
                 frames.take(&buffer[..n]);
@@ -252,14 +285,18 @@ impl Wire {
                 frames.take(&buffer[..n]);
             }
             let held_from = *exchange.held_from.lock().expect("unpoisoned");
-            let Some(held_from) = held_from else {
+            let Some((held_from, then)) = held_from else {
                 to.write_all(&buffer[..n]).await?;
                 continue;
             };
             // Answers to what was asked before may come first: only with as many answers as questions all is done.
             let asked = exchange.asked.load(Ordering::SeqCst);
             if !self.speaks_postgres || (asked > held_from && frames.counted == asked) {
-                return Err(Ended::Swallowed);
+                if then == Then::Swallow {
+                    return Err(Ended::Swallowed);
+                }
+                self.held.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -269,18 +306,34 @@ impl Wire {
         let _ = frozen.wait_for(|frozen| !frozen).await;
     }
 
-    /// Whether what is looked for is in this piece, or in it and the end of the one before. It is found once.
-    fn is_looked_for(&self, tail: &mut Vec<u8>, piece: &[u8]) -> bool {
-        let mut needle = self.needle.lock().expect("unpoisoned");
-        tail.extend_from_slice(piece);
-        let found = needle
-            .as_ref()
-            .is_some_and(|n| memchr::memmem::find(tail, n).is_some());
-        if found {
-            *needle = None;
+    /// What is to be done where the last of what is looked for is in this piece, or in it and the end of the one
+    /// before. It is found once.
+    fn is_looked_for(&self, seen: &mut Seen, piece: &[u8]) -> Option<Then> {
+        let mut hunt = self.hunt.lock().expect("unpoisoned");
+        let Some(looked_for) = hunt.as_ref() else {
+            *seen = Seen::default();
+            return None;
+        };
+        seen.tail.extend_from_slice(piece);
+        while let Some(needle) = looked_for.needles.get(seen.needles) {
+            let Some(at) = memchr::memmem::find(&seen.tail, needle) else {
+                let keep = seen.tail.len().min(needle.len() - 1);
+                seen.tail.drain(..seen.tail.len() - keep);
+                return None;
+            };
+            seen.tail.drain(..at + needle.len());
+            seen.needles += 1;
         }
-        let keep = tail.len().min(needle.as_ref().map_or(0, |n| n.len() - 1));
-        tail.drain(..tail.len() - keep);
-        found
+        let then = looked_for.then;
+        *hunt = None;
+        Some(then)
     }
+}
+
+/// What a connection has had of what is looked for.
+#[derive(Default)]
+struct Seen {
+    needles: usize,
+    /// The end of what was passed on before: bytes that are looked for may come in two pieces.
+    tail: Vec<u8>,
 }
