@@ -110,7 +110,7 @@ impl Scene {
         let lost = parts.filter(|part| part.ended_as == Some(EndedAs::Lost));
         let lost = lost.count();
         let most = self.job.starts().into_values().max().expect("rows");
-        let died = fault == Some(Fault::Killed);
+        let died = fault.is_some_and(Fault::is_death);
         let had_rows = match self.moment {
             Moment::BeforeClose
             | Moment::WithinUpload

@@ -13,15 +13,20 @@ use scene::{Fault, Moment, Scene};
 
 /// Plays a cell and looks at everything.
 async fn plays(moment: Moment, fault: Fault) {
-    let mut scene = Scene::new(moment, fault == Fault::Restarted).await;
+    let mut scene = Scene::new(moment, Some(fault)).await;
     let worker = scene.at_the_moment().await;
     let done = match fault {
         Fault::Killed => {
             drop(worker);
-            let other = scene.other();
-            let done = scene.done(Some(fault)).await;
-            other.signal(libc::SIGTERM);
-            assert!(other.has_ended(), "nobody took it for dead");
+            scene.another_ends_it(fault).await
+        }
+        Fault::Frozen => {
+            worker.signal(libc::SIGSTOP);
+            let done = scene.another_ends_it(fault).await;
+            scene.cut_if_held();
+            worker.signal(libc::SIGCONT);
+            scene.has_entered_again();
+            worker.ends();
             done
         }
         Fault::CutOff | Fault::Restarted => {
@@ -31,8 +36,7 @@ async fn plays(moment: Moment, fault: Fault) {
             }
             worker.signal(libc::SIGCONT);
             let done = scene.done(Some(fault)).await;
-            worker.signal(libc::SIGTERM);
-            assert!(worker.has_ended(), "it lived all the time");
+            worker.ends();
             done
         }
     };
@@ -41,12 +45,11 @@ async fn plays(moment: Moment, fault: Fault) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_to_which_nothing_happens_is_whole() {
-    let mut scene = Scene::new(Moment::AfterClaim, false).await;
+    let mut scene = Scene::new(Moment::AfterClaim, None).await;
     scene.job.halt = None;
     let worker = scene.other();
     let done = scene.done(None).await;
-    worker.signal(libc::SIGTERM);
-    assert!(worker.has_ended());
+    worker.ends();
     scene.is_whole(&done, None).await;
 }
 
@@ -68,12 +71,12 @@ macro_rules! cells {
                 let cells = row.trim_matches('|').split('|').map(str::trim);
                 let (moment, faults) = (cells.clone().next().unwrap(), cells.skip(1));
                 let named = faults.map(|cell| cell.rsplit('`').nth(1).unwrap());
-                let of = [Fault::Killed, Fault::CutOff, Fault::Restarted];
+                let of = [Fault::Killed, Fault::CutOff, Fault::Restarted, Fault::Frozen];
                 named.zip(of).map(move |(name, fault)| (name, moment, fault))
             });
             let (found, wanted): (HashSet<_>, HashSet<_>) = (found.collect(), cells.into());
             assert_eq!(found, wanted);
-            assert_eq!(wanted.len(), 27, "nine moments meet each fault");
+            assert_eq!(wanted.len(), 36, "nine moments meet each fault");
         }
     };
 }
@@ -106,4 +109,13 @@ cells! {
     server_restarted_after_an_upload: "after an upload", AfterUpload, Restarted;
     server_restarted_while_an_end_is_told: "while an end is told", WhileTold, Restarted;
     server_restarted_while_a_batch_is_aborted: "while a batch is aborted", WhileAborted, Restarted;
+    worker_frozen_after_a_claim: "after a claim", AfterClaim, Frozen;
+    worker_frozen_within_a_row: "within a row", WithinRow, Frozen;
+    worker_frozen_after_an_effect: "after an effect that nobody knows of", AfterEffect, Frozen;
+    worker_frozen_at_a_commit: "at a commit whose answer is lost", AtCommit, Frozen;
+    worker_frozen_before_a_close: "between the last block and the close", BeforeClose, Frozen;
+    worker_frozen_within_an_upload: "within an upload", WithinUpload, Frozen;
+    worker_frozen_after_an_upload: "after an upload", AfterUpload, Frozen;
+    worker_frozen_while_an_end_is_told: "while an end is told", WhileTold, Frozen;
+    worker_frozen_while_a_batch_is_aborted: "while a batch is aborted", WhileAborted, Frozen;
 }

@@ -60,6 +60,15 @@ pub(super) enum Fault {
     CutOff,
     /// The server stops and starts; it goes on.
     Restarted,
+    /// It is stopped until it is taken for dead, and goes on when another has ended its batch.
+    Frozen,
+}
+
+impl Fault {
+    /// Another takes over what the worker had.
+    pub(super) fn is_death(self) -> bool {
+        matches!(self, Self::Killed | Self::Frozen)
+    }
 }
 
 pub(super) struct Scene {
@@ -75,7 +84,8 @@ pub(super) struct Scene {
 
 impl Scene {
     /// A batch is submitted, and nobody works yet.
-    pub(super) async fn new(moment: Moment, own_server: bool) -> Self {
+    pub(super) async fn new(moment: Moment, fault: Option<Fault>) -> Self {
+        let own_server = fault == Some(Fault::Restarted);
         let server = own_server.then(|| Server::start(&Options::default()));
         let store = match &server {
             Some(server) => Postgres::on(server).await,
@@ -91,6 +101,8 @@ impl Scene {
             url: proxy.url().to_owned(),
             s3: s3.endpoint().to_owned(),
             halt: moment.halt(),
+            // Where nobody is frozen a busy machine frightens nobody.
+            heartbeat: (fault == Some(Fault::Frozen)).then_some(Duration::from_secs(1)),
             // Enough for an upload in parts.
             line: match moment {
                 Moment::WithinUpload => 60_000,
@@ -162,9 +174,38 @@ impl Scene {
         job.start("")
     }
 
+    /// Another worker starts and ends the batch.
+    pub(super) async fn another_ends_it(&self, fault: Fault) -> Batch {
+        let other = self.other();
+        let done = self.done(Some(fault)).await;
+        other.ends();
+        done
+    }
+
+    /// Waits until the worker has seen that it was taken for dead, and has entered as a third one.
+    pub(super) fn has_entered_again(&self) {
+        until("a new worker", || {
+            let workers = Database::rows_at(self.store.url(), "select 1 from rowmill.workers");
+            (workers.len() == 3).then_some(())
+        });
+        // What it staged for a batch that had ended is removed by the new one's first look.
+        until("no staged files", || {
+            let keys = self.s3.keys();
+            let staged = keys.iter().any(|key| key.starts_with(".staging/"));
+            (!staged).then_some(())
+        });
+    }
+
     /// Resets the worker's connections.
     pub(super) fn cut(&self) {
         self.proxy.cut();
+    }
+
+    /// The answer that the proxy holds never comes.
+    pub(super) fn cut_if_held(&self) {
+        if self.moment == Moment::AtCommit {
+            self.cut();
+        }
     }
 
     /// Stops the server and starts it.
@@ -176,7 +217,7 @@ impl Scene {
 
     /// How often the end is told: twice where the one who had told it could not say so any more.
     pub(super) fn times_told(&self, fault: Option<Fault>) -> usize {
-        let died = fault == Some(Fault::Killed);
+        let died = fault.is_some_and(Fault::is_death);
         1 + usize::from(died && self.moment == Moment::WhileTold)
     }
 

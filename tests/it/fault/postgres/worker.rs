@@ -16,8 +16,8 @@ use rowmill::model::{AppName, Kind};
 use rowmill::probe;
 use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::{
-    Batch, BatchProcessor, BoxError, CancellationToken, DoneCx, ErrorKind, InitBlock, Initializer,
-    JobManager, Message, ObjectStore, OpSettings, RowCx, RowFailure, Store,
+    Batch, BatchProcessor, BoxError, CancellationToken, DoneCx, InitBlock, Initializer, JobManager,
+    Message, ObjectStore, OpSettings, RowCx, RowFailure, Store,
 };
 use tokio::sync::Mutex;
 
@@ -29,8 +29,6 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) const HALTS: u32 = 37;
 /// Every so many lines a row fails.
 pub(super) const FAILS: u32 = 25;
-/// The exit code of a worker that was taken for dead.
-const FENCED: i32 = 3;
 const VARIABLE: &str = "ROWMILL_TEST_WORKER";
 
 /// Where a process stops itself, once.
@@ -54,6 +52,8 @@ pub(super) struct Job {
     pub(super) url: String,
     pub(super) s3: String,
     pub(super) halt: Option<Halt>,
+    /// Who is silent for longer is dead; else it is as by default.
+    pub(super) heartbeat: Option<Duration>,
     /// Bytes that are added to each line of the output file.
     pub(super) line: usize,
 }
@@ -140,8 +140,10 @@ impl Worker {
         }
     }
 
-    /// Waits for its end; whether it ended as one that is alive, and not as one that was taken for dead.
-    pub(super) fn has_ended(mut self) -> bool {
+    /// Lets it go on if it was stopped, tells it to end (SIGTERM), and waits for that.
+    pub(super) fn ends(mut self) {
+        self.signal(libc::SIGTERM);
+        self.signal(libc::SIGCONT);
         let began = Instant::now();
         let status = loop {
             match self.0.try_wait().unwrap() {
@@ -150,11 +152,7 @@ impl Worker {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        assert!(
-            status.success() || status.code() == Some(FENCED),
-            "{status}"
-        );
-        status.success()
+        assert!(status.success(), "{status}");
     }
 }
 
@@ -304,6 +302,7 @@ pub(super) fn manager(store: Store, job: Job) -> JobManager {
 async fn work(job: Job) {
     let mut options = Options::new(&job.url).unwrap();
     options.connections = 4;
+    options.heartbeat = job.heartbeat.unwrap_or(options.heartbeat);
     let store = Store::new(PostgresStore::open(options).await.unwrap());
     let manager = manager(store, job);
     let stop = CancellationToken::new();
@@ -314,9 +313,5 @@ async fn work(job: Job) {
         told.recv().await;
         stops.cancel();
     });
-    match manager.run(stop).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::Conflict => std::process::exit(FENCED),
-        Err(error) => panic!("{error}"),
-    }
+    manager.run(stop).await.unwrap();
 }
