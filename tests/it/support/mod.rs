@@ -1,6 +1,8 @@
 //! What the tests of stores and of the engine share: stores, a clock that stands still, builders, invariants.
 
 mod appends;
+#[cfg(feature = "probe")]
+pub mod disturbed;
 pub mod facts;
 pub mod kit;
 pub mod postgres;

@@ -174,6 +174,12 @@ impl Scene {
         job.start("")
     }
 
+    /// Whether the batch has ended.
+    pub(super) async fn is_done(&self) -> bool {
+        let batch = self.client().batch_status(self.id).await;
+        batch.expect("an answer").done
+    }
+
     /// Another worker starts and ends the batch.
     pub(super) async fn another_ends_it(&self, fault: Fault) -> Batch {
         let other = self.other();
@@ -182,12 +188,17 @@ impl Scene {
         done
     }
 
+    /// Waits until so many workers have entered.
+    pub(super) fn have_entered(&self, workers: usize) {
+        until("a worker that enters", || {
+            let entered = Database::rows_at(self.store.url(), "select 1 from rowmill.workers");
+            (entered.len() == workers).then_some(())
+        });
+    }
+
     /// Waits until the worker has seen that it was taken for dead, and has entered as a third one.
     pub(super) fn has_entered_again(&self) {
-        until("a new worker", || {
-            let workers = Database::rows_at(self.store.url(), "select 1 from rowmill.workers");
-            (workers.len() == 3).then_some(())
-        });
+        self.have_entered(3);
         // What it staged for a batch that had ended is removed by the new one's first look.
         until("no staged files", || {
             let keys = self.s3.keys();

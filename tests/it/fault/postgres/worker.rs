@@ -40,6 +40,8 @@ pub(super) enum Halt {
     WithinAbortedRow,
     /// A row's effect is there and nobody knows.
     AfterEffect,
+    /// It does not stop, but a row waits until its worker is told to end.
+    UntilTold,
     /// The receiver of an end has it and has not answered.
     WhileTold,
 }
@@ -175,7 +177,7 @@ impl Effects {
     /// Stops the process if it is to be here; whether it was.
     fn may_halt(&self, at: Halt) -> bool {
         let halts = self.job.halt == Some(at) && !self.halted.swap(true, Ordering::SeqCst);
-        if halts {
+        if halts && at != Halt::UntilTold {
             probe::stop();
         }
         halts
@@ -242,7 +244,7 @@ impl BatchProcessor for Work {
         note(&effects.job.dir.join("starts"), n)?;
         if n == HALTS {
             effects.may_halt(Halt::WithinRow);
-            if effects.may_halt(Halt::WithinAbortedRow) {
+            if effects.may_halt(Halt::WithinAbortedRow) || effects.may_halt(Halt::UntilTold) {
                 tokio::time::timeout(LONG, cx.cancel().cancelled()).await?;
             }
         }
