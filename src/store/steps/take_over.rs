@@ -179,8 +179,9 @@ async fn take_back(
     // Only a row that is known to have been running is to blame; a block that was lost for the
     // first time only becomes suspect.
     let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
+        let suspect = is_suspect(c, lost, left.len()).await?;
         end_part(c, worker, lost, &left, None, EndedAs::Lost, now).await?;
-        put_back(c, worker, lost, &left, task.losses, true).await?;
+        put_back(c, worker, lost, &left, task.losses, suspect).await?;
         end::settle(c, claim.batch, now).await?;
         stop_if_stopped(c, claim.batch, now).await?;
         return Ok(0);
@@ -241,6 +242,21 @@ async fn take_back(
     end::settle(c, claim.batch, now).await?;
     stop_if_stopped(c, claim.batch, now).await?;
     Ok(u64::try_from(failed.len()).unwrap_or(1))
+}
+
+/// Rows that cost little more one by one than together.
+const FEW: usize = 32;
+
+/// Whether a lost task runs row by row from now on. Where each row would cost a round trip, one of many rows of
+/// which nobody knows that it had begun is believed once: most of what a worker holds waits for its turn.
+async fn is_suspect(c: &impl Db, lost: &Lost, left: usize) -> Result<bool, StoreError> {
+    let (claim, task) = (&lost.claim, &lost.task);
+    if !c.is_shared() || left <= FEW || task.suspect != 0 {
+        return Ok(true);
+    }
+    let asked = params![claim.batch, task.no, claim.task.0, task.attempt];
+    let seen = one(c, sql!("take_over_seen"), asked, |_| Ok(())).await?;
+    Ok(seen.is_some())
 }
 
 /// The rows of a task that have no outcome in its attempt.

@@ -207,6 +207,7 @@ on_every_store! {
         suspect_rows_are_committed_before_they_start
         a_poison_row_costs_itself_alone
         a_poison_row_among_many_costs_itself_alone_however_few_losses_are_allowed
+        a_poison_row_of_a_large_block_costs_itself_and_five_workers_at_most
         a_good_row_of_many_does_not_fail_when_its_worker_dies_twice
         fifty_losses_at_random_rows_fail_no_good_row
         tasks_that_waited_behind_a_poison_row_are_not_blamed

@@ -228,6 +228,23 @@ pub async fn a_poison_row_among_many_costs_itself_alone_however_few_losses_are_a
     }
 }
 
+pub async fn a_poison_row_of_a_large_block_costs_itself_and_five_workers_at_most(h: &impl Harness) {
+    let kit = h.kit();
+    let op = kit.op().await;
+    let id = kit.rows_of(100).await;
+    let mut deaths = 0;
+    while die_of(h, op, 70).await {
+        deaths += 1;
+        assert!(
+            deaths <= 5,
+            "it was believed once, and its block blamed once"
+        );
+    }
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.counts.success, batch.counts.failed), (99, 1));
+    assert_eq!(kit.row(id, 71).await.status, Status::Failed);
+}
+
 pub async fn a_good_row_of_many_does_not_fail_when_its_worker_dies_twice(h: &impl Harness) {
     let kit = h.kit();
     let op = kit.register(kit.key(), true, 2).await;

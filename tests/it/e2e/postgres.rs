@@ -218,3 +218,38 @@ async fn rows_are_read_back_as_they_were_given() {
     let by_sql = h.batchrows(id);
     assert_eq!(by_sql.len(), texts.len(), "a person reads them too");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rows_that_are_lost_before_anything_is_recorded_are_believed_once() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let op = kit.op().await;
+    kit.rows_of(100).await;
+    let lose = async || {
+        let worker = kit.worker().await;
+        let task = kit.claim_one(worker, op).await;
+        kit.take_over(worker).await;
+        task.suspect
+    };
+    // Most of what a worker holds waits for its turn when it dies.
+    assert_eq!(
+        [lose().await, lose().await, lose().await],
+        [false, false, true]
+    );
+    invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rows_that_are_lost_when_they_had_begun_run_one_by_one() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    kit.rows_of(100).await;
+    let task = kit.claim_one(worker, op).await;
+    let begun = crate::support::Outcomes::of(&task).success(0).goes_on(None);
+    kit.record(worker, begun).await;
+    kit.take_over(worker).await;
+    let worker = kit.worker().await;
+    assert!(kit.claim_one(worker, op).await.suspect);
+    invariants(&h).await;
+}

@@ -49,7 +49,7 @@ impl BatchProcessor for Post {
         }
         let file = ["credit.csv", "debit.csv"][usize::from(n % 2 == 1)];
         cx.write_line(file, &format!("ACC{:06},{n}.00", n % 977));
-        if n % FAILS == 0 {
+        if n.is_multiple_of(FAILS) {
             return Err(Message::new("divisible", 500).into());
         }
         Ok(n)
@@ -166,6 +166,13 @@ pub async fn run(
     let took = began.elapsed();
     drop(workers);
 
+    if dice.is_some() {
+        let lost = "select count(*), (select count(*) from rowmill.attempts) from rowmill.attempts where ended_as = 3";
+        for found in Database::rows_at(&url, lost) {
+            let (lost, parts): (i64, i64) = (found.get(0), found.get(1));
+            events.push(format!("tasks lost: {lost}; parts recorded: {parts}"));
+        }
+    }
     let failed = rows.div_ceil(FAILS);
     let counts = (batch.counts.rows, batch.counts.success, batch.counts.failed);
     if counts != (rows, rows - failed, failed) || batch.status != Status::Failed {
