@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::IsolationLevel;
 
 use super::CancelSignal;
 use super::draft::{self, Draft};
 use super::erased::AnyBlock;
 use crate::files::ObjectStore;
 use crate::model::{Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, line_of};
+use crate::store::postgres::PieceTx;
 use crate::store::sqlite::Tx;
 use crate::store::{ClaimedTask, StoreError, Transacted};
 
@@ -35,8 +38,20 @@ pub(crate) enum Request {
     },
 }
 
-/// Rows that run within a transaction; none if what they wrote is to be undone.
-pub(crate) type TxRows = Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>;
+/// Rows that run within a transaction; they come to nothing if what they wrote is to be undone.
+pub(crate) enum TxRows {
+    Sqlite(Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>),
+    Postgres {
+        isolation: IsolationLevel,
+        /// A statement of theirs may take so long.
+        statement: Duration,
+        run: PostgresRows,
+    },
+}
+
+/// Rows that run within a transaction on PostgreSQL.
+pub(crate) type PostgresRows =
+    Box<dyn for<'t> FnOnce(&'t PieceTx<'t>) -> BoxFuture<'t, Option<Ran>> + Send>;
 
 /// What rows came to that ran within a transaction.
 #[derive(Default)]
@@ -258,6 +273,8 @@ pub(crate) struct Work {
     pub(crate) cancel: CancelSignal,
     pub(crate) objects: ObjectStore,
     pub(crate) desk: Arc<Desk>,
+    /// How long a row may go on after a stop.
+    pub(crate) grace: Duration,
     requests: mpsc::Sender<Request>,
     /// Byte range of each ordinal's input in the block's body.
     ranges: Arc<Vec<(usize, usize)>>,
@@ -288,6 +305,7 @@ impl Work {
             cancel,
             objects,
             desk,
+            grace: Duration::ZERO,
             requests,
             ranges: Arc::new(ranges),
             emptied: Instant::now(),
@@ -305,6 +323,7 @@ impl Work {
             cancel: self.cancel.clone(),
             objects: self.objects.clone(),
             desk: Arc::clone(&self.desk),
+            grace: self.grace,
             requests: self.requests.clone(),
             ranges: Arc::clone(&self.ranges),
             emptied: Instant::now(),

@@ -13,18 +13,6 @@ use crate::store::steps::ops::Lives;
 use crate::store::steps::take_over;
 use crate::store::{NewWorker, StoreError};
 
-/// The text of `sql/postgres_alone/NAME.sql`: what has no counterpart on SQLite.
-macro_rules! alone {
-    ($name:literal) => {
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/sql/postgres_alone/",
-            $name,
-            ".sql"
-        ))
-    };
-}
-
 /// What the server says of locks.
 pub(super) struct Locks {
     held: BTreeSet<i64>,

@@ -3,28 +3,46 @@
 //! Every step is one transaction at READ COMMITTED that locks what it leaves; every read is one at
 //! REPEATABLE READ. Nothing here waits for user code or for another service while it holds a lock.
 
-/// Makes a step in a transaction of its own; again from its beginning where others were in the way.
+/// The text of `sql/postgres_alone/NAME.sql`: what has no counterpart on SQLite.
+macro_rules! alone {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/sql/postgres_alone/",
+            $name,
+            ".sql"
+        ))
+    };
+}
+
+/// Makes a step in a transaction of its own; again from its beginning where others were in the way, or
+/// where the answer to its commit was lost.
 macro_rules! step {
     ($store:expr, $tx:ident => $step:expr) => {
+        step!($store, false, $tx => $step)
+    };
+    ($store:expr, $again:expr, $tx:ident => $step:expr) => {
         async move {
-            let mut tries = 0;
+            let mut tries = $crate::store::postgres::doubt::Tries::new($again);
             loop {
-                let $tx = $store.begin().await?;
-                let failed = match $step.await {
-                    Ok(done) => match $tx.commit().await {
-                        Ok(committed) => break Ok((done, committed)),
-                        Err(error) => error,
-                    },
-                    Err(error) => {
-                        $tx.rollback().await;
-                        error
+                let failed = match $store.begin().await {
+                    Ok(begun) => {
+                        let $tx = begun.again(tries.is_again());
+                        match $step.await {
+                            Ok(done) => match $tx.commit().await {
+                                Ok(committed) => break Ok((done, committed)),
+                                Err(error) => tries.lost_commit(error),
+                            },
+                            Err(error) => {
+                                $tx.rollback().await;
+                                error
+                            }
+                        }
                     }
+                    Err(error) => error,
                 };
-                tries += 1;
-                if tries >= $crate::store::postgres::TRIES
-                    || !$crate::store::postgres::errors::is_in_the_way(&failed)
-                {
-                    break Err($crate::store::postgres::errors::final_word(failed));
+                if let Some(failed) = tries.over(failed).await {
+                    break Err(failed);
                 }
             }
         }
@@ -65,9 +83,12 @@ mod append;
 mod backend;
 mod connect;
 mod db;
+mod doubt;
 mod errors;
+mod lent;
 mod liveness;
 mod migrate;
+mod piece;
 mod session;
 mod transact;
 mod tx;
@@ -90,12 +111,11 @@ use tx::{Committed, Tx};
 use wake::Waker;
 
 pub use connect::Options;
+pub use piece::PieceTx;
+pub(crate) use piece::{Said, Trouble, said};
 
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
-/// A step that others are in the way of is made again so often.
-const TRIES: u32 = 10;
-
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
     pool: Pool,
