@@ -56,6 +56,7 @@ pub mod sqlite {
 
 /// What is particular to a store in a PostgreSQL database.
 pub mod postgres {
+    pub use crate::client::submit_in_postgres as submit_in;
     pub use crate::processor::PostgresProcessor as TransactionalProcessor;
     pub use crate::processor::SetProcessor;
     pub use tokio_postgres;

@@ -1,6 +1,6 @@
 //! The steps of the boundary, each in a transaction of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 
@@ -31,7 +31,15 @@ impl Backend for PostgresStore {
 
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
-            let entered = step!(self, tx => self.enter_now(&tx, &worker, now)).await;
+            let taken = Mutex::new(Vec::new());
+            let (worker, noted) = (&worker, &taken);
+            let entered = step!(self, tx => self.enter_now(&tx, worker, noted, now)).await;
+            let lives = entered.as_ref().ok().map(|(no, _)| *no);
+            // Whoever entered in a try that failed does not live.
+            let taken = taken.into_inner().unwrap_or_default();
+            for no in taken.into_iter().filter(|no| Some(*no) != lives) {
+                self.session.let_go(no);
+            }
             let (no, committed) = entered?;
             self.after(committed, now).await;
             Ok(no)
@@ -248,7 +256,16 @@ impl Backend for PostgresStore {
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
-        write!(self, now, tx => record::record(&tx, worker, &parts, now)).boxed()
+        async move {
+            let parts = &parts[..];
+            let again = self.doubts.has(parts);
+            let recorded = step!(self, again, tx => record::record(&tx, worker, parts, now)).await;
+            self.doubts.settle(parts, &recorded);
+            let (answers, committed) = recorded?;
+            self.after(committed, now).await;
+            Ok(answers)
+        }
+        .boxed()
     }
 
     fn transact(

@@ -1,9 +1,11 @@
 //! Steps that are made again: others were in the way, or nobody knows whether they were made.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::errors::{final_word, is_in_the_way, is_unknown};
-use crate::store::StoreError;
+use crate::store::{ClaimRef, Part, StoreError};
 
 /// A step that others are in the way of is made again so often.
 const TRIES: u32 = 10;
@@ -68,5 +70,39 @@ impl Tries {
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(AGAIN_MOST);
         None
+    }
+}
+
+/// Parts that may be recorded: their commit's answer was lost, and so was the server for as long as it was asked.
+///
+/// Whoever recorded them does so again until there is an answer, so that none is forgotten here.
+#[derive(Default)]
+pub(super) struct Doubts(Mutex<HashSet<(ClaimRef, u32)>>);
+
+impl Doubts {
+    fn locked(&self) -> MutexGuard<'_, HashSet<(ClaimRef, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has(&self, parts: &[Part]) -> bool {
+        let doubts = self.locked();
+        let mut parts = parts.iter();
+        !doubts.is_empty() && parts.any(|part| doubts.contains(&(part.claim, part.part)))
+    }
+
+    /// Takes in how it went.
+    pub(super) fn settle<T>(&self, parts: &[Part], recorded: &Result<T, StoreError>) {
+        let mut doubts = self.locked();
+        let unknown = matches!(recorded, Err(error) if is_unknown(error));
+        if doubts.is_empty() && !unknown {
+            return;
+        }
+        for part in parts {
+            if unknown {
+                doubts.insert((part.claim, part.part));
+            } else if recorded.is_ok() {
+                doubts.remove(&(part.claim, part.part));
+            }
+        }
     }
 }

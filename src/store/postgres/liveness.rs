@@ -1,7 +1,7 @@
 //! Who lives: a worker's life is an advisory lock that its process's own connection holds.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::PostgresStore;
@@ -63,11 +63,16 @@ impl PostgresStore {
         &self,
         tx: &Tx,
         worker: &NewWorker,
+        taken: &Mutex<Vec<WorkerNo>>,
         now: Timestamp,
     ) -> Result<WorkerNo, StoreError> {
         let mut locks = Locks::of(tx).await?;
         let no = take_over::enter(tx, &mut locks, "", worker, now).await?;
         self.session.take(no).await?;
+        taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(no);
         heard_of(tx, no, &locks.incarnation).await?;
         Ok(no)
     }

@@ -85,6 +85,7 @@ mod connect;
 mod db;
 mod doubt;
 mod errors;
+mod join;
 mod lent;
 mod liveness;
 mod migrate;
@@ -105,15 +106,19 @@ use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, StoreError};
 use crate::model::{Timestamp, WorkerNo};
+use doubt::Doubts;
 use errors::postgres_error;
 use session::Session;
 use tx::{Committed, Tx};
 use wake::Waker;
 
 pub use connect::Options;
+pub(crate) use join::submit_within;
 pub use piece::PieceTx;
 pub(crate) use piece::{Said, Trouble, said};
 
+/// Where everything lives, unless it is said.
+const SCHEMA: &str = "rowmill";
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
 /// The store in a PostgreSQL database.
@@ -124,6 +129,8 @@ pub struct PostgresStore {
     damage: Damage,
     options: Options,
     begin: Begin,
+    /// Parts of which nobody knows whether they are recorded.
+    doubts: Doubts,
     /// Workers whose lock was free, and since when.
     free: Mutex<HashMap<WorkerNo, Instant>>,
     /// When it was last noted that workers of this process live.
@@ -165,6 +172,7 @@ impl PostgresStore {
                 write: format!("begin; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
             },
+            doubts: Doubts::default(),
             free: Mutex::default(),
             heard: Mutex::default(),
             swept: Mutex::default(),
