@@ -53,6 +53,14 @@ pub mod sqlite {
     pub use crate::store::sqlite::{Joined, Tx};
     pub use rusqlite;
 }
+
+/// What is particular to a store in a PostgreSQL database.
+pub mod postgres {
+    pub use crate::client::submit_in_postgres as submit_in;
+    pub use crate::processor::PostgresProcessor as TransactionalProcessor;
+    pub use crate::processor::SetProcessor;
+    pub use tokio_postgres;
+}
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's examples are tests.

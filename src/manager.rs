@@ -16,8 +16,8 @@ use crate::files::ObjectStore;
 use crate::model::{BatchId, JobKey, Kind, OpSettings};
 use crate::processor::command::CommandSpec;
 use crate::processor::{
-    BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SlowQueryProcessor,
-    TransactionalProcessor,
+    BatchProcessor, ChunkProcessor, Initializer, Mistake, Registry, SetProcessor,
+    SlowQueryProcessor, Transactional,
 };
 use crate::store::{Store, StoreError};
 
@@ -291,15 +291,23 @@ impl Builder {
         self
     }
 
-    /// Registers a processor whose writes commit with its rows' outcomes.
+    /// Registers a processor whose writes commit with its rows' outcomes: one for SQLite, one for PostgreSQL, or
+    /// one after the other both for the same op.
     #[must_use]
-    pub fn transactional(
+    pub fn transactional<D>(
         mut self,
         app: &str,
         op: &str,
-        processor: impl TransactionalProcessor,
+        processor: impl Transactional<D>,
     ) -> Self {
         self.registry = self.registry.transactional(app, op, processor);
+        self
+    }
+
+    /// Registers a processor of whole sets of rows whose writes commit with their outcomes, on PostgreSQL.
+    #[must_use]
+    pub fn set_based(mut self, app: &str, op: &str, processor: impl SetProcessor) -> Self {
+        self.registry = self.registry.set_based(app, op, processor);
         self
     }
 
@@ -344,8 +352,9 @@ impl Builder {
     #[must_use]
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = self.registry.mistakes();
-        if self.store.is_none() {
-            mistakes.push(Mistake("there is no store".to_owned()));
+        match &self.store {
+            Some(store) => mistakes.extend(self.registry.clone().choose(store.dialect())),
+            None => mistakes.push(Mistake("there is no store".to_owned())),
         }
         mistakes
     }
@@ -354,7 +363,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] with every mistake, a line each.
-    pub fn build(self) -> Result<JobManager> {
+    pub fn build(mut self) -> Result<JobManager> {
         let mistakes = self.mistakes();
         let Some(store) = self.store.filter(|_| mistakes.is_empty()) else {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
@@ -367,6 +376,7 @@ impl Builder {
         let objects = self
             .objects
             .unwrap_or_else(|| ObjectStore::folder("rowmill-files"));
+        self.registry.choose(store.dialect());
         let registry = Arc::new(self.registry);
         let clock = self.clock.unwrap_or_else(|| store.clock());
         let cache = self.cache.unwrap_or_else(StatusCache::memory);

@@ -34,7 +34,7 @@ pub(crate) use ops::{in_force, unknown};
 pub use purge::{Purge, Purged};
 pub use query::{NewQuery, SubmittedQuery};
 pub use retry::Retried;
-pub use submit_in::submit_in;
+pub use submit_in::{submit_in, submit_in_postgres};
 
 /// A row to submit.
 #[derive(Debug, Clone)]

@@ -4,8 +4,9 @@ use super::{NewRow, check};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::intake::next_line;
-use crate::model::{BatchId, BlockBuilder, ContentHash, Kind, NewBatch, OpSettings};
+use crate::model::{BatchId, Block, BlockBuilder, ContentHash, Kind, NewBatch, OpSettings};
 use crate::store::sqlite::{Joined, submit_within};
+use crate::store::{Submitted, postgres};
 
 /// Rows of a submit that is part of the caller's transaction.
 const MAX_ROWS: u64 = 100_000;
@@ -49,7 +50,52 @@ pub fn submit_in(
     batch: NewBatch,
     rows: impl IntoIterator<Item = NewRow>,
 ) -> Result<BatchId> {
-    check(&batch, batch.key.kind)?;
+    let (blocks, hash) = gathered(&batch, rows)?;
+    let done = submit_within(tx, &batch, &blocks, hash, SystemClock.now())?;
+    Ok(done.id())
+}
+
+/// Submits a batch or slow query inside a transaction of the caller's on rowmill's own PostgreSQL database.
+///
+/// **Transaction:** it is there, and is worked on, if and only if the caller commits; beside the caller's own
+/// writes. From inside a [`TransactionalProcessor`](crate::postgres::TransactionalProcessor) it is there if and only if the
+/// row succeeds. At most 100,000 rows and 64 MiB. The same id or external id again with the same
+/// content is the batch that is there. rowmill's tables are those of the schema `rowmill`; the caller's search
+/// path is as it was. Workers are woken by the commit, which makes the server let one such commit through at a time.
+/// **Cancellation:** dropped halfway, the transaction is to be rolled back.
+///
+/// # Errors
+/// As [`sqlite::submit_in`](crate::sqlite::submit_in); also [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where others
+/// were in the way (a deadlock, a serialization failure): all of the transaction is then to be made again.
+///
+/// ```no_run
+/// # async fn order(client: &mut rowmill::postgres::tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use rowmill::model::{JobKey, Kind, NewBatch};
+/// use rowmill::{NewRow, postgres::submit_in};
+/// let tx = client.transaction().await?;
+/// tx.execute("insert into orders values (7)", &[]).await?;
+/// let rows = [NewRow::json(&7)?];
+/// submit_in(&tx, NewBatch::new(JobKey::new("shop", "invoice", Kind::Batch)?), rows).await?;
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
+pub async fn submit_in_postgres(
+    tx: &tokio_postgres::Transaction<'_>,
+    batch: NewBatch,
+    rows: impl IntoIterator<Item = NewRow>,
+) -> Result<BatchId> {
+    let (blocks, hash) = gathered(&batch, rows)?;
+    let now = SystemClock.now();
+    let done: Submitted = postgres::submit_within(tx, &batch, &blocks, hash, now).await?;
+    Ok(done.id())
+}
+
+/// Rows as blocks, with the hash of all of them; refuses what does not belong into a transaction.
+fn gathered(
+    batch: &NewBatch,
+    rows: impl IntoIterator<Item = NewRow>,
+) -> Result<(Vec<Block>, [u8; 32])> {
+    check(batch, batch.key.kind)?;
     let usual = OpSettings::default();
     let bytes = usize::try_from(usual.block_bytes).unwrap_or(usize::MAX);
     let mut builder = BlockBuilder::new(usual.block_rows, bytes);
@@ -75,7 +121,5 @@ pub fn submit_in(
     }
     let mut hash = ContentHash::default();
     blocks.iter().for_each(|block| hash.add(block));
-    let now = SystemClock.now();
-    let done = submit_within(tx, &batch, &blocks, hash.finish(), now)?;
-    Ok(done.id())
+    Ok((blocks, hash.finish()))
 }

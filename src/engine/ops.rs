@@ -181,7 +181,7 @@ impl Op {
         };
         let settings = live.over(&self.base);
         // It would fail rows that certainly had no effect; `build` refuses it too.
-        if self.processor().is_transactional() && settings.delivery == Delivery::AtMostOnce {
+        if self.processor().written_for().is_some() && settings.delivery == Delivery::AtMostOnce {
             return self
                 .refuse("delivery: the op is transactional: its effects are there exactly once");
         }

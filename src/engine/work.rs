@@ -16,13 +16,18 @@ use crate::model::{
 };
 use crate::probe;
 use crate::processor::{
-    AnyBlock, CancelCause, CancelHandle, Desk, Draft, ErasedProcessor, FLUSH, Pulse, Request,
+    AnyBlock, CancelCause, CancelHandle, Desk, Draft, ErasedProcessor, FLUSH, Pulse, Ran, Request,
     TxRows, Work,
 };
-use crate::store::{Again, ClaimedTask, Part, Piece, Store, StoreError, Then, Transacted};
+use crate::store::{
+    Again, ClaimedTask, Part, Piece, PostgresPiece, Store, StoreError, Then, Transacted,
+};
 
 /// A task that would take longer than this gives its end back, so that a slow op spreads.
 pub(super) const SPREAD: Duration = Duration::from_secs(5);
+
+/// Who pauses an op whose processor ended the transaction that it was handed.
+const ENDED_BY: &str = "rowmill: its processor ended its transaction";
 
 /// A part on its way to the store.
 pub(super) struct Outgoing {
@@ -85,7 +90,7 @@ pub(super) struct Worked {
 /// Runs the task.
 pub(super) async fn run(seat: Seat) -> Worked {
     let desk = Desk::new(&seat.task, Arc::clone(&seat.settings));
-    let (work, mut requests) = Work::new(
+    let (mut work, mut requests) = Work::new(
         Arc::clone(&seat.task),
         Arc::clone(&seat.block),
         Arc::clone(&seat.settings),
@@ -94,6 +99,7 @@ pub(super) async fn run(seat: Seat) -> Worked {
         Arc::clone(&desk),
         Arc::clone(&seat.pulse),
     );
+    work.grace = seat.grace;
     let processor = Arc::clone(&seat.processor);
     let cancel = seat.cancel.signal();
     let mut table = Table {
@@ -185,15 +191,14 @@ impl Table {
         self.parts += 1;
         let may_end = !self.sent && self.desk.is_empty();
         let soft = self.is_soft() && !(may_end && self.desk.progress().1 <= 1);
-        let piece = {
+        let into_part = {
             let (desk, seat, places) = (Arc::clone(&self.desk), &self.seat, Arc::clone(&places));
             let (task, settings, clock) = (
                 Arc::clone(&seat.task),
                 Arc::clone(&seat.settings),
                 Arc::clone(&seat.clock),
             );
-            Piece::Sqlite(Box::new(move |tx| {
-                let ran = rows(tx)?;
+            move |ran: Ran| {
                 let (_, left) = desk.progress();
                 let ends = may_end && left == ran.places.len();
                 let then = if ends {
@@ -211,8 +216,20 @@ impl Table {
                 let mut part = part_of(ran.draft, &task, &settings, clock.now(), then);
                 part.part = number;
                 *places.lock().unwrap_or_else(PoisonError::into_inner) = (ran.places, ends);
-                Some(part)
-            }))
+                part
+            }
+        };
+        let piece = match rows {
+            TxRows::Sqlite(rows) => Piece::Sqlite(Box::new(move |tx| rows(tx).map(into_part))),
+            TxRows::Postgres {
+                isolation,
+                statement,
+                run,
+            } => Piece::Postgres(PostgresPiece {
+                isolation,
+                statement,
+                run: Box::new(move |tx| async move { run(tx).await.map(into_part) }.boxed()),
+            }),
         };
         let (store, worker, claim) = (&self.seat.store, self.seat.worker, self.seat.task.claim);
         let now = self.seat.clock.now();
@@ -230,9 +247,26 @@ impl Table {
                 tracing::warn!(batch = %claim.batch, "fenced: the task belongs to another worker");
                 self.seat.cancel.cancel(CancelCause::Fenced);
             }
-            Ok(Transacted::Undone) | Err(_) => {}
+            Ok(Transacted::Ended { .. }) => self.hold_op().await,
+            Ok(Transacted::Undone | Transacted::InTheWay) | Err(_) => {}
         }
         answer
+    }
+
+    /// An op whose processor ends the transaction that it is handed would do so again with every row: nobody
+    /// claims its tasks until somebody has looked at it.
+    async fn hold_op(&self) {
+        let key = self.seat.task.batch.key.clone();
+        tracing::error!(
+            op = %key, batch = %self.seat.task.batch.id,
+            "a processor ended the transaction that it was handed (a COMMIT or ROLLBACK of its own): its op is paused; \
+             mend it, look at the rows that failed with transaction_ended, then resume it"
+        );
+        self.seat.held.store(true, Ordering::Relaxed);
+        let (by, now) = (ENDED_BY.to_owned(), self.seat.clock.now());
+        if let Err(error) = self.seat.store.pause_op(key, by, now).await {
+            tracing::error!(%error, "the op could not be paused");
+        }
     }
 
     /// Sends what lies on the desk, and gives back what would take too long.

@@ -30,6 +30,8 @@ pub mod codes {
     pub const INTERRUPTED: (&str, u32) = ("interrupted", 17);
     /// The row's outcome is larger than what is recorded of a row.
     pub const OUTCOME_TOO_LARGE: (&str, u32) = ("outcome_too_large", 18);
+    /// The row's processor ended the transaction that it was handed.
+    pub const TRANSACTION_ENDED: (&str, u32) = ("transaction_ended", 19);
     /// The row's time had passed before it began.
     pub const EXPIRED: (&str, u32) = ("expired", 30);
     /// The messages of every expired row; the view `batchrows` gives the same text.

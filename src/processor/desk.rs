@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::IsolationLevel;
 
 use super::CancelSignal;
 use super::draft::{self, Draft};
@@ -15,6 +17,7 @@ use super::erased::AnyBlock;
 use super::pulse::Pulse;
 use crate::files::ObjectStore;
 use crate::model::{Line, Message, OpSettings, OutcomeStatus, RowOutcome, codes, line_of};
+use crate::store::postgres::PieceTx;
 use crate::store::sqlite::Tx;
 use crate::store::{ClaimedTask, StoreError, Transacted};
 
@@ -36,8 +39,20 @@ pub(crate) enum Request {
     },
 }
 
-/// Rows that run within a transaction; none if what they wrote is to be undone.
-pub(crate) type TxRows = Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>;
+/// Rows that run within a transaction; they come to nothing if what they wrote is to be undone.
+pub(crate) enum TxRows {
+    Sqlite(Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>),
+    Postgres {
+        isolation: IsolationLevel,
+        /// A statement of theirs may take so long.
+        statement: Duration,
+        run: PostgresRows,
+    },
+}
+
+/// Rows that run within a transaction on PostgreSQL.
+pub(crate) type PostgresRows =
+    Box<dyn for<'t> FnOnce(&'t PieceTx<'t>) -> BoxFuture<'t, Option<Ran>> + Send>;
 
 /// What rows came to that ran within a transaction.
 #[derive(Default)]
@@ -260,6 +275,8 @@ pub(crate) struct Work {
     pub(crate) objects: ObjectStore,
     pub(crate) desk: Arc<Desk>,
     pulse: Arc<Pulse>,
+    /// How long a row may go on after a stop.
+    pub(crate) grace: Duration,
     requests: mpsc::Sender<Request>,
     /// Byte range of each ordinal's input in the block's body.
     ranges: Arc<Vec<(usize, usize)>>,
@@ -292,6 +309,7 @@ impl Work {
             objects,
             desk,
             pulse,
+            grace: Duration::ZERO,
             requests,
             ranges: Arc::new(ranges),
             emptied: Instant::now(),
@@ -310,6 +328,7 @@ impl Work {
             objects: self.objects.clone(),
             desk: Arc::clone(&self.desk),
             pulse: Arc::clone(&self.pulse),
+            grace: self.grace,
             requests: self.requests.clone(),
             ranges: Arc::clone(&self.ranges),
             emptied: Instant::now(),

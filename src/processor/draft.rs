@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::{Message, OutcomeStatus, RowOutcome, codes, encode_outcome};
 
 /// A desk with so many bytes is emptied before the next row.
-const FULL: usize = 1 << 20;
+pub(super) const FULL: usize = 1 << 20;
 /// A part with so many bytes takes no further row: its size does not grow with a chunk's rows.
 const PART: usize = 8 << 20;
 /// A row's outcome with more bytes than this is not recorded; the row has failed.
@@ -104,6 +104,12 @@ pub(super) fn too_large(outcome: &RowOutcome) -> Option<RowOutcome> {
     );
     let message = Message::own(codes::OUTCOME_TOO_LARGE, text);
     Some(RowOutcome::of(OutcomeStatus::Failed, message))
+}
+
+/// About how many bytes of a body an outcome takes.
+pub(super) fn weight(outcome: &RowOutcome) -> usize {
+    let files: usize = outcome.files.iter().map(|(_, lines)| lines.len()).sum();
+    files + outcome.result.as_ref().map_or(0, String::len)
 }
 
 /// Whether its line is within the limit. Nearly all are far from it, and are not written for that.

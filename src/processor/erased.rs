@@ -15,6 +15,7 @@ use super::desk::Work;
 use super::whose::{Whose, timed_out};
 use super::{BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, RowCx, RowFailure};
 use crate::model::{AppName, Batch, RowOutcome};
+use crate::store::Dialect;
 
 /// An init block whose type is known to its processors alone.
 pub(crate) type AnyBlock = Arc<dyn Any + Send + Sync>;
@@ -40,9 +41,9 @@ pub(crate) trait ErasedProcessor: Send + Sync {
         true
     }
 
-    /// Its rows' writes commit with their outcomes.
-    fn is_transactional(&self) -> bool {
-        false
+    /// The database for which its statements are written, where its rows' writes commit with their outcomes.
+    fn written_for(&self) -> Option<Dialect> {
+        None
     }
 
     /// Up to so many tasks run at once from now on.

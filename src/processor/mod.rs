@@ -9,7 +9,9 @@ mod desk;
 mod draft;
 mod erased;
 mod failure;
+mod on_postgres;
 mod per_chunk;
+mod per_piece;
 mod per_query;
 mod per_tx;
 mod pulse;
@@ -17,6 +19,7 @@ mod registry;
 mod traits;
 mod transactional;
 mod whose;
+mod written;
 
 pub use context::{
     CancelCause, CancelSignal, ChunkCx, ChunkOut, DoneCx, FileWriter, QueryCx, RowCx,
@@ -27,10 +30,13 @@ pub use traits::{
     BatchProcessor, ChunkProcessor, InitBlock, Initializer, InputRow, SlowQueryProcessor,
 };
 
+pub use on_postgres::SetProcessor;
+pub use on_postgres::TransactionalProcessor as PostgresProcessor;
 pub use transactional::TransactionalProcessor;
+pub use written::{OnPostgres, OnSqlite, Transactional};
 
 pub(crate) use context::CancelHandle;
-pub(crate) use desk::{Desk, FLUSH, Request, TxRows, Work};
+pub(crate) use desk::{Desk, FLUSH, Ran, Request, TxRows, Work};
 pub(crate) use draft::Draft;
 pub(crate) use erased::{AnyBlock, ErasedInitializer, ErasedProcessor, is_unit, unit_block};
 pub(crate) use pulse::Pulse;

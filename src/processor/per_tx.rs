@@ -15,8 +15,8 @@ use super::whose::{Whose, log};
 use super::{BoxError, DoneCx, RowCx, RowFailure, TransactionalProcessor};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::probe;
-use crate::store::Transacted;
 use crate::store::sqlite::Tx;
+use crate::store::{Dialect, Transacted};
 
 /// Nobody else writes while a transaction is open: after this no further row of it begins.
 const PIECE: Duration = Duration::from_millis(250);
@@ -55,6 +55,11 @@ impl<P: TransactionalProcessor> PerTx<P> {
             match answer {
                 Some(Ok(Transacted::Done)) => {}
                 Some(Ok(Transacted::Fenced)) | None => return Ok(()),
+                // Nobody is in SQLite's way while it writes, and it refuses a COMMIT in a text.
+                Some(Ok(Transacted::InTheWay | Transacted::Ended { .. })) => {
+                    undone(work, or_first(tried, first));
+                    pause(work).await;
+                }
                 Some(Ok(Transacted::Undone)) => match undone(work, tried) {
                     // Those before the culprit come first, and commit without it.
                     Some(before) if before > 0 => most = most.min(before),
@@ -83,7 +88,7 @@ impl<P: TransactionalProcessor> PerTx<P> {
     ) -> TxRows {
         let (processor, work) = (Arc::clone(&self.0), work.taker());
         let (context, tried) = (Arc::clone(context), Arc::clone(tried));
-        Box::new(move |tx| {
+        TxRows::Sqlite(Box::new(move |tx| {
             let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
             let began = Instant::now();
             let mut ran = Ran::default();
@@ -107,7 +112,7 @@ impl<P: TransactionalProcessor> PerTx<P> {
                 next = if over { None } else { work.desk.start() };
             }
             Some(ran)
-        })
+        }))
     }
 }
 
@@ -230,8 +235,8 @@ impl<P: TransactionalProcessor> ErasedProcessor for PerTx<P> {
         .boxed()
     }
 
-    fn is_transactional(&self) -> bool {
-        true
+    fn written_for(&self) -> Option<Dialect> {
+        Some(Dialect::Sqlite)
     }
 
     ends!();

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::command::{CommandProcessor, CommandSpec};
 use super::erased::{InitializerOf, PerRow, is_unit};
 use super::per_chunk::PerChunk;
+use super::per_piece::{PerPiece, Set};
 use super::per_query::PerQuery;
-use super::per_tx::PerTx;
+use super::written::Transactional;
 use super::{
-    BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer,
-    SlowQueryProcessor, TransactionalProcessor,
+    BatchProcessor, ChunkProcessor, ErasedInitializer, ErasedProcessor, Initializer, SetProcessor,
+    SlowQueryProcessor,
 };
 use crate::model::{AppName, Delivery, JobKey, Kind, OpSettings};
+use crate::store::Dialect;
 
 /// A mistake in what was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,17 @@ impl std::fmt::Display for Mistake {
 pub(crate) struct OpRegistered {
     pub(crate) key: JobKey,
     pub(crate) processor: Arc<dyn ErasedProcessor>,
+    /// The same for another database.
+    other: Option<Arc<dyn ErasedProcessor>>,
     pub(crate) settings: Arc<OpSettings>,
+}
+
+impl OpRegistered {
+    /// Whether this one is for a database that those which are here are not for.
+    fn is_for_another(&self, processor: &dyn ErasedProcessor) -> bool {
+        let (here, there) = (self.processor.written_for(), processor.written_for());
+        self.other.is_none() && here.is_some() && there.is_some() && here != there
+    }
 }
 
 /// An app with its initializer, if it has one.
@@ -96,15 +108,20 @@ impl Registry {
         self.op(app, op, Kind::Batch, Arc::new(PerChunk(processor)))
     }
 
-    /// Registers a processor whose writes commit with its rows' outcomes.
+    /// Registers a processor whose writes commit with its rows' outcomes: a
+    /// [`sqlite::TransactionalProcessor`](crate::sqlite::TransactionalProcessor) or a
+    /// [`postgres::TransactionalProcessor`](crate::postgres::TransactionalProcessor).
+    ///
+    /// An op may have one of each: the one that is written for the store's database is used.
     #[must_use]
-    pub fn transactional(
-        self,
-        app: &str,
-        op: &str,
-        processor: impl TransactionalProcessor,
-    ) -> Self {
-        let processor = PerTx(Arc::new(processor));
+    pub fn transactional<D>(self, app: &str, op: &str, processor: impl Transactional<D>) -> Self {
+        self.op(app, op, Kind::Batch, processor.erased().0)
+    }
+
+    /// Registers a processor of whole sets of rows whose writes commit with their outcomes, on PostgreSQL.
+    #[must_use]
+    pub fn set_based(self, app: &str, op: &str, processor: impl SetProcessor) -> Self {
+        let processor = PerPiece(Arc::new(Set(processor)));
         self.op(app, op, Kind::Batch, Arc::new(processor))
     }
 
@@ -151,20 +168,42 @@ impl Registry {
     ) -> Self {
         match JobKey::new(app, op, kind) {
             Err(error) => self.mistake(error.to_string()),
-            Ok(key) if self.ops.contains_key(&key) => self.mistake(format!(
-                "{} processor already registered for {key}",
-                kind.as_str()
-            )),
-            Ok(key) => {
-                let entry = OpRegistered {
-                    key: key.clone(),
-                    processor,
-                    settings: Arc::default(),
-                };
-                self.ops.insert(key, entry);
-            }
+            Ok(key) => match self.ops.get_mut(&key) {
+                Some(there) if there.is_for_another(&*processor) => there.other = Some(processor),
+                Some(_) => self.mistake(format!(
+                    "{} processor already registered for {key}",
+                    kind.as_str()
+                )),
+                None => {
+                    let entry = OpRegistered {
+                        key: key.clone(),
+                        processor,
+                        other: None,
+                        settings: Arc::default(),
+                    };
+                    self.ops.insert(key, entry);
+                }
+            },
         }
         self
+    }
+
+    /// Takes of each op the processor that is written for this database; mistakes are ops that have none.
+    pub(crate) fn choose(&mut self, dialect: Dialect) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (key, op) in &mut self.ops {
+            let fits = |p: &Arc<dyn ErasedProcessor>| p.written_for().is_none_or(|d| d == dialect);
+            if fits(&op.processor) {
+                continue;
+            }
+            match op.other.take().filter(fits) {
+                Some(other) => op.processor = other,
+                None => mistakes.push(Mistake(format!(
+                    "{key} is transactional, and its processor is not written for {dialect}, which the database is"
+                ))),
+            }
+        }
+        mistakes
     }
 
     fn mistake(&mut self, text: String) {
@@ -177,7 +216,8 @@ impl Registry {
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.clone();
         for (key, op) in &self.ops {
-            if op.processor.is_transactional() && op.settings.delivery == Delivery::AtMostOnce {
+            if op.processor.written_for().is_some() && op.settings.delivery == Delivery::AtMostOnce
+            {
                 mistakes.push(Mistake(format!(
                     "{key} is transactional: its effects are there exactly once; leave out delivery"
                 )));

@@ -34,9 +34,9 @@ pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
-    CloseTask, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Piece, PostgresPiece, Recorded, RowsPage, Running,
-    Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    CloseTask, Dialect, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
+    OpRegistration, OpState, OutcomePart, Part, Piece, PostgresPiece, PostgresRun, Recorded,
+    RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
 };
 
 /// What a step returns.
@@ -102,6 +102,9 @@ impl std::fmt::Debug for Store {
 /// error that nothing was changed. A change names the state it leaves; where that state is not
 /// found, the answer says so (`Fenced`, `WrongState`) and nothing is changed.
 pub trait Backend: Send + Sync + 'static {
+    /// What kind of database it is: the application's own statements are written for one.
+    fn dialect(&self) -> Dialect;
+
     /// Registers a worker and takes the lock that is its life, until it leaves or its process ends.
     ///
     /// With it commits what it works on, and whether ends of those ops are stored to be told: from

@@ -18,14 +18,18 @@ use crate::store::steps::{
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
-    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LiveOp,
-    LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece,
-    PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted, TakenOver,
-    Transacted,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
+    LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
+    Piece, PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted,
+    TakenOver, Transacted,
 };
 use std::time::Duration;
 
 impl Backend for PostgresStore {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
             let entered = step!(self, tx => self.enter_now(&tx, &worker, now)).await;
@@ -246,7 +250,16 @@ impl Backend for PostgresStore {
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
-        write!(self, now, tx => record::record(&tx, worker, &parts, now)).boxed()
+        async move {
+            let parts = &parts[..];
+            let again = self.doubts.has(parts);
+            let recorded = step!(self, again, tx => record::record(&tx, worker, parts, now)).await;
+            self.doubts.settle(parts, &recorded);
+            let (answers, committed) = recorded?;
+            self.after(committed, now).await;
+            Ok(answers)
+        }
+        .boxed()
     }
 
     fn transact(

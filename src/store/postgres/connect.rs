@@ -71,7 +71,7 @@ impl Options {
         }
         Ok(Self {
             config,
-            schema: "rowmill".to_owned(),
+            schema: super::SCHEMA.to_owned(),
             connections: CONNECTIONS,
             dead_after: Duration::from_millis(500),
             heartbeat: HEARTBEAT,

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::errors::postgres_error;
-use super::tx::Tx;
+use super::tx::Link;
 use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::{Cell, Db, Record, Savepoint, Sql, Us, Value, corrupt};
@@ -16,27 +16,21 @@ use crate::store::steps::db::{Cell, Db, Record, Savepoint, Sql, Us, Value, corru
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
 const EPOCH: i64 = 946_684_800_000_000;
 
-impl Db for Tx {
+impl<L: Link> Db for L {
     async fn change(&self, sql: Sql, params: &[Value<'_>]) -> Result<u64, StoreError> {
-        let client = self.client()?;
-        let failed = || postgres_error(sql.name);
-        let statement = client.prepare_cached(sql.postgres).await;
-        let statement = statement.map_err(failed())?;
-        let changed = client.execute(&statement, &refs(params)).await;
-        let changed = changed.map_err(failed())?;
+        let statement = self.prepared(sql).await?;
+        let changed = self.link()?.execute(&statement, &refs(params)).await;
+        let changed = changed.map_err(postgres_error(sql.name))?;
         if changed > 0 {
-            self.wrote.store(true, Ordering::Relaxed);
+            self.wrote().store(true, Ordering::Relaxed);
         }
         Ok(changed)
     }
 
     async fn all(&self, sql: Sql, params: &[Value<'_>]) -> Result<Vec<Record>, StoreError> {
-        let client = self.client()?;
-        let failed = || postgres_error(sql.name);
-        let statement = client.prepare_cached(sql.postgres).await;
-        let statement = statement.map_err(failed())?;
-        let rows = client.query(&statement, &refs(params)).await;
-        let rows = rows.map_err(failed())?;
+        let statement = self.prepared(sql).await?;
+        let rows = self.link()?.query(&statement, &refs(params)).await;
+        let rows = rows.map_err(postgres_error(sql.name))?;
         rows.iter().map(|row| record(sql, row)).collect()
     }
 
@@ -59,7 +53,7 @@ impl Db for Tx {
     }
 
     async fn savepoint(&self, what: Savepoint) -> Result<(), StoreError> {
-        let done = self.client()?.batch_execute(what.sql()).await;
+        let done = self.link()?.batch_execute(what.sql()).await;
         done.map_err(postgres_error("a savepoint"))
     }
 
@@ -69,6 +63,10 @@ impl Db for Tx {
 
     fn settle_later(&self, id: BatchId) {
         self.later().insert(id);
+    }
+
+    fn is_again(&self) -> bool {
+        Link::is_again(self)
     }
 }
 

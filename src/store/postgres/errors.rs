@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use crate::store::StoreError;
 
@@ -24,39 +24,59 @@ pub(super) fn postgres_error(
     }
 }
 
+/// What the server, or the way to it, has said.
+fn cause(error: &StoreError) -> Option<&tokio_postgres::Error> {
+    match error {
+        StoreError::Unavailable { source, .. } => source.downcast_ref(),
+        _ => None,
+    }
+}
+
 /// What was made again and again and was there each time, or in a transaction that is not made again,
 /// breaks a key that nothing of ours may break.
 pub(super) fn final_word(error: StoreError) -> StoreError {
-    match &error {
-        StoreError::Unavailable { what, source } => {
-            let source = source.downcast_ref::<tokio_postgres::Error>();
-            let code = source.and_then(tokio_postgres::Error::code);
-            match code {
-                Some(code) if *code == SqlState::UNIQUE_VIOLATION => {
-                    StoreError::Corrupt(what.clone())
-                }
-                _ => error,
-            }
-        }
-        _ => error,
+    let code = cause(&error).and_then(tokio_postgres::Error::code);
+    let is_there = code.is_some_and(|code| *code == SqlState::UNIQUE_VIOLATION);
+    match error {
+        StoreError::Unavailable { what, .. } if is_there => StoreError::Corrupt(what),
+        error => error,
     }
 }
 
 /// Whether a step that failed so may be made again from its beginning: others were in its way.
 pub(super) fn is_in_the_way(error: &StoreError) -> bool {
-    let StoreError::Unavailable { source, .. } = error else {
-        return false;
-    };
-    let code = source
-        .downcast_ref::<tokio_postgres::Error>()
-        .and_then(tokio_postgres::Error::code);
+    let code = cause(error).and_then(tokio_postgres::Error::code);
     // Another made the same at the same moment, or two waited for each other.
-    code.is_some_and(|code| {
-        [
-            SqlState::UNIQUE_VIOLATION,
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-        ]
-        .contains(code)
-    })
+    code.is_some_and(|code| *code == SqlState::UNIQUE_VIOLATION || is_conflict(code))
+}
+
+/// Two were in each other's way, or one waited long for the other: the later of them may do all of it again.
+pub(super) fn is_conflict(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ]
+    .contains(code)
+}
+
+/// Whether the connection has ended with this: an answer that had not come then comes no more.
+pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let Some(db) = error.as_db_error() else {
+        let source = error.source();
+        return error.is_closed() || source.is_some_and(|s| s.is::<std::io::Error>());
+    };
+    let last = matches!(
+        db.parsed_severity(),
+        Some(Severity::Fatal | Severity::Panic)
+    );
+    // The server's own words when it ends a session: shutdown, crash, a connection that failed.
+    last || ["57P", "08"]
+        .iter()
+        .any(|class| db.code().code().starts_with(class))
+}
+
+/// Whether nobody knows what became of what was asked.
+pub(super) fn is_unknown(error: &StoreError) -> bool {
+    cause(error).is_some_and(|e| e.as_db_error().is_none() || is_lost(e))
 }

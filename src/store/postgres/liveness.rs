@@ -15,19 +15,6 @@ use crate::store::steps::ops::Lives;
 use crate::store::steps::take_over;
 use crate::store::{NewWorker, StoreError};
 
-/// The text of `sql/postgres_alone/NAME.sql`: what has no counterpart on SQLite.
-macro_rules! alone {
-    ($name:literal) => {
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/sql/postgres_alone/",
-            $name,
-            ".sql"
-        ))
-    };
-}
-pub(super) use alone;
-
 /// Who was cut off or stood still takes nobody for dead before the others can be back.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How often batches are looked for whose end was missed by a crash.

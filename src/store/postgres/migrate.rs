@@ -28,6 +28,35 @@ pub(super) async fn is_durable(client: &Client) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a database that has no schema of this program's in its search path, or an older or newer one.
+pub(super) async fn is_current(client: &Client) -> Result<(), StoreError> {
+    let failed = || postgres_error("looking at the schema");
+    let there = "select to_regclass('schema_history') is not null";
+    let there = client.query_one(there, &[]).await.map_err(failed())?;
+    let mut version = None;
+    if there.try_get(0).map_err(failed())? {
+        let last = "select max(version)::bigint from schema_history";
+        let last = client.query_one(last, &[]).await.map_err(failed())?;
+        version = last.try_get::<_, Option<i64>>(0).map_err(failed())?;
+    }
+    let runner = embedded::migrations::runner();
+    let newest = runner
+        .get_migrations()
+        .iter()
+        .map(refinery::Migration::version)
+        .max();
+    if version.is_some() && version == newest.map(i64::from) {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(match version {
+        None => "this database has no schema of rowmill's".to_owned(),
+        Some(there) => format!(
+            "the schema has version {there}, and this program works with version {}",
+            newest.map_or(0, i64::from)
+        ),
+    }))
+}
+
 /// Makes the schema where there is none, and applies what is missing.
 pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<(), StoreError> {
     let failed = || postgres_error("bringing the schema up to date");

@@ -3,28 +3,46 @@
 //! Every step is one transaction at READ COMMITTED that locks what it leaves; every read is one at
 //! REPEATABLE READ. Nothing here waits for user code or for another service while it holds a lock.
 
-/// Makes a step in a transaction of its own; again from its beginning where others were in the way.
+/// The text of `sql/postgres_alone/NAME.sql`: what has no counterpart on SQLite.
+macro_rules! alone {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/sql/postgres_alone/",
+            $name,
+            ".sql"
+        ))
+    };
+}
+
+/// Makes a step in a transaction of its own; again from its beginning where others were in the way, or
+/// where the answer to its commit was lost.
 macro_rules! step {
     ($store:expr, $tx:ident => $step:expr) => {
+        step!($store, false, $tx => $step)
+    };
+    ($store:expr, $again:expr, $tx:ident => $step:expr) => {
         async move {
-            let mut tries = 0;
+            let mut tries = $crate::store::postgres::doubt::Tries::new($again);
             loop {
-                let $tx = $store.begin().await?;
-                let failed = match $step.await {
-                    Ok(done) => match $tx.commit().await {
-                        Ok(committed) => break Ok((done, committed)),
-                        Err(error) => error,
-                    },
-                    Err(error) => {
-                        $tx.rollback().await;
-                        error
+                let failed = match $store.begin().await {
+                    Ok(begun) => {
+                        let $tx = begun.again(tries.is_again());
+                        match $step.await {
+                            Ok(done) => match $tx.commit().await {
+                                Ok(committed) => break Ok((done, committed)),
+                                Err(error) => tries.lost_commit(error),
+                            },
+                            Err(error) => {
+                                $tx.rollback().await;
+                                error
+                            }
+                        }
                     }
+                    Err(error) => error,
                 };
-                tries += 1;
-                if tries >= $crate::store::postgres::TRIES
-                    || !$crate::store::postgres::errors::is_in_the_way(&failed)
-                {
-                    break Err($crate::store::postgres::errors::final_word(failed));
+                if let Some(failed) = tries.over(failed).await {
+                    break Err(failed);
                 }
             }
         }
@@ -65,10 +83,14 @@ mod append;
 mod backend;
 mod connect;
 mod db;
+mod doubt;
 mod errors;
+mod join;
+mod lent;
 mod liveness;
 mod migrate;
 mod own;
+mod piece;
 mod session;
 mod transact;
 mod tx;
@@ -86,6 +108,7 @@ use super::steps::end;
 use super::{Fut, StoreError};
 use crate::clock::{Clock as _, Measured};
 use crate::model::Timestamp;
+use doubt::Doubts;
 use errors::postgres_error;
 use liveness::Seen;
 use session::Session;
@@ -93,12 +116,14 @@ use tx::{Committed, Tx};
 use wake::Waker;
 
 pub use connect::Options;
+pub(crate) use join::submit_within;
+pub use piece::PieceTx;
+pub(crate) use piece::{Said, Trouble, said};
 
+/// Where everything lives, unless it is said.
+const SCHEMA: &str = "rowmill";
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
-/// A step that others are in the way of is made again so often.
-const TRIES: u32 = 10;
-
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
     pool: Pool,
@@ -107,6 +132,8 @@ pub struct PostgresStore {
     damage: Damage,
     options: Options,
     begin: Begin,
+    /// Parts of which nobody knows whether they are recorded.
+    doubts: Doubts,
     /// The server's time.
     clock: Arc<Measured>,
     /// What was seen of workers.
@@ -159,6 +186,7 @@ impl PostgresStore {
                 write: format!("begin; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
             },
+            doubts: Doubts::default(),
             clock,
             seen: Mutex::default(),
             fresh: AtomicBool::new(false),

@@ -10,7 +10,6 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use super::connect::{self, Options};
 use super::errors::postgres_error;
-use super::liveness::alone;
 use super::wake::Waker;
 use crate::clock::Measured;
 use crate::model::{Timestamp, WorkerNo};
@@ -20,7 +19,7 @@ use crate::store::steps::db::{Us, time};
 /// The first half of the key of every worker's lock: it meets no other use of advisory locks.
 pub(super) const LIVES: i32 = 0x726F_776D;
 /// The channel on which changes are told.
-const CHANNEL: &str = "rowmill";
+pub(super) const CHANNEL: &str = "rowmill";
 /// A worker's lock is waited for no longer.
 const LOCKED: &str = "2s";
 /// A connection that answers later is lost.

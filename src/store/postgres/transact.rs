@@ -5,30 +5,26 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
-use super::errors::{final_word, postgres_error};
-use super::tx::Tx;
+use super::doubt::Tries;
+use super::errors::{final_word, is_in_the_way, is_unknown};
+use super::lent::Lent;
+use super::piece::PieceTx;
+use super::tx::{Committed, connection};
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
-use crate::store::steps::record::{held, record};
-use crate::store::{ClaimRef, Piece, Recorded, StoreError, Transacted};
+use crate::store::steps::record::{self, held, record};
+use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transacted};
 
-/// What is set within the transaction of a piece: it is gone with it.
-const MARK: &str = "rowmill";
-
-async fn mark(tx: &Tx, with: &str) -> Result<(), StoreError> {
-    let set = "select set_config('rowmill.piece', $1, true)";
-    let set = tx.client()?.query(set, &[&with]).await;
-    set.map_err(postgres_error("marking a piece"))?;
-    Ok(())
-}
-
-/// The mark, where the transaction is still the one that was begun; an aborted one is an error.
-async fn marked(tx: &Tx) -> Result<Option<String>, StoreError> {
-    let asked = "select current_setting('rowmill.piece', true)";
-    let found = tx.client()?.query_one(asked, &[]).await;
-    let failed = || postgres_error("looking whether a piece left its transaction as it was");
-    found.map_err(failed())?.try_get(0).map_err(failed())
+/// What became of a piece on its connection.
+enum Made {
+    Committed(Committed),
+    /// Nothing of it is there, and the connection is as it was.
+    Undone(Transacted),
+    /// The connection is to be closed.
+    Closed(Transacted),
+    /// The answer to the commit of the part of this number was lost.
+    Unknown(u32),
 }
 
 impl PostgresStore {
@@ -44,39 +40,128 @@ impl PostgresStore {
                 "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
             ));
         };
-        let tx = self.begin().await?;
-        // The task's record is locked until this transaction ends: nobody takes it over before.
-        if held(&tx, worker, &claim).await?.is_none() {
-            tx.rollback().await;
-            return Ok(Transacted::Fenced);
-        }
-        mark(&tx, MARK).await?;
-        let ran = AssertUnwindSafe(piece(tx.client()?)).catch_unwind().await;
-        let Ok(ran) = ran else {
-            tx.rollback().await;
-            // The panic's text has gone to the log.
-            return Err(StoreError::unavailable("running a piece", "it panicked"));
-        };
-        let Some(part) = ran else {
-            tx.rollback().await;
-            return Ok(Transacted::Undone);
-        };
-        if marked(&tx).await?.as_deref() != Some(MARK) {
-            return Err(corrupt(
-                "a piece ended the transaction that it was given: what it wrote is there, and no outcome is",
-            ));
-        }
-        let recorded = record(&tx, worker, &[part], now).await;
-        match recorded.map_err(final_word)?.as_slice() {
-            [Recorded::Done] => {
-                probe::at("piece_before_commit");
-                let done = tx.commit().await?;
+        let config = self.options.config.clone();
+        let mut lent = Lent::new(connection(&self.pool).await?, config);
+        match self.make(&mut lent, worker, &claim, piece, now).await {
+            Ok(Made::Committed(done)) => {
+                lent.give_back();
                 self.after(done, now).await;
                 Ok(Transacted::Done)
             }
-            _ => Err(corrupt(
-                "a task was lost within the transaction that held it",
-            )),
+            Ok(Made::Undone(what)) => {
+                lent.give_back();
+                Ok(what)
+            }
+            Ok(Made::Closed(what)) => Ok(what),
+            Ok(Made::Unknown(part)) => {
+                drop(lent);
+                self.look_up(worker, &claim, part, now).await
+            }
+            Err(error) if is_in_the_way(&error) => match final_word(error) {
+                error @ StoreError::Corrupt(_) => Err(error),
+                _ => {
+                    // It was rolled back when it was dropped: whatever comes next on it comes after that.
+                    lent.give_back();
+                    Ok(Transacted::InTheWay)
+                }
+            },
+            Err(error) => Err(error),
         }
+    }
+
+    async fn make(
+        &self,
+        lent: &mut Lent,
+        worker: WorkerNo,
+        claim: &ClaimRef,
+        piece: PostgresPiece,
+        now: Timestamp,
+    ) -> Result<Made, StoreError> {
+        let PostgresPiece {
+            isolation,
+            statement,
+            run,
+        } = piece;
+        let tx = PieceTx::begin(lent.object()?, &self.options, isolation, statement).await?;
+        // The task's record is locked until this transaction ends: nobody takes it over before.
+        if held(&tx, worker, claim).await?.is_none() {
+            return Ok(undone(tx, Transacted::Fenced).await);
+        }
+        tx.hand_over(statement).await?;
+        let ran = AssertUnwindSafe(run(&tx)).catch_unwind().await;
+        let Ok(ran) = ran else {
+            // The panic's text has gone to the log.
+            return Err(StoreError::unavailable("running a piece", "it panicked"));
+        };
+        if let Some(kept) = tx.ended() {
+            return Ok(Made::Closed(Transacted::Ended { kept }));
+        }
+        let Some(part) = ran else {
+            return Ok(undone(tx, Transacted::Undone).await);
+        };
+        if !tx.take_back().await? {
+            let kept = tx.ended().unwrap_or(true);
+            return Ok(Made::Closed(Transacted::Ended { kept }));
+        }
+        let number = part.part;
+        let recorded = record(&tx, worker, &[part], now).await?;
+        if recorded.as_slice() != [Recorded::Done] {
+            return Err(corrupt(
+                "a task was lost within the transaction that held it",
+            ));
+        }
+        probe::at("piece_before_commit");
+        match tx.commit().await {
+            Ok(done) => Ok(Made::Committed(done)),
+            Err(error) if is_unknown(&error) => {
+                tracing::warn!(%error, batch = %claim.batch, "the answer to a commit was lost; looking whether it was made");
+                Ok(Made::Unknown(number))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a piece was committed, asked under the lock that its transaction held: that is waited for.
+    async fn look_up(
+        &self,
+        worker: WorkerNo,
+        claim: &ClaimRef,
+        part: u32,
+        now: Timestamp,
+    ) -> Result<Transacted, StoreError> {
+        let mut tries = Tries::in_doubt();
+        loop {
+            let asked = async {
+                let tx = self.begin().await?;
+                let ours = held(&tx, worker, claim).await?.is_some();
+                let there = record::is_there(&tx, claim, part).await?;
+                tx.rollback().await;
+                Ok((ours, there))
+            };
+            let error = match asked.await {
+                Ok((_, true)) => {
+                    let (wrote, later) = (true, [claim.batch].into());
+                    self.after(Committed { wrote, later }, now).await;
+                    return Ok(Transacted::Done);
+                }
+                Ok((true, false)) => return Ok(Transacted::Undone),
+                Ok((false, false)) => return Ok(Transacted::Fenced),
+                Err(error) => error,
+            };
+            if let Some(error) = tries.over(error).await {
+                // Whoever lets go of a task that it may have ended does nothing twice: the store says what is left of it.
+                tracing::error!(%error, batch = %claim.batch, "whether a commit was made cannot be asked; its task is let go");
+                return Ok(Transacted::Fenced);
+            }
+        }
+    }
+}
+
+/// Undoes all of it.
+async fn undone(tx: PieceTx<'_>, what: Transacted) -> Made {
+    if tx.rollback().await {
+        Made::Undone(what)
+    } else {
+        Made::Closed(what)
     }
 }

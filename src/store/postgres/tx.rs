@@ -5,16 +5,46 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
+use tokio_postgres::{Client, Statement};
 
 use super::errors::postgres_error;
 use crate::model::BatchId;
 use crate::store::StoreError;
+use crate::store::steps::db::Sql;
+
+/// A connection with an open transaction, in which steps are made.
+pub(super) trait Link {
+    fn link(&self) -> Result<&Client, StoreError>;
+
+    /// A statement of ours, prepared once where the connection keeps it.
+    fn prepared(&self, sql: Sql) -> impl Future<Output = Result<Statement, StoreError>>;
+
+    /// Whether something was changed.
+    fn wrote(&self) -> &AtomicBool;
+
+    /// Batches that are to be looked at after the commit.
+    fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>>;
+
+    /// Whether the same step may have been committed before.
+    fn is_again(&self) -> bool {
+        false
+    }
+}
 
 /// An open transaction. Dropped before its end it takes its connection with it: the server undoes it.
 pub(super) struct Tx {
     client: Option<Object>,
-    pub(super) wrote: AtomicBool,
+    wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
+    again: bool,
+}
+
+/// A connection of the pool.
+pub(super) async fn connection(pool: &Pool) -> Result<Object, StoreError> {
+    pool.get().await.map_err(|e| match e {
+        deadpool_postgres::PoolError::Backend(e) => postgres_error("connecting to PostgreSQL")(e),
+        e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
+    })
 }
 
 /// What a transaction did, once it is committed.
@@ -28,14 +58,9 @@ pub(super) struct Committed {
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
     pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
-        let client = pool.get().await.map_err(|e| match e {
-            deadpool_postgres::PoolError::Backend(e) => {
-                postgres_error("connecting to PostgreSQL")(e)
-            }
-            e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
-        })?;
         let tx = Self {
-            client: Some(client),
+            client: Some(connection(pool).await?),
+            again: false,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
         };
@@ -44,14 +69,16 @@ impl Tx {
         Ok(tx)
     }
 
+    /// The same step may have been committed before: the answer to that was lost.
+    pub(super) fn again(mut self, again: bool) -> Self {
+        self.again = again;
+        self
+    }
+
     pub(super) fn client(&self) -> Result<&Object, StoreError> {
         self.client
             .as_ref()
             .ok_or_else(|| StoreError::unavailable("using a transaction", "it has ended"))
-    }
-
-    pub(super) fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {
-        self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits. An error says that nothing is known of it.
@@ -73,6 +100,30 @@ impl Tx {
         {
             drop(self.client.take());
         }
+    }
+}
+
+impl Link for Tx {
+    fn link(&self) -> Result<&Client, StoreError> {
+        let client: &Object = self.client()?;
+        Ok(client)
+    }
+
+    async fn prepared(&self, sql: Sql) -> Result<Statement, StoreError> {
+        let statement = self.client()?.prepare_cached(sql.postgres).await;
+        statement.map_err(postgres_error(sql.name))
+    }
+
+    fn wrote(&self) -> &AtomicBool {
+        &self.wrote
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_again(&self) -> bool {
+        self.again
     }
 }
 

@@ -20,13 +20,17 @@ use crate::store::steps::{
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
-    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Fut, Head, HistoryPage, Kept, LiveOp,
-    LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part, Piece,
-    PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted, TakenOver,
-    Then, Transacted,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
+    LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
+    Piece, PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted,
+    TakenOver, Then, Transacted,
 };
 
 impl Backend for SqliteStore {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     fn enter(&self, worker: NewWorker, now: Timestamp) -> Fut<'_, WorkerNo> {
         async move {
             let life = Life::begin(&self.workers_dir)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::claim::job_key;
 use super::db::{Db, Us, all, change, corrupt, one, params, sql, time, us};
 use super::end;
+use super::guard::guard;
 use super::read;
 use super::take_over;
 use crate::model::{BatchId, BatchState, EndedAs, OpId, OutputFile, Timestamp, Token, WorkerNo};
@@ -145,7 +146,16 @@ pub(in crate::store) async fn close(
     .await?
         == 0
     {
-        return Ok(Recorded::Fenced);
+        // It may be this same step that has ended it.
+        let ended = c.is_again()
+            && guard(c, task.batch)
+                .await?
+                .is_some_and(|g| g.state.is_final());
+        return Ok(if ended {
+            Recorded::Done
+        } else {
+            Recorded::Fenced
+        });
     }
     for file in files {
         change(

@@ -95,6 +95,12 @@ pub(in crate::store) trait Db {
     /// Asks, after the commit and in a step of its own, whether a batch has ended: so that the later
     /// of two that end its last tasks sees both.
     fn settle_later(&self, id: BatchId);
+
+    /// Whether this same step may have been committed before: the answer to its commit was lost. What it
+    /// finds once it holds its locks says whether it was.
+    fn is_again(&self) -> bool {
+        false
+    }
 }
 
 /// What is done with the one savepoint of a step.

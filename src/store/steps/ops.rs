@@ -172,7 +172,7 @@ pub(in crate::store) async fn pause_op(
     if paused {
         audit(c, id, "pause_op", None, by, now).await?;
     }
-    Ok(paused)
+    Ok(paused || c.is_again())
 }
 
 pub(in crate::store) async fn resume_op(
@@ -186,7 +186,7 @@ pub(in crate::store) async fn resume_op(
     if resumed {
         audit(c, id, "resume_op", None, by, now).await?;
     }
-    Ok(resumed)
+    Ok(resumed || c.is_again())
 }
 
 pub(in crate::store) async fn set_op(
@@ -199,7 +199,13 @@ pub(in crate::store) async fn set_op(
 ) -> Result<Recorded, StoreError> {
     let id = op_id(c, op, now).await?;
     if change(c, sql!("set_op"), params![id, from, to]).await? == 0 {
-        return Ok(Recorded::Fenced);
+        // What is there may be what this same step has set.
+        let set = c.is_again() && change(c, sql!("set_op"), params![id, to, to]).await? == 1;
+        return Ok(if set {
+            Recorded::Done
+        } else {
+            Recorded::Fenced
+        });
     }
     if from != to {
         audit(c, id, "set_op", Some(to.unwrap_or("{}")), by, now).await?;

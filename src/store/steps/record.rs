@@ -63,6 +63,24 @@ pub(in crate::store) async fn held(
     .await
 }
 
+/// Whether a part of an attempt is recorded.
+pub(in crate::store) async fn is_there(
+    c: &impl Db,
+    claim: &ClaimRef,
+    part: u32,
+) -> Result<bool, StoreError> {
+    let named = params![
+        claim.batch,
+        claim.no,
+        claim.task.0,
+        claim.attempt,
+        part,
+        claim.token.0
+    ];
+    let found = one(c, sql!("record_known"), named, |_| Ok(())).await?;
+    Ok(found.is_some())
+}
+
 pub(in crate::store) async fn record(
     c: &impl Db,
     worker: WorkerNo,
@@ -73,7 +91,14 @@ pub(in crate::store) async fn record(
     // What each batch's progress grows by, and whether one of its tasks has ended.
     let mut touched: BTreeMap<BatchId, (u32, u32, bool)> = BTreeMap::new();
     for part in parts {
-        let Some(task) = held(c, worker, &part.claim).await? else {
+        let task = held(c, worker, &part.claim).await?;
+        // Asked under the task's lock, or when it is gone: what was committed before is there by now.
+        if c.is_again() && is_there(c, &part.claim, part.part).await? {
+            c.settle_later(part.claim.batch);
+            answers.push(Recorded::Done);
+            continue;
+        }
+        let Some(task) = task else {
             answers.push(Recorded::Fenced);
             continue;
         };

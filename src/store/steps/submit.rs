@@ -253,12 +253,22 @@ pub(in crate::store) async fn submit(
     Ok(Submitted::New(batch.id))
 }
 
+/// Whether a load is there under this token, which nobody else changes until this transaction ends.
+async fn is_ours(c: &impl Db, id: BatchId, token: Token) -> Result<bool, StoreError> {
+    let found = guard(c, id).await?;
+    Ok(found.is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0)))
+}
+
 pub(in crate::store) async fn begin_load(
     c: &impl Db,
     batch: &NewBatch,
     token: Token,
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
+    // What this loader began already is its own.
+    if c.is_again() && is_ours(c, batch.id, token).await? {
+        return Ok(Submitted::New(batch.id));
+    }
     if let Some(there) = existing(c, batch, None).await? {
         return Ok(there);
     }
@@ -271,6 +281,15 @@ pub(in crate::store) async fn load(
     piece: &LoadPiece,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    if c.is_again() && is_ours(c, piece.id, piece.token).await? {
+        let first = params![piece.id, piece.first_no];
+        if one(c, sql!("claim_block"), first, |_| Ok(()))
+            .await?
+            .is_some()
+        {
+            return Ok(());
+        }
+    }
     insert_blocks(c, piece.id, piece.token, piece.first_no, &piece.blocks, now).await
 }
 
@@ -281,10 +300,7 @@ pub(in crate::store) async fn finish_load(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<(Submitted, Option<Leftover>), StoreError> {
-    let ours = guard(c, batch.id)
-        .await?
-        .is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0));
-    if ours {
+    if is_ours(c, batch.id, token).await? {
         // The external id may have come in by another submit while this one was loading. Where it is
         // a duplicate, the load is removed by its loader, which hears of it.
         if let Some(there) = existing_external(c, batch, Some(hash)).await? {

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rowmill::model::{Kind, NewBatch, Status};
 use rowmill::store::postgres::{Options, PostgresStore};
-use rowmill::store::{Piece, Serves, StoreError};
+use rowmill::store::{Piece, PostgresPiece, Serves, StoreError, Transacted};
 use rowmill::{JobManager, ObjectStore, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -164,24 +164,30 @@ async fn a_server_that_acknowledges_what_is_not_durable_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_piece_that_commits_by_itself_or_swallows_an_error_has_no_outcome() {
-    for sql in ["commit", "rollback", "select 1 / 0"] {
+    use Transacted::Ended;
+    for (sql, expected) in [
+        ("commit", Some(Ended { kept: true })),
+        ("rollback", Some(Ended { kept: false })),
+        ("commit; begin", Some(Ended { kept: true })),
+        ("select 1 / 0", None),
+    ] {
         let h = Postgres::open().await;
         let kit = h.kit();
         let (op, worker) = kit.op_and_worker().await;
         kit.rows_of(1).await;
         let task = kit.claim_one(worker, op).await;
         let part = crate::support::Outcomes::of(&task).all_success().ends();
-        let piece = Piece::Postgres(Box::new(move |client| {
+        let piece = Piece::Postgres(PostgresPiece::new(Box::new(move |piece| {
             async move {
-                drop(client.batch_execute(sql).await);
+                drop(piece.transaction().batch_execute(sql).await);
                 Some(part)
             }
             .boxed()
-        }));
+        })));
         let done = kit
             .store
             .transact(worker, task.claim, piece, false, kit.now());
-        assert!(done.await.is_err(), "{sql}");
+        assert_eq!(done.await.ok(), expected, "{sql}");
         assert!(h.facts().parts.is_empty(), "{sql}: no outcome");
         assert_eq!(h.facts().tasks.len(), 1, "{sql}: the task is there");
         invariants(&h).await;

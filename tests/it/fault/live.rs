@@ -209,14 +209,16 @@ async fn a_statement_whose_worker_is_gone_is_ended_by_the_server() {
     let (op, worker) = kit.op_and_worker().await;
     kit.rows_of(1).await;
     let task = kit.claim_one(worker, op).await;
-    let piece = rowmill::store::Piece::Postgres(Box::new(|client| {
+    let sleep = rowmill::store::PostgresPiece::new(Box::new(|piece| {
         use futures_util::FutureExt as _;
         async move {
-            drop(client.batch_execute("select pg_sleep(600)").await);
+            let slept = piece.transaction().batch_execute("select pg_sleep(600)");
+            drop(slept.await);
             None
         }
         .boxed()
     }));
+    let piece = rowmill::store::Piece::Postgres(sleep);
     let done = kit
         .store
         .transact(worker, task.claim, piece, false, kit.now());

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use rowmill::Store;
 use rowmill::model::{BatchId, BatchState, EndedAs, TaskState};
 use rowmill::store::postgres::{Options, PostgresStore};
-use rowmill::store::{Part, Piece};
+use rowmill::store::{Part, Piece, PostgresPiece};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -87,25 +87,33 @@ impl Harness for Postgres {
     }
 
     fn piece(&self, n: i64, part: Option<Part>) -> Piece {
-        Piece::Postgres(Box::new(move |client| {
+        Piece::Postgres(PostgresPiece::new(Box::new(move |piece| {
             async move {
                 let insert = "insert into public.effects values ($1)";
-                client.execute(insert, &[&n]).await.expect("noted");
+                piece
+                    .transaction()
+                    .execute(insert, &[&n])
+                    .await
+                    .expect("noted");
                 part
             }
             .boxed()
-        }))
+        })))
     }
 
     fn piece_that_panics(&self, n: i64) -> Piece {
-        Piece::Postgres(Box::new(move |client| {
+        Piece::Postgres(PostgresPiece::new(Box::new(move |piece| {
             async move {
                 let insert = "insert into public.effects values ($1)";
-                client.execute(insert, &[&n]).await.expect("noted");
+                piece
+                    .transaction()
+                    .execute(insert, &[&n])
+                    .await
+                    .expect("noted");
                 panic!("a piece");
             }
             .boxed()
-        }))
+        })))
     }
 
     fn effects(&self) -> Vec<i64> {

@@ -1,0 +1,209 @@
+//! One piece: runs of rows, each kept or undone, until its time is over.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::context::Shared;
+use super::super::desk::{Ran, Work};
+use super::super::draft::{FULL, weight};
+use super::super::erased::block_of;
+use super::{Came, Runner};
+use crate::model::{OutcomeStatus, RowOutcome};
+use crate::processor::whose::Whose;
+use crate::processor::{Draft, RowFailure};
+use crate::store::postgres::{PieceTx, Trouble};
+
+/// What a piece has locked others wait for: after this no further row of it begins.
+pub(super) const PIECE: Duration = Duration::from_secs(1);
+
+/// What happened in a transaction that may be undone.
+#[derive(Default)]
+pub(super) struct Tried {
+    /// Rows that began.
+    pub(super) places: Vec<usize>,
+    /// Where the application ended the transaction: what those before came to, and who was in flight.
+    pub(super) done: Vec<(usize, RowOutcome)>,
+    pub(super) run: Option<Vec<usize>>,
+    pub(super) end: Option<End>,
+}
+
+/// Why a piece gave up.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    InTheWay,
+    Lost(Option<usize>),
+    Cut,
+}
+
+fn locked(tried: &Mutex<Tried>) -> MutexGuard<'_, Tried> {
+    tried.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a run came to, once the database has been asked whether it may stay.
+enum Kept {
+    /// So many of its rows are done.
+    Yes(Vec<RowOutcome>),
+    /// It is undone: what some came to, and the runs in which the others run again.
+    No(Vec<(usize, RowOutcome)>, Vec<Vec<usize>>),
+    End(End),
+    Ended,
+}
+
+/// Runs rows; none if what they wrote is to be undone.
+pub(super) async fn run<P: Runner>(
+    runner: &P,
+    tx: &PieceTx<'_>,
+    work: &Work,
+    context: &P::Context,
+    (first, most): (usize, usize),
+    tried: &Mutex<Tried>,
+) -> Option<Ran> {
+    let Ok(block) = block_of::<P::Block>(work) else {
+        return None;
+    };
+    let shared = Shared {
+        work,
+        block,
+        context,
+    };
+    let began = Instant::now();
+    let rows = usize::try_from(work.task.rows).unwrap_or(usize::MAX);
+    let together = runner.together(rows).max(1);
+    let (mut first, mut begun, mut bytes) = (Some(first), 0, 0);
+    let mut done: Vec<(usize, RowOutcome)> = Vec::new();
+    let mut waiting: VecDeque<Vec<usize>> = VecDeque::new();
+    loop {
+        let places = match waiting.pop_front() {
+            // Whoever is to stop begins nothing again either.
+            Some(places) if work.cancel.is_cancelled() => {
+                give_back(work, tried, &places);
+                continue;
+            }
+            Some(places) => places,
+            None => {
+                let mut places: Vec<usize> = first.take().into_iter().collect();
+                let over = begun >= most
+                    || bytes > FULL
+                    || work.cancel.is_cancelled()
+                    || began.elapsed() >= PIECE;
+                while !(places.is_empty() && over)
+                    && places.len() < together.min(most - begun)
+                    && let Some(place) = work.desk.start()
+                {
+                    places.push(place);
+                }
+                if places.is_empty() {
+                    break;
+                }
+                begun += places.len();
+                locked(tried).places.extend(&places);
+                places
+            }
+        };
+        match kept(runner, tx, shared, &places).await {
+            Kept::Yes(outcomes) => {
+                bytes += outcomes.iter().map(weight).sum::<usize>();
+                let left = places.get(outcomes.len()..).unwrap_or_default();
+                give_back(work, tried, left);
+                begun -= left.len();
+                done.extend(places.into_iter().zip(outcomes));
+            }
+            Kept::No(bad, again) => {
+                done.extend(bad);
+                for places in again.into_iter().rev().filter(|places| !places.is_empty()) {
+                    waiting.push_front(places);
+                }
+            }
+            Kept::End(end) => {
+                locked(tried).end = Some(end);
+                return None;
+            }
+            Kept::Ended => {
+                let mut tried = locked(tried);
+                tried.done = done;
+                tried.run = Some(places);
+                return None;
+            }
+        }
+    }
+    Some(ran(work, done))
+}
+
+/// Rows that began, and after all did not.
+fn give_back(work: &Work, tried: &Mutex<Tried>, places: &[usize]) {
+    if !places.is_empty() {
+        locked(tried).places.retain(|place| !places.contains(place));
+        work.desk.put_back(places);
+    }
+}
+
+/// What is recorded: in the rows' order, whatever the order in which they came to it.
+fn ran(work: &Work, mut done: Vec<(usize, RowOutcome)>) -> Ran {
+    done.sort_unstable_by_key(|(place, _)| *place);
+    let mut draft = Draft::default();
+    let mut places = Vec::with_capacity(done.len());
+    for (place, outcome) in done {
+        draft.add(work.desk.ordinal(place), &work.desk.judged(&outcome));
+        places.push(place);
+    }
+    Ran { draft, places }
+}
+
+async fn kept<P: Runner>(
+    runner: &P,
+    tx: &PieceTx<'_>,
+    shared: Shared<'_, P::Block, P::Context>,
+    places: &[usize],
+) -> Kept {
+    let (bad, again) = match runner.run(tx, shared, places).await {
+        Came::Kept(outcomes) => match tx.keep().await {
+            Ok(()) => return Kept::Yes(outcomes),
+            Err(Trouble::Sql(error)) => unknown(shared.work, places, outcomes.len(), error.into()),
+            Err(trouble) => return hopeless(&trouble),
+        },
+        Came::Bad { bad, again } => (bad, again),
+        Came::Unknown(upto, failure) => unknown(shared.work, places, upto, failure),
+        Came::All(outcome) => match places {
+            [place] => (vec![(*place, outcome)], Vec::new()),
+            _ => (Vec::new(), halves(places, places.len())),
+        },
+        Came::InTheWay => return Kept::End(End::InTheWay),
+        Came::Lost(by) => return Kept::End(End::Lost(by)),
+        Came::Cut => return Kept::End(End::Cut),
+    };
+    match tx.undo().await {
+        Ok(()) => Kept::No(bad, again),
+        // A savepoint that is not there any more, in a transaction that is: whatever it was, it cannot go on.
+        Err(Trouble::Sql(_)) => Kept::End(End::Lost(bad.first().map(|(place, _)| *place))),
+        Err(trouble) => hopeless(&trouble),
+    }
+}
+
+fn hopeless(trouble: &Trouble) -> Kept {
+    match trouble {
+        Trouble::InTheWay => Kept::End(End::InTheWay),
+        Trouble::Ended => Kept::Ended,
+        Trouble::Lost | Trouble::Sql(_) => Kept::End(End::Lost(None)),
+    }
+}
+
+type Undone = (Vec<(usize, RowOutcome)>, Vec<Vec<usize>>);
+
+/// One of the first so many rows is the bad one: a row alone it is; else they run again in halves.
+fn unknown(work: &Work, places: &[usize], upto: usize, failure: RowFailure) -> Undone {
+    match places {
+        [place, rest @ ..] if upto <= 1 => {
+            let outcome = Whose::row(work, *place).failure(failure);
+            debug_assert_ne!(outcome.status, OutcomeStatus::Success);
+            (vec![(*place, outcome)], vec![rest.to_vec()])
+        }
+        _ => (Vec::new(), halves(places, upto)),
+    }
+}
+
+fn halves(places: &[usize], upto: usize) -> Vec<Vec<usize>> {
+    let (ran, rest) = places.split_at(upto.min(places.len()));
+    let (first, second) = ran.split_at(ran.len() / 2);
+    [first, second, rest].map(<[usize]>::to_vec).into()
+}

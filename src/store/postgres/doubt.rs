@@ -1,0 +1,108 @@
+//! Steps that are made again: others were in the way, or nobody knows whether they were made.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::errors::{final_word, is_in_the_way, is_unknown};
+use crate::store::{ClaimRef, Part, StoreError};
+
+/// A step that others are in the way of is made again so often.
+const TRIES: u32 = 10;
+/// Whether a commit was made whose answer was lost is asked for so long.
+const DOUBT: Duration = Duration::from_secs(30);
+/// A server that is gone is asked again after this, and later each time.
+const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN_MOST: Duration = Duration::from_secs(1);
+
+/// How often a step was tried, and whether one of those may have been committed.
+pub(super) struct Tries {
+    made: u32,
+    again: bool,
+    /// Since when it is not known.
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Tries {
+    /// With `again` the step may have been committed before.
+    pub(super) fn new(again: bool) -> Self {
+        Self {
+            made: 0,
+            again,
+            since: None,
+            pause: AGAIN,
+        }
+    }
+
+    /// For who asks whether a commit was made.
+    pub(super) fn in_doubt() -> Self {
+        Self {
+            since: Some(Instant::now()),
+            ..Self::new(true)
+        }
+    }
+
+    pub(super) fn is_again(&self) -> bool {
+        self.again
+    }
+
+    /// A commit failed: where the server did not say so, it may have been made.
+    pub(super) fn lost_commit(&mut self, error: StoreError) -> StoreError {
+        if is_unknown(&error) {
+            tracing::warn!(%error, "the answer to a commit was lost; looking whether it was made");
+            self.again = true;
+            self.since.get_or_insert_with(Instant::now);
+        }
+        error
+    }
+
+    /// The last word, unless the step is to be made again.
+    pub(super) async fn over(&mut self, failed: StoreError) -> Option<StoreError> {
+        self.made += 1;
+        if is_in_the_way(&failed) && self.made < TRIES {
+            return None;
+        }
+        let asks = self.since.is_some_and(|since| since.elapsed() < DOUBT);
+        if !asks || !is_unknown(&failed) {
+            return Some(final_word(failed));
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(AGAIN_MOST);
+        None
+    }
+}
+
+/// Parts that may be recorded: their commit's answer was lost, and so was the server for as long as it was asked.
+///
+/// Whoever recorded them does so again until there is an answer, so that none is forgotten here.
+#[derive(Default)]
+pub(super) struct Doubts(Mutex<HashSet<(ClaimRef, u32)>>);
+
+impl Doubts {
+    fn locked(&self) -> MutexGuard<'_, HashSet<(ClaimRef, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has(&self, parts: &[Part]) -> bool {
+        let doubts = self.locked();
+        let mut parts = parts.iter();
+        !doubts.is_empty() && parts.any(|part| doubts.contains(&(part.claim, part.part)))
+    }
+
+    /// Takes in how it went.
+    pub(super) fn settle<T>(&self, parts: &[Part], recorded: &Result<T, StoreError>) {
+        let mut doubts = self.locked();
+        let unknown = matches!(recorded, Err(error) if is_unknown(error));
+        if doubts.is_empty() && !unknown {
+            return;
+        }
+        for part in parts {
+            if unknown {
+                doubts.insert((part.claim, part.part));
+            } else if recorded.is_ok() {
+                doubts.remove(&(part.claim, part.part));
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The open transaction of a piece, as its rows and the record of what they came to share it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, IsolationLevel, Statement};
+
+use super::errors::{is_conflict, is_lost, postgres_error};
+use super::lent;
+use super::tx::{Committed, Link};
+use super::{Options, STATEMENT};
+use crate::model::BatchId;
+use crate::store::StoreError;
+use crate::store::steps::db::Sql;
+
+/// A transaction in which nobody says anything for so long is ended by the server: it holds its task's record.
+const IDLE: Duration = Duration::from_secs(30);
+/// A lock is waited for no longer, and no longer than half of the time that a row has.
+const LOCK: Duration = Duration::from_secs(5);
+/// An interrupt may come late, and end what is asked next.
+const ROLLBACKS: u32 = 3;
+
+/// Why rows could not be kept, or undone.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// A statement of theirs failed, or a check that it had put off.
+    Sql(tokio_postgres::Error),
+    /// Others were in their way.
+    InTheWay,
+    /// The connection is lost, and the transaction with it.
+    Lost,
+    /// They ended the transaction themselves.
+    Ended,
+}
+
+/// The open transaction of a piece: rows run in it one run after the other, and a run is kept or undone.
+pub struct PieceTx<'t> {
+    tx: Transaction<'t>,
+    config: &'t Config,
+    /// Where rowmill's own tables are.
+    schema: &'t str,
+    wrote: AtomicBool,
+    later: Mutex<BTreeSet<BatchId>>,
+    /// The transaction's number: a processor cannot set it, and another transaction has another.
+    mark: OnceLock<String>,
+    /// Ends a run, and begins the next.
+    keep: OnceLock<String>,
+    /// The application ended the transaction itself; whether what it had written then is there.
+    ended: OnceLock<bool>,
+}
+
+impl<'t> PieceTx<'t> {
+    /// The transaction that is handed to the application.
+    #[must_use]
+    pub fn transaction(&self) -> &tokio_postgres::Transaction<'t> {
+        &self.tx
+    }
+
+    pub(super) async fn begin(
+        object: &'t mut Object,
+        options: &'t Options,
+        isolation: IsolationLevel,
+        statement: Duration,
+    ) -> Result<Self, StoreError> {
+        let failed = || postgres_error("beginning a piece");
+        let tx = object.build_transaction().isolation_level(isolation);
+        let tx = tx.read_only(false).start().await.map_err(failed())?;
+        let piece = Self {
+            tx,
+            config: &options.config,
+            schema: &options.schema,
+            wrote: AtomicBool::new(false),
+            later: Mutex::default(),
+            mark: OnceLock::new(),
+            keep: OnceLock::new(),
+            ended: OnceLock::new(),
+        };
+        let lock = LOCK.min(statement / 2).as_millis().max(1);
+        let settings = format!(
+            "set local idle_in_transaction_session_timeout to {}; set local lock_timeout to {lock}; {}",
+            IDLE.as_millis(),
+            piece.ours(),
+        );
+        let set = piece.tx.batch_execute(&settings).await;
+        set.map_err(failed())?;
+        Ok(piece)
+    }
+
+    /// What holds for our own statements.
+    fn ours(&self) -> String {
+        format!(
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'",
+            self.schema
+        )
+    }
+
+    /// Makes all as the application knows it: its search path, and a savepoint for its first run.
+    pub(super) async fn hand_over(&self, statement: Duration) -> Result<(), StoreError> {
+        let failed = || postgres_error("handing a piece over");
+        let begun = self.tx.prepare_cached(alone!("piece")).await;
+        let begun = self.tx.query_one(&begun.map_err(failed())?, &[]).await;
+        let begun = begun.map_err(failed())?;
+        let mark: String = begun.try_get(0).map_err(failed())?;
+        let deferred: Option<String> = begun.try_get(1).map_err(failed())?;
+        // What was put off is checked, and put off again where that is the constraint's own way.
+        let again =
+            deferred.map_or_else(String::new, |d| format!("set constraints {d} deferred; "));
+        let keep = format!(
+            "set constraints all immediate; {again}release savepoint rowmill_run; savepoint rowmill_run"
+        );
+        // Set once, here.
+        let _ = (self.mark.set(mark), self.keep.set(keep));
+        // A row that takes too long is interrupted from here; the server's own time-out is for the case that this cannot be.
+        let statement = (statement + Duration::from_secs(1)).as_millis();
+        let settings = format!(
+            "set local search_path to default; set local statement_timeout to {statement}; savepoint rowmill_run"
+        );
+        self.tx.batch_execute(&settings).await.map_err(failed())
+    }
+
+    /// Takes the transaction back for what is recorded; false where it is another, or none.
+    pub(super) async fn take_back(&self) -> Result<bool, StoreError> {
+        let failed = || postgres_error("taking a piece back");
+        let settings = format!("set local role to default; {}", self.ours());
+        let set = self.tx.batch_execute(&settings).await;
+        set.map_err(failed())?;
+        Ok(!self.has_ended().await)
+    }
+
+    /// Looks whether the application ended the transaction.
+    async fn has_ended(&self) -> bool {
+        let found = async {
+            let asked = self.tx.prepare_cached(alone!("mark")).await?;
+            let found = self.tx.query_one(&asked, &[&self.mark.get()]).await?;
+            Ok::<_, tokio_postgres::Error>((found.try_get::<_, bool>(0)?, found.try_get(1)?))
+        };
+        match found.await {
+            Ok((true, _)) => false,
+            Ok((false, kept)) => {
+                let _ = self.ended.set(kept);
+                true
+            }
+            // One that an error has aborted is still the one that it was.
+            Err(_) => false,
+        }
+    }
+
+    /// Whether what was written is there, where the application ended the transaction itself.
+    pub(super) fn ended(&self) -> Option<bool> {
+        self.ended.get().copied()
+    }
+
+    async fn trouble(&self, error: tokio_postgres::Error) -> Trouble {
+        if is_lost(&error) || self.tx.client().is_closed() {
+            return Trouble::Lost;
+        }
+        if self.has_ended().await {
+            return Trouble::Ended;
+        }
+        match error.code() {
+            Some(code) if is_conflict(code) => Trouble::InTheWay,
+            _ => Trouble::Sql(error),
+        }
+    }
+
+    /// Keeps what the run's rows wrote: what they had put off is checked now, so that it is theirs. The next run begins.
+    pub(crate) async fn keep(&self) -> Result<(), Trouble> {
+        let keep = self.keep.get().map_or("", String::as_str);
+        match self.tx.batch_execute(keep).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.trouble(error).await),
+        }
+    }
+
+    /// Undoes what the run's rows wrote. The next run begins.
+    pub(crate) async fn undo(&self) -> Result<(), Trouble> {
+        let mut tries = 0;
+        loop {
+            let undone = self.tx.batch_execute("rollback to savepoint rowmill_run");
+            let Err(error) = undone.await else {
+                return Ok(());
+            };
+            tries += 1;
+            let late = error.code() == Some(&SqlState::QUERY_CANCELED);
+            if !late || tries >= ROLLBACKS {
+                return Err(self.trouble(error).await);
+            }
+        }
+    }
+
+    /// Ends the statement that runs, if there is one.
+    pub(crate) async fn interrupt(&self) {
+        lent::interrupt(self.tx.cancel_token(), self.config).await;
+    }
+
+    /// Commits. An error of the way to the server says that nothing is known of it.
+    pub(super) async fn commit(self) -> Result<Committed, StoreError> {
+        let wrote = self.wrote.into_inner();
+        let later = self.later.into_inner();
+        let done = self.tx.commit().await;
+        done.map_err(postgres_error("committing a piece"))?;
+        let later = later.unwrap_or_else(PoisonError::into_inner);
+        Ok(Committed { wrote, later })
+    }
+
+    /// Undoes all of it; false where the connection is lost.
+    pub(super) async fn rollback(self) -> bool {
+        self.tx.rollback().await.is_ok()
+    }
+}
+
+impl Link for PieceTx<'_> {
+    fn link(&self) -> Result<&Client, StoreError> {
+        Ok(self.tx.client())
+    }
+
+    async fn prepared(&self, sql: Sql) -> Result<Statement, StoreError> {
+        let statement = self.tx.prepare_cached(sql.postgres).await;
+        statement.map_err(postgres_error(sql.name))
+    }
+
+    fn wrote(&self) -> &AtomicBool {
+        &self.wrote
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an error of a row's says of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Others were in its way.
+    InTheWay,
+    /// The connection is lost.
+    Lost,
+    /// A statement before it had failed.
+    Aborted,
+}
+
+/// Looks through an error's causes for one of the database that is nobody's own.
+pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> Option<Said> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            if is_lost(error) {
+                return Some(Said::Lost);
+            }
+            let code = error.code()?;
+            if is_conflict(code) {
+                return Some(Said::InTheWay);
+            }
+            let aborted = *code == SqlState::IN_FAILED_SQL_TRANSACTION;
+            return aborted.then_some(Said::Aborted);
+        }
+        next = error.source();
+    }
+    None
+}
