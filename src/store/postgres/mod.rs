@@ -148,6 +148,8 @@ pub struct PostgresStore {
 struct Begin {
     write: String,
     read: String,
+    /// What holds for whoever is gone within a transaction.
+    guards: String,
 }
 
 impl PostgresStore {
@@ -166,15 +168,18 @@ impl PostgresStore {
         let started = Session::start(options.clone(), Arc::clone(&waker), Arc::clone(&clock));
         let session = started.await?;
         // Who stands still within a transaction holds nobody up for longer than it takes to be found dead.
-        let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; set local idle_in_transaction_session_timeout to {}{watch}",
-            options.schema,
+        let guards = format!(
+            "set local idle_in_transaction_session_timeout to {}{watch}",
             options.heartbeat.as_millis(),
             watch = if session.watches {
                 "; set local client_connection_check_interval to '1s'"
             } else {
                 ""
             },
+        );
+        let settings = format!(
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; {guards}",
+            options.schema,
         );
         Ok(Self {
             pool,
@@ -185,6 +190,7 @@ impl PostgresStore {
             begin: Begin {
                 write: format!("begin; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
+                guards,
             },
             doubts: Doubts::default(),
             clock,

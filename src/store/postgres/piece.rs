@@ -17,8 +17,6 @@ use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::Sql;
 
-/// A transaction in which nobody says anything for so long is ended by the server: it holds its task's record.
-const IDLE: Duration = Duration::from_secs(30);
 /// A lock is waited for no longer, and no longer than half of the time that a row has.
 const LOCK: Duration = Duration::from_secs(5);
 /// An interrupt may come late, and end what is asked next.
@@ -63,6 +61,7 @@ impl<'t> PieceTx<'t> {
     pub(super) async fn begin(
         object: &'t mut Object,
         options: &'t Options,
+        guards: &str,
         isolation: IsolationLevel,
         statement: Duration,
     ) -> Result<Self, StoreError> {
@@ -81,8 +80,7 @@ impl<'t> PieceTx<'t> {
         };
         let lock = LOCK.min(statement / 2).as_millis().max(1);
         let settings = format!(
-            "set local idle_in_transaction_session_timeout to {}; set local lock_timeout to {lock}; {}",
-            IDLE.as_millis(),
+            "{guards}; set local lock_timeout to {lock}; {}",
             piece.ours(),
         );
         let set = piece.tx.batch_execute(&settings).await;

@@ -82,7 +82,14 @@ impl PostgresStore {
             statement,
             run,
         } = piece;
-        let tx = PieceTx::begin(lent.object()?, &self.options, isolation, statement).await?;
+        let tx = PieceTx::begin(
+            lent.object()?,
+            &self.options,
+            &self.begin.guards,
+            isolation,
+            statement,
+        )
+        .await?;
         // The task's record is locked until this transaction ends: nobody takes it over before.
         if held(&tx, worker, claim).await?.is_none() {
             return Ok(undone(tx, Transacted::Fenced).await);
