@@ -4,12 +4,14 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
 use rustls::RootCertStore;
-use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::db::only;
+use super::errors::postgres_error;
 use crate::store::StoreError;
 
 /// Connections of the pool, unless it is said.
@@ -109,6 +111,14 @@ pub(super) fn tls(config: &Config) -> Result<MakeRustlsConnect, StoreError> {
     Ok(MakeRustlsConnect::new(client))
 }
 
+/// A connection of its own; it ends when the client is dropped.
+pub(crate) async fn client(options: &Options) -> Result<Client, StoreError> {
+    let connected = options.config.connect(tls(&options.config)?).await;
+    let (client, connection) = connected.map_err(postgres_error("connecting to PostgreSQL"))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
 pub(super) fn pool(options: &Options) -> Result<Pool, StoreError> {
     let recycle = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -119,6 +129,12 @@ pub(super) fn pool(options: &Options) -> Result<Pool, StoreError> {
         .wait_timeout(Some(WAIT))
         .create_timeout(Some(CONNECT))
         .runtime(deadpool_postgres::Runtime::Tokio1)
+        .post_create(Hook::async_fn(|connection, _| {
+            Box::pin(async move {
+                let set = connection.batch_execute(only!("session").postgres).await;
+                set.map_err(HookError::Backend)
+            })
+        }))
         .build()
         .map_err(|e| StoreError::unavailable("making a pool of connections", e))
 }

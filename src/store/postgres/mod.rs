@@ -63,11 +63,13 @@ macro_rules! read {
 
 mod append;
 mod backend;
+mod claim;
 mod connect;
 mod db;
 mod errors;
 mod liveness;
 mod migrate;
+mod record;
 mod session;
 mod transact;
 mod tx;
@@ -83,13 +85,14 @@ use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, StoreError};
-use crate::model::{Timestamp, WorkerNo};
+use crate::model::{OpId, Timestamp, WorkerNo};
 use errors::postgres_error;
 use session::Session;
 use tx::{Committed, Tx};
 use wake::Waker;
 
 pub use connect::Options;
+pub(crate) use connect::client;
 
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
@@ -108,6 +111,8 @@ pub struct PostgresStore {
     free: Mutex<HashMap<WorkerNo, Instant>>,
     /// When it was last noted that workers of this process live.
     heard: Mutex<HashMap<WorkerNo, Instant>>,
+    /// Rows and bytes of a task of each op, by what the last claim took.
+    sizes: Mutex<HashMap<OpId, (u64, u64)>>,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Option<Instant>>,
 }
@@ -147,6 +152,7 @@ impl PostgresStore {
             },
             free: Mutex::default(),
             heard: Mutex::default(),
+            sizes: Mutex::default(),
             swept: Mutex::default(),
         })
     }

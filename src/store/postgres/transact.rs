@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
+use super::db::only;
 use super::errors::{final_word, postgres_error};
 use super::tx::Tx;
 use crate::model::{Timestamp, WorkerNo};
@@ -17,7 +18,7 @@ use crate::store::{ClaimRef, Piece, Recorded, StoreError, Transacted};
 const MARK: &str = "rowmill";
 
 async fn mark(tx: &Tx, with: &str) -> Result<(), StoreError> {
-    let set = "select set_config('rowmill.piece', $1, true)";
+    let set = only!("piece_begins").postgres;
     let set = tx.client()?.query(set, &[&with]).await;
     set.map_err(postgres_error("marking a piece"))?;
     Ok(())
@@ -25,7 +26,7 @@ async fn mark(tx: &Tx, with: &str) -> Result<(), StoreError> {
 
 /// The mark, where the transaction is still the one that was begun; an aborted one is an error.
 async fn marked(tx: &Tx) -> Result<Option<String>, StoreError> {
-    let asked = "select current_setting('rowmill.piece', true)";
+    let asked = only!("piece_ended").postgres;
     let found = tx.client()?.query_one(asked, &[]).await;
     let failed = || postgres_error("looking whether a piece left its transaction as it was");
     found.map_err(failed())?.try_get(0).map_err(failed())

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// An open transaction. Dropped before its end it takes its connection with it: the server undoes it.
 pub(super) struct Tx {
     client: Option<Object>,
-    pub(super) wrote: AtomicBool,
+    wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
 }
 
@@ -48,6 +48,11 @@ impl Tx {
         self.client
             .as_ref()
             .ok_or_else(|| StoreError::unavailable("using a transaction", "it has ended"))
+    }
+
+    /// Notes that something was changed.
+    pub(super) fn wrote_some(&self, wrote: bool) {
+        self.wrote.fetch_or(wrote, Ordering::Relaxed);
     }
 
     pub(super) fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {
