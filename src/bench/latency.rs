@@ -1,12 +1,12 @@
 //! How long one slow query takes from its submission to its end, while nothing else runs.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::failed;
+use super::place::Place;
 use super::work::{self, APP, OP, Post};
-use super::{failed, manager};
 use crate::error::Result;
 use crate::model::{JobKey, Kind, NewBatch};
 
@@ -16,8 +16,10 @@ pub(super) struct Latency {
     pub(super) p99: Duration,
 }
 
-pub(super) async fn measure(dir: &Path, queries: u32) -> Result<Latency> {
-    let manager = manager(dir, |builder| builder.slow_query(APP, OP, Post)).await?;
+pub(super) async fn measure(place: &Place, queries: u32) -> Result<Latency> {
+    let manager = place
+        .manager("latency", |builder| builder.slow_query(APP, OP, Post))
+        .await?;
     let key = JobKey::new(APP, OP, Kind::Query).map_err(|e| failed("naming the op", e))?;
     let stop = CancellationToken::new();
     let running = tokio::spawn({

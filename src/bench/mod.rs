@@ -2,14 +2,17 @@
 //! beside a plain row queue on the same disk in the same run.
 //!
 //! Machines and their neighbours differ from hour to hour; [`Report::ratio`] is what can be
-//! compared. Databases of its own are made in a temporary folder and removed.
+//! compared. SQLite files of its own are made in a temporary folder and removed; on PostgreSQL it has
+//! schemas of its own, which it removes, too.
 
 mod latency;
 mod memory;
+mod place;
 mod queries;
 mod reference;
 mod report;
 mod rows;
+mod server;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -19,9 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::ObjectStore;
-use crate::manager::{Builder, JobManager};
-use crate::store::Store;
+use crate::store::postgres;
+use place::Place;
 
 pub use report::{Rates, Report};
 
@@ -90,6 +92,8 @@ pub struct Options {
     pub shape: Shape,
     /// The temporary databases are made below it: give a folder of the disk that is to be measured.
     pub dir: PathBuf,
+    /// Where this is set the database is this one; a folder holds what is no database.
+    pub database: Option<postgres::Options>,
 }
 
 impl Options {
@@ -99,63 +103,50 @@ impl Options {
             rows: shape.usual_rows(),
             shape,
             dir: dir.as_ref().to_owned(),
+            database: None,
         }
     }
 }
 
 /// Measures; takes some seconds a million rows.
 ///
-/// **Cancellation:** what was made is removed.
+/// **Cancellation:** what was made is removed; on PostgreSQL by the next run.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] where there is nothing to measure; [`ErrorKind::Unavailable`] where the
-/// folder cannot be written.
+/// folder cannot be written, or the database does not answer or is measured by somebody else.
 pub async fn run(options: Options) -> Result<Report> {
     if options.rows == 0 {
         return Err(Error::invalid("bad_rows", "a benchmark needs rows"));
     }
-    let dir = tempfile::Builder::new()
-        .prefix("rowmill-bench-")
-        .tempdir_in(&options.dir)
-        .map_err(|e| failed("making a folder", e))?;
+    let place = Place::new(&options).await?;
+    let measured = measure(&options, &place).await;
+    let removed = place.remove().await;
+    let report = measured?;
+    removed.map(|()| report)
+}
+
+async fn measure(options: &Options, place: &Place) -> Result<Report> {
     let peak = memory::Peak::begin();
     let (own, csv) = match options.shape {
         Shape::Rows => {
-            let own = rows::measure(&dir.path().join("rows"), options.rows).await?;
-            let csv = rows::measure_csv(&dir.path().join("csv"), options.rows).await?;
+            let own = rows::measure(place, options.rows).await?;
+            let csv = rows::measure_csv(place, options.rows).await?;
             (own, Some(csv))
         }
-        Shape::Queries => {
-            let own = queries::measure(&dir.path().join("queries"), options.rows).await?;
-            (own, None)
-        }
+        Shape::Queries => (queries::measure(place, options.rows).await?, None),
     };
-    let latency = latency::measure(&dir.path().join("latency"), QUERIES).await?;
+    let latency = latency::measure(place, QUERIES).await?;
     // The reference keeps its inputs in memory, so it comes after the last look at the peak.
     let peak_mb = peak.megabytes();
-    let file = dir.path().join("reference.db");
-    let rows = options.rows.min(REFERENCE);
-    let reference = tokio::task::spawn_blocking(move || reference::measure(&file, rows))
-        .await
-        .map_err(|e| failed("running the reference", e))?
-        .map_err(|e| failed("running the reference", e))?;
-    dir.close()
-        .map_err(|e| failed("removing what was made", e))?;
-    Ok(Report::new(&options, own, csv, latency, peak_mb, reference))
+    let reference = place.reference(options.rows.min(REFERENCE)).await?;
+    Ok(Report::new(options, own, csv, latency, peak_mb, reference))
 }
 
 fn failed(what: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let source = source.into();
     let text = format!("{what}: {source}");
     Error::with(ErrorKind::Unavailable, "bench_failed", text, source)
-}
-
-/// A manager with a database and an object folder of its own in a new folder.
-async fn manager(dir: &Path, parts: impl FnOnce(Builder) -> Builder) -> Result<JobManager> {
-    std::fs::create_dir(dir).map_err(|e| failed("making a folder", e))?;
-    let store = Store::sqlite(dir.join("rowmill.db")).await?;
-    let builder = JobManager::builder(store).objects(ObjectStore::folder(dir.join("files")));
-    parts(builder).build()
 }
 
 fn per_second(rows: u64, took: Duration) -> f64 {
@@ -174,6 +165,7 @@ mod tests {
             rows: 1000,
             shape,
             dir: dir.path().to_owned(),
+            database: None,
         };
         let report = run(options).await.unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

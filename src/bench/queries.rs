@@ -1,13 +1,13 @@
 //! Many slow queries of one row each, submitted a thousand at a time.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::place::Place;
 use super::report::Rates;
 use super::work::{self, APP, OP, Post};
-use super::{failed, manager, per_second};
+use super::{failed, per_second};
 use crate::client::NewQuery;
 use crate::error::Result;
 use crate::model::{JobKey, Kind, NewBatch, Status};
@@ -16,8 +16,10 @@ use crate::model::{JobKey, Kind, NewBatch, Status};
 const CALL: u64 = 1000;
 
 /// Submits, then works until the last outcome is recorded.
-pub(super) async fn measure(dir: &Path, queries: u64) -> Result<Rates> {
-    let manager = manager(dir, |builder| builder.slow_query(APP, OP, Post)).await?;
+pub(super) async fn measure(place: &Place, queries: u64) -> Result<Rates> {
+    let manager = place
+        .manager("queries", |builder| builder.slow_query(APP, OP, Post))
+        .await?;
     let key = JobKey::new(APP, OP, Kind::Query).map_err(|e| failed("naming the op", e))?;
     let began = Instant::now();
     let mut last = None;
@@ -38,7 +40,7 @@ pub(super) async fn measure(dir: &Path, queries: u64) -> Result<Rates> {
         let (manager, stop) = (manager.clone(), stop.clone());
         async move { manager.run(stop).await }
     });
-    all_ended(&dir.join("rowmill.db")).await?;
+    place.all_ended("queries").await?;
     let ended = Instant::now();
     if let Some(id) = last {
         let query = manager.slow_query_done(id).await?;
@@ -53,19 +55,4 @@ pub(super) async fn measure(dir: &Path, queries: u64) -> Result<Rates> {
         process_rows_per_s: per_second(queries, ended - acknowledged),
         end_to_end_rows_per_s: per_second(queries, ended - began),
     })
-}
-
-/// Waits until no task is left; asking for every query one by one would be what is measured.
-async fn all_ended(database: &Path) -> Result<()> {
-    let database = database.to_owned();
-    let waited = tokio::task::spawn_blocking(move || {
-        let connection = rusqlite::Connection::open(database)?;
-        let mut left = connection.prepare("select exists (select 1 from queue)")?;
-        while left.query_row([], |r| r.get::<_, bool>(0))? {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok::<_, rusqlite::Error>(())
-    });
-    let waited = waited.await.map_err(|e| failed("waiting", e))?;
-    waited.map_err(|e| failed("waiting", e))
 }

@@ -14,9 +14,9 @@ use super::report::Rates;
 use super::work::{self, Input, Output};
 
 /// Rows of one transaction.
-const CHUNK: i64 = 1000;
+pub(super) const CHUNK: i64 = 1000;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) fn measure(file: &Path, rows: u64) -> Result<Rates, Failure> {
     // Made beforehand, in the reference's favour.
@@ -84,7 +84,7 @@ fn work_off(db: &mut Connection) -> Result<u64, Failure> {
 }
 
 /// The same work as the processor's.
-fn post(input: &str) -> Result<String, Failure> {
+pub(super) fn post(input: &str) -> Result<String, Failure> {
     let input: Input<'_> = serde_json::from_str(input)?;
     if input.account.is_empty() || input.kind.is_empty() || input.reference.is_empty() {
         return Err("a field is empty".into());

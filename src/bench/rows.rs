@@ -1,14 +1,14 @@
 //! One batch of many rows, by the API and from a CSV.
 
 use std::io::Read;
-use std::path::Path;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::place::Place;
 use super::report::Rates;
 use super::work::{self, APP, OP, Post};
-use super::{failed, manager, per_second};
+use super::{failed, per_second};
 use crate::client::NewRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{JobKey, Kind, NewBatch};
@@ -19,8 +19,10 @@ fn batch() -> Result<NewBatch> {
 }
 
 /// Submits, then works until the last outcome is recorded.
-pub(super) async fn measure(dir: &Path, rows: u64) -> Result<Rates> {
-    let manager = manager(dir, |builder| builder.batch(APP, OP, Post)).await?;
+pub(super) async fn measure(place: &Place, rows: u64) -> Result<Rates> {
+    let manager = place
+        .manager("rows", |builder| builder.batch(APP, OP, Post))
+        .await?;
     let began = Instant::now();
     let source = (0..rows).map(|i| NewRow {
         line: None,
@@ -49,8 +51,10 @@ pub(super) async fn measure(dir: &Path, rows: u64) -> Result<Rates> {
 }
 
 /// Submits the same rows as a CSV; rows a second.
-pub(super) async fn measure_csv(dir: &Path, rows: u64) -> Result<f64> {
-    let manager = manager(dir, |builder| builder.batch(APP, OP, Post)).await?;
+pub(super) async fn measure_csv(place: &Place, rows: u64) -> Result<f64> {
+    let manager = place
+        .manager("csv", |builder| builder.batch(APP, OP, Post))
+        .await?;
     let began = Instant::now();
     let options = crate::ingest::Options::csv();
     let submission = manager

@@ -7,16 +7,24 @@ use super::exit::Failure;
 use super::output;
 use super::session::Session;
 use crate::bench::{self, Options};
+use crate::store::postgres;
 
 pub(super) async fn run(session: &Session, args: &Bench) -> Result<(), Failure> {
-    session.on_a_file("bench")?;
-    // The disk that is measured is the database's.
-    let folder = session.database().parent();
-    let folder = folder.filter(|dir| !dir.as_os_str().is_empty());
+    let database = session.server().map(postgres::Options::new).transpose()?;
+    let dir = match &database {
+        Some(_) => std::env::temp_dir(),
+        // The disk that is measured is the database's.
+        None => {
+            let folder = session.database().parent();
+            let folder = folder.filter(|dir| !dir.as_os_str().is_empty());
+            folder.unwrap_or(Path::new(".")).to_owned()
+        }
+    };
     let report = bench::run(Options {
         rows: args.rows,
         shape: args.shape,
-        dir: folder.unwrap_or(Path::new(".")).to_owned(),
+        dir,
+        database,
     })
     .await?;
     if session.json {

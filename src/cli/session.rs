@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// The address of a database that is no file.
-    fn server(&self) -> Option<&str> {
+    pub(super) fn server(&self) -> Option<&str> {
         let url = self.config.database.value.as_str();
         url.starts_with("postgres:").then_some(url)
     }

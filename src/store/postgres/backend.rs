@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::PostgresStore;
 use super::liveness::Locks;
+use super::record::record_now;
 use crate::clock::{Clock, Measured};
 use crate::model::{
     Batch, BatchFilter, BatchId, BatchesPage, Block, Cursor, HistoryEntry, JobKey, NewBatch,
@@ -142,17 +143,7 @@ impl Backend for PostgresStore {
         let queries = Arc::new(queries);
         let submit = move || {
             let queries = Arc::clone(&queries);
-            write!(self, now, tx => async {
-                let mut known = Known::default();
-                let mut done = Vec::with_capacity(queries.len());
-                for (query, block, hash) in queries.iter() {
-                    let blocks = std::slice::from_ref(block);
-                    let one = submit::submit(&tx, &mut known, query, blocks, *hash, now);
-                    done.push(one.await?);
-                }
-                Ok(done)
-            })
-            .boxed()
+            write!(self, now, tx => submit::submit_many(&tx, &queries, now)).boxed()
         };
         self.over_silent(now, submit).boxed()
     }
@@ -246,14 +237,14 @@ impl Backend for PostgresStore {
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {
-        write!(self, now, tx => claim::claim(&tx, &self.damage, &ask, now)).boxed()
+        async move { self.claim_now(&ask, now).await }.boxed()
     }
 
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>> {
         async move {
             let parts = &parts[..];
             let again = self.doubts.has(parts);
-            let recorded = step!(self, again, tx => record::record(&tx, worker, parts, now)).await;
+            let recorded = step!(self, again, tx => record_now(&tx, worker, parts, now)).await;
             self.doubts.settle(parts, &recorded);
             let (answers, committed) = recorded?;
             self.after(committed, now).await;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use rustls::RootCertStore;
-use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::errors::postgres_error;
 use crate::store::StoreError;
 
 /// Connections of the pool, unless it is said.
@@ -122,6 +123,14 @@ pub(super) fn tls(config: &Config) -> Result<MakeRustlsConnect, StoreError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(client))
+}
+
+/// A connection of its own; it ends when the client is dropped.
+pub(crate) async fn client(options: &Options) -> Result<Client, StoreError> {
+    let connected = options.config.connect(tls(&options.config)?).await;
+    let (client, connection) = connected.map_err(postgres_error("connecting to PostgreSQL"))?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 pub(super) fn pool(options: &Options) -> Result<Pool, StoreError> {

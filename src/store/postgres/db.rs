@@ -1,29 +1,46 @@
 //! PostgreSQL's side of the steps: statements in a transaction, values and records.
 
 use std::error::Error;
-use std::sync::atomic::Ordering;
+use std::pin::pin;
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::Row;
+use futures_util::future::try_join_all;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::errors::postgres_error;
 use super::tx::Link;
 use crate::model::BatchId;
 use crate::store::StoreError;
-use crate::store::steps::db::{Cell, Db, Record, Savepoint, Sql, Us, Value, corrupt};
+use crate::store::steps::db::{Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt};
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
 const EPOCH: i64 = 946_684_800_000_000;
+
+/// The statement of `sql/postgres_alone/NAME.sql`, which has no counterpart on SQLite.
+macro_rules! only {
+    ($name:literal) => {
+        $crate::store::steps::db::Sql {
+            name: $name,
+            sqlite: "",
+            postgres: alone!($name),
+        }
+    };
+}
+pub(super) use only;
+
+/// So many records are copied; of fewer each is a statement of its own, and all of them are sent together.
+const COPY: usize = 4;
+/// Statements that are sent before the first of them is answered.
+const AHEAD: usize = 256;
 
 impl<L: Link> Db for L {
     async fn change(&self, sql: Sql, params: &[Value<'_>]) -> Result<u64, StoreError> {
         let statement = self.prepared(sql).await?;
         let changed = self.link()?.execute(&statement, &refs(params)).await;
         let changed = changed.map_err(postgres_error(sql.name))?;
-        if changed > 0 {
-            self.wrote().store(true, Ordering::Relaxed);
-        }
+        self.wrote_some(changed > 0);
         Ok(changed)
     }
 
@@ -37,6 +54,50 @@ impl<L: Link> Db for L {
     async fn one(&self, sql: Sql, params: &[Value<'_>]) -> Result<Option<Record>, StoreError> {
         let found = self.all(sql, params).await?;
         Ok(found.into_iter().next())
+    }
+
+    async fn add(&self, insert: Insert, records: &Many<'_>) -> Result<(), StoreError> {
+        let Insert { sql, copy } = insert;
+        if records.len() == 0 {
+            return Ok(());
+        }
+        self.wrote_some(true);
+        if records.len() < COPY {
+            self.each(sql, records).await?;
+            return Ok(());
+        }
+        let failed = || postgres_error(sql.name);
+        // Its parameters have the columns' types.
+        let statement = self.prepared(sql).await?;
+        let copy = Sql {
+            postgres: copy,
+            ..sql
+        };
+        let copy = self.prepared(copy).await?;
+        let sink = self.link()?.copy_in(&copy).await.map_err(failed())?;
+        let mut writer = pin!(BinaryCopyInWriter::new(sink, statement.params()));
+        for record in records.iter() {
+            // Waits until the server has taken what was written before: one record is in memory twice.
+            let written = writer.as_mut().write(&refs(record)).await;
+            written.map_err(failed())?;
+        }
+        writer.finish().await.map_err(failed())?;
+        Ok(())
+    }
+
+    async fn each(&self, sql: Sql, asked: &Many<'_>) -> Result<Vec<Option<Record>>, StoreError> {
+        let statement = &self.prepared(sql).await?;
+        let client = self.link()?;
+        let mut found = Vec::with_capacity(asked.len());
+        let asked: Vec<&[Value<'_>]> = asked.iter().collect();
+        for some in asked.chunks(AHEAD) {
+            let mut sent = Vec::with_capacity(some.len());
+            for params in some {
+                sent.push(first(client, statement, sql, params));
+            }
+            found.extend(try_join_all(sent).await?);
+        }
+        Ok(found)
     }
 
     async fn locked(
@@ -68,6 +129,18 @@ impl<L: Link> Db for L {
     fn is_again(&self) -> bool {
         Link::is_again(self)
     }
+}
+
+/// The first record of a statement that is prepared.
+async fn first(
+    client: &Client,
+    statement: &Statement,
+    sql: Sql,
+    params: &[Value<'_>],
+) -> Result<Option<Record>, StoreError> {
+    let rows = client.query(statement, &refs(params)).await;
+    let rows = rows.map_err(postgres_error(sql.name))?;
+    rows.first().map(|row| record(sql, row)).transpose()
 }
 
 pub(super) fn refs<'a>(params: &'a [Value<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
@@ -154,6 +227,10 @@ impl ToSql for Value<'_> {
                 return rows.to_sql(of, out);
             }
             Self::Numbers(numbers) => return numbers.to_sql(of, out),
+            Self::Ids(ids) => {
+                let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+                return ids.to_sql(of, out);
+            }
         }
         Ok(IsNull::No)
     }

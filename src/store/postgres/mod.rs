@@ -81,6 +81,7 @@ macro_rules! read {
 
 mod append;
 mod backend;
+mod claim;
 mod connect;
 mod db;
 mod doubt;
@@ -91,11 +92,14 @@ mod liveness;
 mod migrate;
 mod own;
 mod piece;
+mod plans;
+mod record;
 mod session;
 mod transact;
 mod tx;
 mod wake;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -107,7 +111,7 @@ use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, StoreError};
 use crate::clock::{Clock as _, Measured};
-use crate::model::Timestamp;
+use crate::model::{OpId, Timestamp};
 use doubt::Doubts;
 use errors::postgres_error;
 use liveness::Seen;
@@ -116,6 +120,7 @@ use tx::{Committed, Tx};
 use wake::Waker;
 
 pub use connect::Options;
+pub(crate) use connect::client;
 pub(crate) use join::submit_within;
 pub use piece::PieceTx;
 pub(crate) use piece::{Said, Trouble, said};
@@ -140,6 +145,8 @@ pub struct PostgresStore {
     seen: Mutex<Seen>,
     /// A worker has entered, and nobody has looked for the dead since.
     fresh: AtomicBool,
+    /// Rows and bytes of a task of each op, by what the last claim took.
+    sizes: Mutex<HashMap<OpId, (u64, u64)>>,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Option<Instant>>,
 }
@@ -178,8 +185,9 @@ impl PostgresStore {
             },
         );
         let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; set local jit to off; {guards}",
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {guards}; {}",
             options.schema,
+            plans::ours(),
         );
         Ok(Self {
             pool,
@@ -196,6 +204,7 @@ impl PostgresStore {
             clock,
             seen: Mutex::default(),
             fresh: AtomicBool::new(false),
+            sizes: Mutex::default(),
             swept: Mutex::default(),
         })
     }

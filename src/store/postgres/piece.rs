@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, IsolationLevel, Statement};
 
 use super::errors::{is_conflict, is_lost, postgres_error};
 use super::lent;
+use super::plans;
 use super::tx::{Committed, Link};
 use super::{Options, STATEMENT};
 use crate::model::BatchId;
@@ -91,8 +92,9 @@ impl<'t> PieceTx<'t> {
     /// What holds for our own statements.
     fn ours(&self) -> String {
         format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'",
-            self.schema
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {}",
+            self.schema,
+            plans::ours()
         )
     }
 
@@ -115,7 +117,8 @@ impl<'t> PieceTx<'t> {
         // A row that takes too long is interrupted from here; the server's own time-out is for the case that this cannot be.
         let statement = (statement + Duration::from_secs(1)).as_millis();
         let settings = format!(
-            "set local search_path to default; set local statement_timeout to {statement}; savepoint rowmill_run"
+            "set local search_path to default; set local statement_timeout to {statement}; {}; savepoint rowmill_run",
+            plans::theirs()
         );
         self.tx.batch_execute(&settings).await.map_err(failed())
     }

@@ -22,6 +22,11 @@ pub(super) trait Link {
     /// Whether something was changed.
     fn wrote(&self) -> &AtomicBool;
 
+    /// Notes whether something was changed.
+    fn wrote_some(&self, wrote: bool) {
+        self.wrote().fetch_or(wrote, Ordering::Relaxed);
+    }
+
     /// Batches that are to be looked at after the commit.
     fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>>;
 

@@ -154,16 +154,7 @@ impl Backend for SqliteStore {
         let queries = Arc::new(queries);
         let submit = move || {
             let queries = Arc::clone(&queries);
-            self.write(move |c| {
-                let mut known = Known::default();
-                queries
-                    .iter()
-                    .map(|(query, block, hash)| {
-                        let blocks = std::slice::from_ref(block);
-                        run(submit::submit(c, &mut known, query, blocks, *hash, now))
-                    })
-                    .collect()
-            })
+            self.write(move |c| run(submit::submit_many(c, &queries, now)))
         };
         self.over_silent(now, submit).boxed()
     }

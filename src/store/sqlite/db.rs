@@ -8,10 +8,10 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use uuid::Uuid;
 
 use super::errors::corrupt;
-use super::sql::list;
+use super::sql::{hex, list};
 use crate::model::BatchId;
 use crate::store::StoreError;
-use crate::store::steps::db::{Cell, Db, Record, Savepoint, Sql, Value};
+use crate::store::steps::db::{Cell, Db, Insert, Many, Record, Savepoint, Sql, Value};
 
 /// Runs a step to its end: nothing in it waits.
 pub(super) fn now<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -43,6 +43,24 @@ impl Db for Connection {
         let mut statement = self.prepare_cached(sql.sqlite)?;
         let mut rows = statement.query(params_from_iter(params))?;
         rows.next()?.map(|row| record(sql, row)).transpose()
+    }
+
+    async fn add(&self, insert: Insert, records: &Many<'_>) -> Result<(), StoreError> {
+        let mut statement = self.prepare_cached(insert.sql.sqlite)?;
+        for record in records.iter() {
+            statement.execute(params_from_iter(record))?;
+        }
+        Ok(())
+    }
+
+    async fn each(&self, sql: Sql, asked: &Many<'_>) -> Result<Vec<Option<Record>>, StoreError> {
+        let mut statement = self.prepare_cached(sql.sqlite)?;
+        let mut found = Vec::with_capacity(asked.len());
+        for params in asked.iter() {
+            let mut rows = statement.query(params_from_iter(params))?;
+            found.push(rows.next()?.map(|row| record(sql, row)).transpose()?);
+        }
+        Ok(found)
     }
 
     async fn locked(
@@ -109,6 +127,7 @@ impl ToSql for Value<'_> {
             Self::Bytes(bytes) => ToSqlOutput::from(*bytes),
             Self::Rows(rows) => ToSqlOutput::from(list(rows)),
             Self::Numbers(numbers) => ToSqlOutput::from(list(numbers)),
+            Self::Ids(ids) => ToSqlOutput::from(hex(ids)),
         })
     }
 }

@@ -89,3 +89,12 @@ pub(super) fn list(ordinals: &[impl std::fmt::Display]) -> String {
     text.push(']');
     text
 }
+
+/// A list of batches as JSON, each in hexadecimal.
+pub(super) fn hex(ids: &[BatchId]) -> String {
+    let ids: Vec<String> = ids
+        .iter()
+        .map(|id| format!("\"{}\"", id.0.simple()))
+        .collect();
+    format!("[{}]", ids.join(","))
+}

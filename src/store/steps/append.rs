@@ -7,7 +7,7 @@ use super::db::{Db, Record, Us, change, corrupt, one, params, sql, us};
 use super::discard::{Leftover, silent_before, take_append};
 use super::guard::visible;
 use super::release;
-use super::submit::insert_block;
+use super::submit::{Placed, insert_blocks};
 use crate::model::{BatchId, BatchState, Block, Line, Timestamp, Token};
 use crate::store::{
     Added, AppendBlocks, AppendContent, Begun, NewAppend, StoreError, more_columns,
@@ -194,16 +194,19 @@ pub(in crate::store) async fn piece(
     let (mut rows, mut bytes, mut count) = (0_i64, 0_i64, 0_i64);
     let (mut first, mut last) = (None, i64::from(open.added.last_line));
     let following = blocks.following.iter().map(|b| (open.after_line, b));
+    let mut placed = Vec::new();
     for (after, block) in following.chain(blocks.given.iter().map(|b| (0, b))) {
         let (from, to) = lines(after, block, last)?;
         let no = open.first_no + open.blocks + count;
-        insert_block(c, id, no, block, after_as_line(after)?, now).await?;
+        let after = after_as_line(after)?;
+        placed.push(Placed { no, after, block });
         first = first.or(Some(from));
         last = to;
         rows += i64::from(block.rows);
         bytes += i64::try_from(block.body.len()).unwrap_or(i64::MAX);
         count += 1;
     }
+    insert_blocks(c, id, &placed, now).await?;
     let first = first.unwrap_or(i64::from(open.added.first_line));
     let params = params![id, token.0, rows, bytes, count, first, last, us(now)];
     if change(c, sql!("append_piece"), params).await? == 1 {

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::future::try_join;
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
 use super::db::{Db, Record, Unread, Us, all, change, corrupt, locked, one, params, sql, time, us};
 use super::end;
 use super::take_over;
-use crate::model::{AppName, BatchId, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp};
+use crate::model::{
+    AppName, BatchId, EndedAs, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp,
+};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
 
 pub(in crate::store) async fn heads(
@@ -79,16 +82,13 @@ async fn ready(c: &impl Db, ask: &Claim, limit: u32) -> Result<Vec<Ready>, Store
     }
 }
 
-pub(in crate::store) async fn claim(
-    c: &impl Db,
-    damage: &Damage,
-    ask: &Claim,
-    now: Timestamp,
-) -> Result<Vec<ClaimedTask>, StoreError> {
-    take_over::alive(c, ask.worker).await?;
-    let paused = one(c, sql!("op_get"), params![ask.op.0], |r| r.get::<bool>(3)).await?;
+/// How many tasks may be claimed; 0 where the op is paused.
+pub(in crate::store) async fn room(c: &impl Db, ask: &Claim) -> Result<u32, StoreError> {
+    let paused = one(c, sql!("op_get"), params![ask.op.0], |r| r.get::<bool>(3));
+    // Sent together.
+    let ((), paused) = try_join(take_over::alive(c, ask.worker), paused).await?;
     if paused.unwrap_or(true) {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     let mut limit = ask.max_tasks;
     if let Some((cap, parallel)) = ask.cap {
@@ -98,13 +98,26 @@ pub(in crate::store) async fn claim(
         let running: u32 = running.unwrap_or(u32::MAX);
         limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
     }
+    Ok(limit)
+}
+
+pub(in crate::store) async fn claim(
+    c: &impl Db,
+    damage: &Damage,
+    ask: &Claim,
+    now: Timestamp,
+) -> Result<Vec<ClaimedTask>, StoreError> {
+    let limit = room(c, ask).await?;
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
     let mut reach = limit;
     loop {
         let found = ready(c, ask, reach).await?;
         let all_there = found.len() < usize::try_from(reach).unwrap_or(usize::MAX);
         let claimed = of_these(c, damage, ask, found, limit, now).await?;
         // Tasks that nobody gets may stand before all the others.
-        if !claimed.is_empty() || all_there || limit == 0 || reach >= FAR {
+        if !claimed.is_empty() || all_there || reach >= FAR {
             return Ok(claimed);
         }
         reach = FAR;
@@ -112,7 +125,8 @@ pub(in crate::store) async fn claim(
 }
 
 /// Claims the first of these tasks. Those of a batch whose time has passed stay for the keeper: a claim
-/// may be taken back by a power failure, and the end of a batch may not. What is damaged stays too.
+/// may be taken back by a power failure, and the end of a batch may not. What is damaged stays too. Tasks
+/// that an abort had to pass over, because another claim held them which came to nothing, end here.
 async fn of_these(
     c: &impl Db,
     damage: &Damage,
@@ -126,6 +140,7 @@ async fn of_these(
     let (mut rows, mut bytes) = (0_u64, 0_usize);
     let mut batch: Option<Arc<BatchHead>> = None;
     let mut passed: BTreeSet<BatchId> = BTreeSet::new();
+    let mut aborted: BTreeSet<BatchId> = BTreeSet::new();
     for mut task in found {
         if rows >= ask.max_rows || bytes >= ask.max_bytes || claimed.len() >= most {
             break;
@@ -141,9 +156,13 @@ async fn of_these(
         }
         let head = match batch.take().filter(|b| b.id == id) {
             Some(head) => Ok(head),
-            None => batch_head(c, id).await.map(Arc::new),
+            None => batch_head(c, id).await.map(|(head, aborting)| {
+                aborted.extend(aborting.then_some(id));
+                Arc::new(head)
+            }),
         };
         let head = match head {
+            Ok(_) if aborted.contains(&id) => None,
             Ok(head) if head.expires_at.is_some_and(|at| at <= now) => None,
             Ok(head) => Some(head),
             Err(error) => pass_over(error).map(|()| None)?,
@@ -162,6 +181,9 @@ async fn of_these(
             Err(error) => pass_over(error)?,
         }
         batch = Some(head);
+    }
+    for id in aborted {
+        end::stop(c, id, EndedAs::Aborted, now).await?;
     }
     Ok(claimed)
 }
@@ -288,25 +310,24 @@ pub(in crate::store) fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
     RawValue::from_string(json).map_err(|e| corrupt(format!("a stored JSON text: {e}")))
 }
 
-async fn batch_head(c: &impl Db, id: BatchId) -> Result<BatchHead, StoreError> {
-    let found = one(c, sql!("claim_batch"), params![id], |r| {
-        Ok((
-            r.get::<String>(0)?,
-            r.get::<BatchId>(1)?,
-            r.get::<u32>(2)?,
-            r.get::<Option<Us>>(3)?,
-            (r.get::<String>(4)?, r.get::<String>(5)?, r.get::<i64>(6)?),
-        ))
-    })
-    .await?;
-    let (context, root, generation, expires_at, (app, op, kind)) =
-        found.ok_or_else(|| corrupt(format!("batch {id} has tasks and is gone")))?;
-    Ok(BatchHead {
-        id,
-        key: job_key(&app, &op, kind)?,
-        context: raw(context)?,
-        root,
-        generation,
-        expires_at: expires_at.map(time),
-    })
+/// A batch as its tasks' processors see it, and whether it is being aborted.
+pub(in crate::store) type Seen = (BatchHead, bool);
+
+async fn batch_head(c: &impl Db, id: BatchId) -> Result<Seen, StoreError> {
+    let found = one(c, sql!("claim_batch"), params![id], read_head).await?;
+    found.ok_or_else(|| corrupt(format!("batch {id} has tasks and is gone")))
+}
+
+/// Reads what `claim_batch` returns.
+pub(in crate::store) fn read_head(r: &mut Record) -> Result<Seen, StoreError> {
+    let key = job_key(&r.get::<String>(4)?, &r.get::<String>(5)?, r.get(6)?)?;
+    let head = BatchHead {
+        id: r.get(7)?,
+        key,
+        context: raw(r.get(0)?)?,
+        root: r.get(1)?,
+        generation: r.get(2)?,
+        expires_at: r.get::<Option<Us>>(3)?.map(time),
+    };
+    Ok((head, r.get::<Option<Us>>(8)?.is_some()))
 }

@@ -38,6 +38,30 @@ macro_rules! sql {
 }
 pub(in crate::store) use sql;
 
+/// A statement that adds one record, and how PostgreSQL takes many.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Insert {
+    pub(in crate::store) sql: Sql,
+    /// A COPY of the same columns, in the order of the statement's parameters.
+    pub(in crate::store) copy: &'static str,
+}
+
+/// The statement with the COPY of `sql/postgres_alone/COPY.sql`.
+macro_rules! insert {
+    ($sql:expr, $copy:literal) => {
+        $crate::store::steps::db::Insert {
+            sql: $sql,
+            copy: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/sql/postgres_alone/",
+                $copy,
+                ".sql"
+            )),
+        }
+    };
+}
+pub(in crate::store) use insert;
+
 /// The parameters of a statement, in their order.
 macro_rules! params {
     () => {
@@ -74,6 +98,21 @@ pub(in crate::store) trait Db {
         sql: Sql,
         params: &[Value<'_>],
     ) -> impl Future<Output = Result<Option<Record>, StoreError>>;
+
+    /// Adds many records by one statement, or in bulk where the database can.
+    fn add(
+        &self,
+        insert: Insert,
+        records: &Many<'_>,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Runs a statement once for each of these parameters, without a wait between them; returns the first
+    /// record of each.
+    fn each(
+        &self,
+        sql: Sql,
+        asked: &Many<'_>,
+    ) -> impl Future<Output = Result<Vec<Option<Record>>, StoreError>>;
 
     /// Locks what `lock` names until the transaction ends, and reads what it is then. Both have the
     /// same parameters.
@@ -182,6 +221,35 @@ pub(in crate::store) enum Value<'a> {
     Rows(&'a [u32]),
     /// Numbers of records.
     Numbers(&'a [i64]),
+    Ids(&'a [BatchId]),
+}
+
+/// The parameters of one statement for many records, a record after the other.
+#[derive(Debug)]
+pub(in crate::store) struct Many<'a> {
+    width: usize,
+    values: Vec<Value<'a>>,
+}
+
+impl<'a> Many<'a> {
+    /// All of them have the same number of parameters.
+    pub(in crate::store) fn of<const N: usize>(
+        records: impl IntoIterator<Item = [Value<'a>; N]>,
+    ) -> Self {
+        Self {
+            width: N,
+            values: records.into_iter().flatten().collect(),
+        }
+    }
+
+    /// How many records.
+    pub(in crate::store) fn len(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    pub(in crate::store) fn iter(&self) -> impl ExactSizeIterator<Item = &[Value<'a>]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
 }
 
 /// Microseconds since 1970.
@@ -239,6 +307,7 @@ from! {
     &'a Vec<u32> => |value| Value::Rows(value);
     &'a Cow<'a, [u32]> => |value| Value::Rows(value);
     &'a [i64] => |value| Value::Numbers(value);
+    &'a [BatchId] => |value| Value::Ids(value);
 }
 
 /// One column of a record that was read.

@@ -87,10 +87,21 @@ pub(in crate::store) async fn record(
     parts: &[Part],
     now: Timestamp,
 ) -> Result<Vec<Recorded>, StoreError> {
+    let parts: Vec<&Part> = parts.iter().collect();
+    record_these(c, worker, &parts, now).await
+}
+
+/// As [`record`], for some of several parts.
+pub(in crate::store) async fn record_these(
+    c: &impl Db,
+    worker: WorkerNo,
+    parts: &[&Part],
+    now: Timestamp,
+) -> Result<Vec<Recorded>, StoreError> {
     let mut answers = Vec::with_capacity(parts.len());
     // What each batch's progress grows by, and whether one of its tasks has ended.
     let mut touched: BTreeMap<BatchId, (u32, u32, bool)> = BTreeMap::new();
-    for part in parts {
+    for &part in parts {
         let task = held(c, worker, &part.claim).await?;
         // Asked under the task's lock, or when it is gone: what was committed before is there by now.
         if c.is_again() && is_there(c, &part.claim, part.part).await? {

@@ -3,12 +3,14 @@
 //! What `submit` and `end` do step by step for a batch of any size is one write each where there is
 //! one block, because nothing of such a batch is ever seen half done.
 
-use super::db::{Db, Us, change, one, params, sql, us, us_opt};
+use std::collections::{HashMap, HashSet};
+
+use super::db::{Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt};
 use super::guard::op_id;
 use super::release::queued_or_later;
 use super::retry;
-use super::submit::columns;
-use crate::model::{BatchState, Block, JobKey, NewBatch, Timestamp};
+use super::submit::{BLOCKS, columns};
+use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, Timestamp};
 use crate::store::{Part, StoreError};
 
 /// What the submits of one step share: it is looked up once.
@@ -43,28 +45,56 @@ impl Known {
     }
 }
 
-/// Stores a batch of one block without rejected rows, that is not there yet.
-pub(in crate::store) async fn submit(
-    c: &impl Db,
-    known: &mut Known,
-    batch: &NewBatch,
-    block: &Block,
-    hash: [u8; 32],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let op = known.op(c, &batch.key, now).await?;
-    let state = if batch.hold {
-        BatchState::Wait
-    } else {
-        BatchState::Queued
-    };
-    let columns = columns(batch)?;
-    change(
-        c,
-        sql!("submit_whole"),
+/// How batches that are whole come to be.
+const BATCHES: Insert = insert!(sql!("submit_whole"), "copy_batches");
+/// How their tasks do.
+const TASKS: Insert = insert!(sql!("queue_add"), "copy_queue");
+
+/// A batch of one block without rejected rows, that is not there yet.
+struct Whole<'a> {
+    batch: &'a NewBatch,
+    block: &'a Block,
+    hash: &'a [u8; 32],
+    op: i64,
+    turn: i64,
+    columns: Option<String>,
+}
+
+impl<'a> Whole<'a> {
+    async fn of(
+        c: &impl Db,
+        known: &mut Known,
+        batch: &'a NewBatch,
+        block: &'a Block,
+        hash: &'a [u8; 32],
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let op = known.op(c, &batch.key, now).await?;
+        let turn = if batch.hold {
+            0
+        } else {
+            known.turn(c, op, batch.priority).await?
+        };
+        Ok(Self {
+            batch,
+            block,
+            hash,
+            op,
+            turn,
+            columns: columns(batch)?,
+        })
+    }
+
+    fn record(&self, now: Timestamp) -> [Value<'_>; 21] {
+        let Self { batch, block, .. } = self;
+        let state = if batch.hold {
+            BatchState::Wait
+        } else {
+            BatchState::Queued
+        };
         params![
             batch.id,
-            op,
+            self.op,
             state.code(),
             batch.context.get(),
             batch.priority,
@@ -73,21 +103,22 @@ pub(in crate::store) async fn submit(
             us(now),
             us_opt(batch.run_at),
             us_opt(batch.expires_at),
-            columns.as_deref(),
+            self.columns.as_deref(),
             block.rows,
             block.body.len(),
             block.last_line(),
             i64::from(!batch.hold),
-            &hash,
+            self.hash,
             retry::root(batch),
             retry::parent(batch),
-            retry::generation(batch)
-        ],
-    )
-    .await?;
-    change(
-        c,
-        sql!("submit_block"),
+            retry::generation(batch),
+            1,
+            1
+        ]
+    }
+
+    fn block(&self) -> [Value<'_>; 7] {
+        let Self { batch, block, .. } = self;
         params![
             batch.id,
             0,
@@ -96,34 +127,21 @@ pub(in crate::store) async fn submit(
             0,
             block.lines.as_deref(),
             block.body.as_str(),
-        ],
-    )
-    .await?;
-    if let Some(external) = &batch.external_id {
-        change(
-            c,
-            sql!("submit_external"),
-            params![batch.key.app.as_str(), external, batch.id, &hash, us(now)],
-        )
-        .await?;
+        ]
     }
-    if batch.hold {
-        return Ok(());
-    }
-    let (task, due) = queued_or_later(us_opt(batch.run_at), now);
-    let turn = known.turn(c, op, batch.priority).await?;
-    change(
-        c,
-        sql!("queue_add"),
+
+    fn task(&self, now: Timestamp) -> [Value<'_>; 17] {
+        let Self { batch, block, .. } = self;
+        let (task, due) = queued_or_later(us_opt(batch.run_at), now);
         params![
             batch.id,
             0,
             0,
             0,
-            op,
+            self.op,
             task.code(),
             batch.priority,
-            turn,
+            self.turn,
             us(now),
             due,
             block.rows,
@@ -133,10 +151,72 @@ pub(in crate::store) async fn submit(
             0,
             0,
             false
-        ],
-    )
-    .await?;
+        ]
+    }
+}
+
+/// Stores batches with their blocks and tasks, a table after the other.
+async fn store(c: &impl Db, whole: &[Whole<'_>], now: Timestamp) -> Result<(), StoreError> {
+    let records = Many::of(whole.iter().map(|one| one.record(now)));
+    c.add(BATCHES, &records).await?;
+    c.add(BLOCKS, &Many::of(whole.iter().map(Whole::block)))
+        .await?;
+    let given = whole.iter().filter(|one| !one.batch.hold);
+    let tasks = Many::of(given.map(|one| one.task(now)));
+    c.add(TASKS, &tasks).await
+}
+
+/// Stores a batch of one block without rejected rows, that is not there yet.
+pub(in crate::store) async fn submit(
+    c: &impl Db,
+    known: &mut Known,
+    batch: &NewBatch,
+    block: &Block,
+    hash: [u8; 32],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let whole = Whole::of(c, known, batch, block, &hash, now).await?;
+    store(c, std::slice::from_ref(&whole), now).await?;
+    if let Some(external) = &batch.external_id {
+        change(
+            c,
+            sql!("submit_external"),
+            params![batch.key.app.as_str(), external, batch.id, &hash, us(now)],
+        )
+        .await?;
+    }
     Ok(())
+}
+
+/// Stores those of many queries that are not there yet and that nothing else may stand for: no external
+/// id, no batch that they repeat, no other of the same id. Returns which these are.
+pub(in crate::store) async fn submit_new(
+    c: &impl Db,
+    known: &mut Known,
+    queries: &[(NewBatch, Block, [u8; 32])],
+    now: Timestamp,
+) -> Result<HashSet<BatchId>, StoreError> {
+    if queries.len() < 2 {
+        return Ok(HashSet::new());
+    }
+    let mut times: HashMap<BatchId, usize> = HashMap::with_capacity(queries.len());
+    for (query, ..) in queries {
+        *times.entry(query.id).or_default() += 1;
+    }
+    let alone = |query: &NewBatch| {
+        query.external_id.is_none() && query.retry_of.is_none() && times.get(&query.id) == Some(&1)
+    };
+    let ids: Vec<BatchId> = queries.iter().map(|(query, ..)| query.id).collect();
+    let there = all(c, sql!("submit_there"), params![&ids[..]], |r| r.get(0)).await?;
+    let there: HashSet<BatchId> = there.into_iter().collect();
+    let mut new = Vec::new();
+    for (query, block, hash) in queries {
+        if alone(query) && block.rejected.is_empty() && !there.contains(&query.id) {
+            new.push(Whole::of(c, known, query, block, hash, now).await?);
+        }
+    }
+    store(c, &new, now).await?;
+    Ok(new.iter().map(|whole| whole.batch.id).collect())
 }
 
 /// Ends a batch whose one block a part has said everything about; false where there are more blocks.

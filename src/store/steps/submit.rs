@@ -1,6 +1,6 @@
 //! submit, load and release: how a batch comes to be and its tasks with it.
 
-use super::db::{Db, change, corrupt, one, params, sql, us, us_opt};
+use super::db::{Db, Insert, Many, change, corrupt, insert, one, params, sql, us, us_opt};
 use std::borrow::Cow;
 
 use super::discard::{Leftover, take_load};
@@ -17,7 +17,7 @@ pub(in crate::store) fn columns(batch: &NewBatch) -> Result<Option<String>, Stor
     columns.transpose().map_err(|e| corrupt(e.to_string()))
 }
 
-async fn insert(
+async fn begin(
     c: &impl Db,
     batch: &NewBatch,
     token: Token,
@@ -49,47 +49,61 @@ async fn insert(
     Ok(op)
 }
 
-/// Inserts a block whose lines count from the line `after` on, with the outcomes of its rejected rows.
-pub(in crate::store) async fn insert_block(
+/// A block and where it stands in its batch: its number, and the line that its own are counted from.
+pub(in crate::store) struct Placed<'a> {
+    pub(in crate::store) no: i64,
+    pub(in crate::store) after: u32,
+    pub(in crate::store) block: &'a Block,
+}
+
+impl Placed<'_> {
+    fn lines(&self) -> Option<Cow<'_, [u32]>> {
+        let lines = self.block.lines.as_deref()?;
+        Some(match self.after {
+            0 => Cow::Borrowed(lines),
+            after => Cow::Owned(lines.iter().map(|line| line + after).collect()),
+        })
+    }
+}
+
+/// How blocks come to be.
+pub(in crate::store) const BLOCKS: Insert = insert!(sql!("submit_block"), "copy_blocks");
+
+/// Inserts blocks, with the outcomes of their rejected rows.
+pub(in crate::store) async fn insert_blocks(
     c: &impl Db,
     id: BatchId,
-    no: i64,
-    block: &Block,
-    after: u32,
+    blocks: &[Placed<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let lines = block.lines.as_deref().map(|lines| match after {
-        0 => Cow::Borrowed(lines),
-        _ => Cow::Owned(lines.iter().map(|l| l + after).collect()),
-    });
-    change(
-        c,
-        sql!("submit_block"),
+    let lines: Vec<Option<Cow<'_, [u32]>>> = blocks.iter().map(Placed::lines).collect();
+    let records = blocks.iter().zip(&lines).map(|(placed, lines)| {
         params![
             id,
-            no,
-            block.first_line + after,
-            block.rows,
-            block.rejected.len(),
+            placed.no,
+            placed.block.first_line + placed.after,
+            placed.block.rows,
+            placed.block.rejected.len(),
             lines.as_deref(),
-            block.body.as_str(),
-        ],
-    )
-    .await?;
-    if !block.rejected.is_empty() {
+            placed.block.body.as_str(),
+        ]
+    });
+    c.add(BLOCKS, &Many::of(records)).await?;
+    for Placed { no, block, .. } in blocks.iter().filter(|p| !p.block.rejected.is_empty()) {
         let ordinals: Vec<u32> = block.rejected.iter().map(|r| r.ordinal).collect();
         let body: String = block.rejected.iter().map(|r| r.outcome.as_str()).collect();
         change(
             c,
             sql!("submit_rejected"),
-            params![id, no, us(now), ordinals.len(), &ordinals, body.as_str()],
+            params![id, *no, us(now), ordinals.len(), &ordinals, body.as_str()],
         )
         .await?;
     }
     Ok(())
 }
 
-async fn insert_blocks(
+/// Counts blocks of a load under its loader's token, and inserts them.
+async fn load_blocks(
     c: &impl Db,
     id: BatchId,
     token: Token,
@@ -109,10 +123,15 @@ async fn insert_blocks(
     if change(c, sql!("submit_loaded"), params).await? != 1 {
         return Err(StoreError::SubmitLost(id));
     }
-    for (no, block) in (first_no..).zip(blocks) {
-        insert_block(c, id, no, block, 0, now).await?;
-    }
-    Ok(())
+    let placed = (first_no..).zip(blocks);
+    let placed: Vec<Placed<'_>> = placed
+        .map(|(no, block)| Placed {
+            no,
+            after: 0,
+            block,
+        })
+        .collect();
+    insert_blocks(c, id, &placed, now).await
 }
 
 /// `loading → wait | queued`, with the tasks of the first blocks.
@@ -247,8 +266,8 @@ pub(in crate::store) async fn submit(
         return Ok(Submitted::New(batch.id));
     }
     let token = Token(0);
-    insert(c, batch, token, now).await?;
-    insert_blocks(c, batch.id, token, 0, blocks, now).await?;
+    begin(c, batch, token, now).await?;
+    load_blocks(c, batch.id, token, 0, blocks, now).await?;
     finish(c, batch, token, hash, now).await?;
     Ok(Submitted::New(batch.id))
 }
@@ -257,6 +276,26 @@ pub(in crate::store) async fn submit(
 async fn is_ours(c: &impl Db, id: BatchId, token: Token) -> Result<bool, StoreError> {
     let found = guard(c, id).await?;
     Ok(found.is_some_and(|g| g.state == BatchState::Loading && g.load_token == Some(token.0)))
+}
+
+/// Submits many queries of one block each: those that can be nobody else's are added together.
+pub(in crate::store) async fn submit_many(
+    c: &impl Db,
+    queries: &[(NewBatch, Block, [u8; 32])],
+    now: Timestamp,
+) -> Result<Vec<Submitted>, StoreError> {
+    let mut known = Known::default();
+    let together = single::submit_new(c, &mut known, queries, now).await?;
+    let mut done = Vec::with_capacity(queries.len());
+    for (query, block, hash) in queries {
+        done.push(if together.contains(&query.id) {
+            Submitted::New(query.id)
+        } else {
+            let blocks = std::slice::from_ref(block);
+            submit(c, &mut known, query, blocks, *hash, now).await?
+        });
+    }
+    Ok(done)
 }
 
 pub(in crate::store) async fn begin_load(
@@ -272,7 +311,7 @@ pub(in crate::store) async fn begin_load(
     if let Some(there) = existing(c, batch, None).await? {
         return Ok(there);
     }
-    insert(c, batch, token, now).await?;
+    begin(c, batch, token, now).await?;
     Ok(Submitted::New(batch.id))
 }
 
@@ -290,7 +329,7 @@ pub(in crate::store) async fn load(
             return Ok(());
         }
     }
-    insert_blocks(c, piece.id, piece.token, piece.first_no, &piece.blocks, now).await
+    load_blocks(c, piece.id, piece.token, piece.first_no, &piece.blocks, now).await
 }
 
 pub(in crate::store) async fn finish_load(

@@ -220,7 +220,7 @@ fn doctor_finds_a_damaged_page() {
     let db = database(&rowmill);
     let page: u64 = db
         .query_row(
-            "select rootpage from sqlite_schema where name = 'batches_ended'",
+            "select rootpage from sqlite_schema where name = 'batches_of_op'",
             [],
             |r| r.get(0),
         )

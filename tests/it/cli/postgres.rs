@@ -56,9 +56,47 @@ fn a_server_that_is_not_there_is_unavailable_and_its_password_is_not_shown() {
 }
 
 #[test]
+fn the_benchmark_on_a_server_has_a_schema_of_its_own_and_removes_it() {
+    let (rowmill, database) = (Rowmill::new(), Database::fresh());
+    // A run that was cut off has left this.
+    database.run("create schema rowmill_bench; create table rowmill_bench.q (batch bigint)");
+    let bench = format!("bench --rows 200 --json --database {}", database.url());
+    for shape in ["rows", "queries"] {
+        let report = rowmill.run(&format!("{bench} --shape {shape}"));
+        let report = report.code(0).json();
+        assert_eq!(
+            (&report["shape"], &report["rows"]),
+            (&shape.into(), &200.into())
+        );
+        assert!(report["reference"]["end_to_end_rows_per_s"].as_f64() > Some(0.0));
+        assert!(report["ratio"].as_f64() > Some(0.0));
+    }
+    let schemas = "select 1 from pg_namespace where nspname like 'rowmill%'";
+    assert_eq!(database.rows(schemas, None).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_benchmark_of_a_database_is_refused() {
+    let (rowmill, database) = (Rowmill::new(), Database::fresh());
+    let connected = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    let lock = "select pg_advisory_lock($1)";
+    client
+        .query(lock, &[&0x0072_6F77_6265_6E63_i64])
+        .await
+        .unwrap();
+    let bench = format!("bench --rows 200 --json --database {}", database.url());
+    let problem = rowmill.run(&bench).code(4).problem();
+    assert_eq!(problem["id"], "bench_failed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("another benchmark"), "{detail}");
+}
+
+#[test]
 fn what_is_for_a_file_alone_says_so_on_a_server() {
     let rowmill = Rowmill::new();
-    for command in ["doctor", "migrate", "bench"] {
+    for command in ["doctor", "migrate"] {
         let refused = rowmill.run(&format!("{command} --json --database postgres://h/d"));
         let problem = refused.code(2).problem();
         assert_eq!(problem["id"], "bad_configuration");

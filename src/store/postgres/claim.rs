@@ -1,0 +1,202 @@
+//! claim, in one statement: where a task or its batch is not as usual, the step that looks at each one by one is made instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use super::PostgresStore;
+use super::db::only;
+use super::errors::is_in_the_way;
+use super::tx::{Link as _, Tx};
+use crate::model::{BatchId, OpId, TaskId, Timestamp};
+use crate::store::steps::claim::{Seen, claim, read_head, room};
+use crate::store::steps::db::{Column, Db as _, Record, params, us};
+use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
+
+/// So many of the tasks that fit are asked for: those that come next may be smaller.
+const MORE: u64 = 2;
+
+impl PostgresStore {
+    pub(super) async fn claim_now(
+        &self,
+        ask: &Claim,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedTask>, StoreError> {
+        let tx = self.begin().await?;
+        let quick = self.claim_quickly(&tx, ask, now).await;
+        match quick {
+            Ok(Some(claimed)) => {
+                let done = tx.commit().await?;
+                self.after(done, now).await;
+                self.note_size(ask.op, &claimed);
+                return Ok(claimed);
+            }
+            Ok(None) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
+            Err(error) => {
+                tx.rollback().await;
+                if !is_in_the_way(&error) {
+                    return Err(error);
+                }
+            }
+        }
+        write!(self, now, tx => claim(&tx, &self.damage, ask, now)).await
+    }
+
+    /// Claims; `None` where something is to be looked at one by one.
+    async fn claim_quickly(
+        &self,
+        tx: &Tx,
+        ask: &Claim,
+        now: Timestamp,
+    ) -> Result<Option<Vec<ClaimedTask>>, StoreError> {
+        let limit = room(tx, ask).await?.min(self.fitting(ask));
+        if limit == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let mut params = Vec::from(params![
+            ask.op.0,
+            limit,
+            ask.max_rows,
+            ask.max_bytes,
+            ask.worker.0,
+            ask.token.0,
+            us(now),
+            if ask.once { 2 } else { 0 },
+        ]);
+        let sql = match ask.only {
+            Some(batch) => {
+                params.push(batch.into());
+                only!("claim_of_all")
+            }
+            None if ask.oldest => only!("claim_oldest_all"),
+            None => only!("claim_ready_all"),
+        };
+        let mut found = tx.all(sql, &params).await?;
+        let mut taken = Vec::with_capacity(found.len());
+        for record in &mut found {
+            taken.push(Taken::read(record)?);
+        }
+        let most = ask.split_over.filter(|most| *most > 0);
+        let too_long = |task: &Taken| most.is_some_and(|most| task.rows > most);
+        if taken.iter().any(too_long) {
+            return Ok(None);
+        }
+        let heads = heads(tx, &taken, now).await?;
+        tx.wrote_some(!taken.is_empty());
+        taken.sort_unstable_by_key(|task| task.place);
+        let claimed = taken.into_iter().map(|task| task.of(ask, &heads));
+        Ok(claimed.collect())
+    }
+
+    /// How many tasks are as large as a claim may be, by what the last one took.
+    fn fitting(&self, ask: &Claim) -> u32 {
+        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((rows, bytes)) = sizes.get(&ask.op) else {
+            return u32::MAX;
+        };
+        let most = u64::try_from(ask.max_bytes).unwrap_or(u64::MAX);
+        let fit = (ask.max_rows / (*rows).max(1)).min(most / (*bytes).max(1));
+        u32::try_from(fit.saturating_mul(MORE).saturating_add(1)).unwrap_or(u32::MAX)
+    }
+
+    fn note_size(&self, op: OpId, claimed: &[ClaimedTask]) {
+        let Ok(tasks @ 1..) = u64::try_from(claimed.len()) else {
+            return;
+        };
+        let rows: u64 = claimed.iter().map(|task| u64::from(task.rows)).sum();
+        let bytes: usize = claimed.iter().map(|task| task.body.len()).sum();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.insert(op, (rows / tasks, bytes / tasks));
+    }
+}
+
+/// The tasks' batches as they are now that the tasks are held; none where one of them is gone, is being
+/// aborted or has expired.
+async fn heads(
+    tx: &Tx,
+    taken: &[Taken],
+    now: Timestamp,
+) -> Result<BTreeMap<BatchId, Arc<BatchHead>>, StoreError> {
+    let ids: BTreeSet<BatchId> = taken.iter().map(|task| task.batch).collect();
+    let mut heads = BTreeMap::new();
+    if ids.is_empty() {
+        return Ok(heads);
+    }
+    let ids: Vec<BatchId> = ids.into_iter().collect();
+    let mut found = tx.all(only!("claim_heads"), &params![&ids[..]]).await?;
+    for record in &mut found {
+        let (head, aborting): Seen = read_head(record)?;
+        if !aborting && head.expires_at.is_none_or(|at| at > now) {
+            heads.insert(head.id, Arc::new(head));
+        }
+    }
+    Ok(heads)
+}
+
+/// A task that was claimed, without its batch.
+struct Taken {
+    place: i64,
+    batch: BatchId,
+    id: i64,
+    no: i64,
+    rows: u32,
+    pick: Option<Vec<u32>>,
+    attempt: u32,
+    failures: u32,
+    laters: u32,
+    suspect: u32,
+    losses: u32,
+    first_line: u32,
+    lines: Option<Vec<u32>>,
+    body: String,
+}
+
+impl Taken {
+    fn read(r: &mut Record) -> Result<Self, StoreError> {
+        fn next<T: Column>(r: &mut Record, at: &mut usize) -> Result<T, StoreError> {
+            let value = r.get(*at);
+            *at += 1;
+            value
+        }
+        let at = &mut 0;
+        Ok(Self {
+            place: next(r, at)?,
+            batch: next(r, at)?,
+            id: next(r, at)?,
+            no: next(r, at)?,
+            rows: next(r, at)?,
+            pick: next(r, at)?,
+            attempt: next(r, at)?,
+            failures: next(r, at)?,
+            laters: next(r, at)?,
+            suspect: next(r, at)?,
+            losses: next(r, at)?,
+            first_line: next(r, at)?,
+            lines: next(r, at)?,
+            body: next(r, at)?,
+        })
+    }
+
+    /// `None`: its batch is to be looked at.
+    fn of(self, ask: &Claim, heads: &BTreeMap<BatchId, Arc<BatchHead>>) -> Option<ClaimedTask> {
+        Some(ClaimedTask {
+            batch: Arc::clone(heads.get(&self.batch)?),
+            claim: ClaimRef {
+                batch: self.batch,
+                task: TaskId(self.id),
+                no: self.no,
+                attempt: self.attempt,
+                token: ask.token,
+            },
+            failures: self.failures,
+            laters: self.laters,
+            suspect: self.suspect > 0 || ask.once,
+            accused: self.suspect == 1 && self.losses > 0 && !ask.once,
+            first_line: self.first_line,
+            lines: self.lines,
+            body: self.body,
+            pick: self.pick,
+            rows: self.rows,
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! record: the tasks of which everything was said at once go by one statement, the others one by one.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::db::only;
+use super::errors::postgres_error;
+use super::tx::{Link as _, Tx};
+use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
+use crate::store::steps::db::{Us, Value, us};
+use crate::store::steps::{end, record};
+use crate::store::{Part, Recorded, StoreError, Then};
+
+/// Whether a part is all that is ever said of an attempt, and every row of it has ended.
+fn is_whole(part: &Part) -> bool {
+    let finished = matches!(
+        &part.then,
+        Then::Ends { ended_as: EndedAs::Finished, rest, interrupted: 0 } if rest.is_empty()
+    );
+    finished && part.part == 0 && part.ordinals.is_none() && part.again.is_empty() && !part.files
+}
+
+/// As [`record::record`].
+pub(super) async fn record_now(
+    tx: &Tx,
+    worker: WorkerNo,
+    parts: &[Part],
+    now: Timestamp,
+) -> Result<Vec<Recorded>, StoreError> {
+    if tx.is_again() {
+        // What may have been recorded before is looked for one by one.
+        return record::record(tx, worker, parts, now).await;
+    }
+    let mut answers = vec![Recorded::Fenced; parts.len()];
+    // In the order of their batches: others that end some of them do not wait for each other.
+    let mut whole: Vec<usize> = (0..parts.len()).collect();
+    whole.retain(|at| parts.get(*at).is_some_and(is_whole));
+    whole.sort_unstable_by_key(|at| {
+        parts
+            .get(*at)
+            .map(|part| (part.claim.batch, part.claim.task))
+    });
+    record_whole(tx, worker, parts, &whole, now, &mut answers).await?;
+    let (places, rest): (Vec<usize>, Vec<&Part>) = parts
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| !is_whole(part))
+        .unzip();
+    if !rest.is_empty() {
+        let done = record::record_these(tx, worker, &rest, now).await?;
+        for (at, answer) in places.into_iter().zip(done) {
+            if let Some(place) = answers.get_mut(at) {
+                *place = answer;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+async fn record_whole(
+    tx: &Tx,
+    worker: WorkerNo,
+    parts: &[Part],
+    whole: &[usize],
+    now: Timestamp,
+    answers: &mut [Recorded],
+) -> Result<(), StoreError> {
+    if whole.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<(usize, &Part)> = whole
+        .iter()
+        .filter_map(|at| Some((*at, parts.get(*at)?)))
+        .collect();
+    let batches: Vec<Uuid> = told.iter().map(|(_, p)| p.claim.batch.0).collect();
+    let tasks: Vec<i64> = told.iter().map(|(_, p)| p.claim.task.0).collect();
+    let tokens: Vec<i64> = told.iter().map(|(_, p)| p.claim.token.0).collect();
+    let success: Vec<i32> = told.iter().map(|(_, p)| p.success.cast_signed()).collect();
+    let failed: Vec<i32> = told.iter().map(|(_, p)| p.failed.cast_signed()).collect();
+    let bodies: Vec<&str> = told.iter().map(|(_, p)| p.body.as_str()).collect();
+    let sql = only!("record_whole");
+    let wrong = || postgres_error(sql.name);
+    let client = tx.client()?;
+    let statement = client.prepare_cached(sql.postgres).await;
+    let statement = statement.map_err(wrong())?;
+    let at: Us = us(now);
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &worker.0,
+                &Value::Time(at),
+                &batches,
+                &tasks,
+                &tokens,
+                &success,
+                &failed,
+                &bodies,
+            ],
+        )
+        .await
+        .map_err(wrong())?;
+    tx.wrote_some(!rows.is_empty());
+    let mut open: BTreeSet<BatchId> = BTreeSet::new();
+    for row in &rows {
+        let place: i64 = row.try_get(0).map_err(wrong())?;
+        let ended: bool = row.try_get(1).map_err(wrong())?;
+        // Counted from 1.
+        let told = usize::try_from(place - 1).ok().and_then(|at| told.get(at));
+        let Some((at, part)) = told else { continue };
+        if let Some(answer) = answers.get_mut(*at) {
+            *answer = Recorded::Done;
+        }
+        if !ended {
+            open.insert(part.claim.batch);
+        }
+    }
+    for batch in open {
+        end::settle(tx, batch, now).await?;
+    }
+    Ok(())
+}
