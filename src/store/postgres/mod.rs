@@ -49,7 +49,7 @@ macro_rules! read {
             let $tx = $store.begin_read().await?;
             match $step.await {
                 Ok(done) => {
-                    $tx.commit().await?;
+                    $tx.end_read();
                     Ok::<_, $crate::store::StoreError>(done)
                 }
                 Err(error) => {
@@ -177,7 +177,7 @@ impl PostgresStore {
     }
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {
-        Tx::begin(&self.pool, &self.begin.read).await
+        Tx::begin_read(&self.pool, &self.begin.read).await
     }
 
     /// Tells of what was committed, and looks whether batches have ended by it. What is missed here

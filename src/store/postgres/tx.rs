@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
+use futures_util::FutureExt;
 
 use super::errors::postgres_error;
 use crate::model::BatchId;
@@ -28,20 +29,36 @@ pub(super) struct Committed {
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
     pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
+        let tx = Self::connected(pool).await?;
+        let begun = tx.client()?.batch_execute(begin).await;
+        begun.map_err(postgres_error("beginning a transaction"))?;
+        Ok(tx)
+    }
+
+    /// As [`Tx::begin`], for one that changes nothing: its first statement is sent without a wait. Where it
+    /// cannot begin, that fails.
+    pub(super) async fn begin_read(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
+        let tx = Self::connected(pool).await?;
+        // Sent when it is first polled.
+        let sent = tx.client()?.batch_execute(begin).now_or_never();
+        if let Some(begun) = sent {
+            begun.map_err(postgres_error("beginning a transaction"))?;
+        }
+        Ok(tx)
+    }
+
+    async fn connected(pool: &Pool) -> Result<Self, StoreError> {
         let client = pool.get().await.map_err(|e| match e {
             deadpool_postgres::PoolError::Backend(e) => {
                 postgres_error("connecting to PostgreSQL")(e)
             }
             e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
         })?;
-        let tx = Self {
+        Ok(Self {
             client: Some(client),
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
-        };
-        let begun = tx.client()?.batch_execute(begin).await;
-        begun.map_err(postgres_error("beginning a transaction"))?;
-        Ok(tx)
+        })
     }
 
     pub(super) fn client(&self) -> Result<&Object, StoreError> {
@@ -69,6 +86,14 @@ impl Tx {
             wrote: self.wrote.load(Ordering::Relaxed),
             later: std::mem::take(&mut self.later()),
         })
+    }
+
+    /// Ends one that changed nothing: whoever has the connection next need not wait for it.
+    pub(super) fn end_read(mut self) {
+        if let Some(client) = self.client.take() {
+            // Sent when it is first polled; a connection that is lost is seen by the next one.
+            drop(client.batch_execute("commit").now_or_never());
+        }
     }
 
     /// Undoes all of it.
