@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cache;
+mod claims;
 mod cli;
 mod conformance;
 mod docs;

@@ -67,7 +67,7 @@ macro_rules! read {
             let $tx = $store.begin_read().await?;
             match $step.await {
                 Ok(done) => {
-                    $tx.commit().await?;
+                    $tx.end_read();
                     Ok::<_, $crate::store::StoreError>(done)
                 }
                 Err(error) => {
@@ -229,7 +229,7 @@ impl PostgresStore {
     }
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {
-        Tx::begin(&self.pool, &self.begin.read).await
+        Tx::begin_read(&self.pool, &self.begin.read).await
     }
 
     /// Now, by the server's clock.

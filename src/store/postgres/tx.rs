@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
+use futures_util::FutureExt;
 use tokio_postgres::{Client, Statement};
 
 use super::errors::postgres_error;
@@ -63,15 +64,31 @@ pub(super) struct Committed {
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
     pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
-        let tx = Self {
+        let tx = Self::connected(pool).await?;
+        let begun = tx.client()?.batch_execute(begin).await;
+        begun.map_err(postgres_error("beginning a transaction"))?;
+        Ok(tx)
+    }
+
+    /// As [`Tx::begin`], for one that changes nothing: its first statement is sent without a wait. Where it
+    /// cannot begin, that fails.
+    pub(super) async fn begin_read(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
+        let tx = Self::connected(pool).await?;
+        // Sent when it is first polled.
+        let sent = tx.client()?.batch_execute(begin).now_or_never();
+        if let Some(begun) = sent {
+            begun.map_err(postgres_error("beginning a transaction"))?;
+        }
+        Ok(tx)
+    }
+
+    async fn connected(pool: &Pool) -> Result<Self, StoreError> {
+        Ok(Self {
             client: Some(connection(pool).await?),
             again: false,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
-        };
-        let begun = tx.client()?.batch_execute(begin).await;
-        begun.map_err(postgres_error("beginning a transaction"))?;
-        Ok(tx)
+        })
     }
 
     /// The same step may have been committed before: the answer to that was lost.
@@ -96,6 +113,14 @@ impl Tx {
             wrote: self.wrote.load(Ordering::Relaxed),
             later: std::mem::take(&mut self.later()),
         })
+    }
+
+    /// Ends one that changed nothing: whoever has the connection next need not wait for it.
+    pub(super) fn end_read(mut self) {
+        if let Some(client) = self.client.take() {
+            // Sent when it is first polled; a connection that is lost is seen by the next one.
+            drop(client.batch_execute("commit").now_or_never());
+        }
     }
 
     /// Undoes all of it.

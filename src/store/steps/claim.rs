@@ -7,7 +7,9 @@ use futures_util::future::try_join;
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
-use super::db::{Db, Record, Unread, Us, all, change, corrupt, locked, one, params, sql, time, us};
+use super::db::{
+    Db, Many, Record, Unread, Us, all, change, corrupt, locked, one, params, sql, time, us,
+};
 use super::end;
 use super::take_over;
 use crate::model::{
@@ -20,21 +22,28 @@ pub(in crate::store) async fn heads(
     ops: &[OpId],
     only: Option<BatchId>,
 ) -> Result<Vec<Head>, StoreError> {
-    let mut heads = Vec::new();
-    for op in ops {
-        let read = |r: &mut Record| {
+    let found = match only {
+        None => {
+            let asked = Many::of(ops.iter().map(|op| params![op.0]));
+            c.each(sql!("heads"), &asked).await?
+        }
+        Some(batch) => {
+            let asked = Many::of(ops.iter().map(|op| params![op.0, batch]));
+            c.each(sql!("heads_of"), &asked).await?
+        }
+    };
+    let heads = ops.iter().zip(found).filter_map(|(op, found)| {
+        let mut r = found?;
+        let head = |r: &mut Record| {
             Ok(Head {
                 op: *op,
                 priority: r.get(0)?,
                 age: time(r.get(1)?),
             })
         };
-        heads.extend(match only {
-            None => one(c, sql!("heads"), params![op.0], read).await?,
-            Some(batch) => one(c, sql!("heads_of"), params![op.0, batch], read).await?,
-        });
-    }
-    Ok(heads)
+        Some(head(&mut r))
+    });
+    heads.collect()
 }
 
 /// So many tasks of batches that are passed over are looked behind.
@@ -157,7 +166,8 @@ async fn of_these(
         let head = match batch.take().filter(|b| b.id == id) {
             Some(head) => Ok(head),
             None => batch_head(c, id).await.map(|(head, aborting)| {
-                aborted.extend(aborting.then_some(id));
+                // Where one writes alone, an abort has ended every task that is queued.
+                aborted.extend((aborting && c.is_shared()).then_some(id));
                 Arc::new(head)
             }),
         };
@@ -183,7 +193,8 @@ async fn of_these(
         batch = Some(head);
     }
     for id in aborted {
-        end::stop(c, id, EndedAs::Aborted, now).await?;
+        let stop = end::stop(c, id, EndedAs::Aborted, now);
+        damage.apart(c, id, stop).await?;
     }
     Ok(claimed)
 }

@@ -16,31 +16,29 @@ use crate::store::{Part, StoreError};
 /// What the submits of one step share: it is looked up once.
 #[derive(Default)]
 pub(in crate::store) struct Known {
-    op: Option<(JobKey, i64)>,
+    ops: HashMap<JobKey, i64>,
     /// The turn of the next task of an op at a priority. What the step itself adds does not change it.
-    turn: Option<(i64, i32, i64)>,
+    turns: HashMap<(i64, i32), i64>,
 }
 
 impl Known {
     async fn op(&mut self, c: &impl Db, key: &JobKey, now: Timestamp) -> Result<i64, StoreError> {
-        if let Some((known, id)) = &self.op
-            && known == key
-        {
+        if let Some(id) = self.ops.get(key) {
             return Ok(*id);
         }
         let id = op_id(c, key, now).await?;
-        self.op = Some((key.clone(), id));
+        self.ops.insert(key.clone(), id);
         Ok(id)
     }
 
     async fn turn(&mut self, c: &impl Db, op: i64, priority: i32) -> Result<i64, StoreError> {
-        if let Some((_, _, turn)) = self.turn.filter(|t| (t.0, t.1) == (op, priority)) {
-            return Ok(turn);
+        if let Some(turn) = self.turns.get(&(op, priority)) {
+            return Ok(*turn);
         }
         let turn = one(c, sql!("release_turn"), params![op, priority], |r| r.get(0))
             .await?
             .unwrap_or(0);
-        self.turn = Some((op, priority, turn));
+        self.turns.insert((op, priority), turn);
         Ok(turn)
     }
 }

@@ -67,7 +67,9 @@ async fn ten_processes_that_start_at_once_make_one_schema() {
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     let versions = database.rows("select version::bigint from schema_history", None);
     let versions: Vec<i64> = versions.iter().map(|r| r.get(0)).collect();
-    assert_eq!(versions, [1, 2, 3]);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+    let steps = std::fs::read_dir(folder).expect("migrations").count();
+    assert_eq!(versions, (1..).take(steps).collect::<Vec<i64>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
