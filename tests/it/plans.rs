@@ -18,27 +18,27 @@ const HOT: &str = "
     beat claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_ready claim_ready_all claim_running claim_task
     close_any close_claim close_end close_file close_later close_outcomes close_ready dead
     end_batch end_counts end_drop_close end_has_files end_notice end_open_rows end_single end_single_notice end_wake_close
-    external_find give_back give_back_begun heads heads_of history_blocks history_parts history_tasks
-    keep_appends keep_due_expiry keep_due_notice keep_due_task keep_ended keep_expire keep_giving keep_loads keep_wake live_ops
+    entered external_find give_back give_back_begun heads heads_of history_blocks history_parts history_tasks
+    keep_appends keep_due_expiry keep_due_notice keep_due_task keep_ended keep_expire keep_giving keep_loads keep_wake live_ops mark
     notice_again notice_claim notice_delivered notice_ready op_find op_get op_lock op_make op_notify
-    outcome_blocks queue_add record_end record_goes_on record_part record_progress record_task record_whole
+    outcome_blocks piece queue_add record_end record_goes_on record_known record_part record_progress record_task record_whole
     release_base release_given release_partial release_state release_turn release_whole
     rows_at rows_block rows_line rows_next_ended rows_next_open rows_parts rows_tasks
     submit_batch submit_block submit_external submit_finish submit_loaded submit_rejected submit_there submit_whole
-    take_over_close take_over_done take_over_notices take_over_part take_over_requeue take_over_tasks
+    take_over_close take_over_done take_over_notices take_over_part take_over_requeue take_over_seen take_over_tasks
     worker_alive worker_enter worker_leave worker_list worker_lock worker_serves worker_serves_none";
 /// Those of a person, of a retry or an abort, of a purge: they may sort what they have found, and read a table of ops or workers.
 const SELDOM: &str = "
     abort_mark audit_add audit_op discard_append discard_append_mark discard_attempts discard_batch discard_blocks discard_mark
     doctor_appends doctor_batches doctor_blocks doctor_files doctor_left doctor_newest doctor_next_appends doctor_next_attempts
     doctor_next_blocks doctor_next_files doctor_notice doctor_ops doctor_purging doctor_queue doctor_same doctor_served
-    epoch expire_mark forget_batch forget_due forget_external list_batches list_children list_one locks
+    end_own epoch expire_mark forget_batch forget_due forget_external list_batches list_children list_one locks
     op_later op_list op_max_lost op_oldest op_queued op_running op_state op_workers pause_op
     purge_appends purge_attempts purge_blocks purge_end purge_files purge_keeps purge_mark purge_notices purge_state purgeable purging
-    redact_block redact_part redact_parts resume_op retry_children retry_guard retry_parent set_op
+    redact_block redact_part redact_parts resume_op retry_children retry_guard retry_parent session set_op
     stop_all_given stop_partial stop_tasks stop_tasks_end stop_ungiven worker_end worker_list_all worker_ops";
 /// What has no plan.
-const NO_PLAN: &str = "copy_batches copy_blocks copy_queue piece_begins piece_ended session";
+const NO_PLAN: &str = "copy_batches copy_blocks copy_queue plans";
 
 /// Tables that grow with what is submitted.
 const GROWING: [&str; 9] = [
@@ -63,12 +63,13 @@ const SHORT: [&str; 7] = [
     "queue_owner",
 ];
 /// Sorts of the parts of some blocks, of the retries of one batch, of a bounded piece.
-const SORTS: [&str; 9] = [
+const SORTS: [&str; 10] = [
     "close_outcomes",
     "doctor_files",
     "forget_due",
     "history_parts",
     "list_children",
+    "piece",
     "purge_attempts",
     "purge_notices",
     "retry_children",
@@ -211,8 +212,9 @@ async fn connected(h: &Postgres) -> Client {
     let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
     let (client, connection) = connected.expect("a connection");
     tokio::spawn(connection);
-    let session = statements().remove("session").expect("a file").concat();
-    let place = format!("set search_path to rowmill; set jit to off; {session}");
+    let plans = statements().remove("plans").expect("a file").concat();
+    let plans = plans.replace("set local", "set");
+    let place = format!("set search_path to rowmill; {plans}");
     client.batch_execute(&place).await.expect("settings");
     client
 }

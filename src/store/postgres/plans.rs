@@ -1,33 +1,25 @@
-//! How our statements are planned: once, by the indexes, whatever is known of the tables.
-//!
-//! A table that was empty when it was last looked at would be read from end to end by a plan that
-//! outlives that by hours. All of it is set for a transaction alone: the connection may be a caller's,
-//! or one that a pooler gives to others, and a piece's application plans as it is used to.
-
-const SETTINGS: [(&str, &str); 7] = [
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_sort", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("jit", "off"),
-];
+//! How statements are planned: ours by the indexes, those of a piece's application as it is used to.
 
 /// Statements that set it for our own statements until the transaction ends.
 pub(super) fn ours() -> String {
-    set(|own| own)
+    set().collect::<Vec<_>>().join("; ")
 }
 
 /// Statements that set it back to what the connection has.
 pub(super) fn theirs() -> String {
-    set(|_| "default")
+    let back = |set: &str| {
+        let (name, _) = set.split_once(" to ").unwrap_or((set, ""));
+        format!("{name} to default")
+    };
+    set().map(back).collect::<Vec<_>>().join("; ")
 }
 
-fn set(value: impl Fn(&'static str) -> &'static str) -> String {
-    SETTINGS
-        .map(|(name, own)| format!("set local {name} to {}", value(own)))
-        .join("; ")
+fn set() -> impl Iterator<Item = &'static str> {
+    let of_statements = |line: &&str| !line.starts_with("--");
+    let lines = alone!("plans").lines().filter(of_statements);
+    lines
+        .flat_map(|line| line.split(';').map(str::trim))
+        .filter(|set| !set.is_empty())
 }
 
 #[cfg(test)]
@@ -36,11 +28,13 @@ mod tests {
 
     #[test]
     fn whatever_is_set_for_our_statements_is_set_back_for_those_of_the_application() {
-        let names = |text: &str| -> Vec<String> {
-            let name = |set: &str| set.split(' ').nth(2).map(str::to_owned);
-            text.split("; ").filter_map(name).collect()
-        };
-        assert_eq!(names(&ours()), names(&theirs()));
-        assert!(theirs().split("; ").all(|set| set.ends_with(" to default")));
+        let (ours, theirs) = (ours(), theirs());
+        assert!(ours.starts_with("set local enable_seqscan to off; "));
+        assert!(theirs.starts_with("set local enable_seqscan to default; "));
+        for (set, back) in ours.split("; ").zip(theirs.split("; ")) {
+            let name = set.split(" to ").next().expect("a name");
+            assert_eq!(back, format!("{name} to default"));
+        }
+        assert_eq!(ours.split("; ").count(), theirs.split("; ").count());
     }
 }
