@@ -3,6 +3,7 @@
 mod architecture;
 mod cache;
 mod cli;
+mod compose;
 mod conformance;
 mod docs;
 mod e2e;
