@@ -64,6 +64,7 @@ async fn measure(rows: u64, rounds: u64, seed: u64) -> Result<(), Failed> {
         "undisturbed: {rows} rows by {WORKERS} workers in {:.2?}",
         plain.took
     );
+    println!("stored: {} bytes", plain.stored);
     let mut slowest = Duration::ZERO;
     for seed in (0..rounds).map(|round| seed.wrapping_add(round)) {
         let came = run(&mut server, rows, worker, Some(seed)).await?;

@@ -4,6 +4,7 @@ mod architecture;
 mod cache;
 mod claims;
 mod cli;
+mod compose;
 mod conformance;
 mod docs;
 mod e2e;

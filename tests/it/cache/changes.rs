@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::{manager, other, patient};
 use crate::e2e::world::{World, inputs, key, query, raw};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_an_append_and_an_abort_are_seen_at_once() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     // Nothing goes away by itself.
     let long = Duration::from_secs(3600);
     let one = other(&world, patient(&redis).await.open_for(long)).await;
@@ -42,7 +42,7 @@ async fn a_release_an_append_and_an_abort_are_seen_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_for_an_end_is_not_answered_by_an_open_copy() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let long = Duration::from_secs(3600);
     let plain = manager(&world, rowmill::StatusCache::none());
     let new = NewBatch::new(query("ask"));
@@ -65,7 +65,7 @@ async fn a_wait_for_an_end_is_not_answered_by_an_open_copy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redacted_result_is_answered_by_nobody_who_shares_the_cache() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let new = NewBatch::new(query("ask"));
     let id = manager
@@ -119,7 +119,7 @@ async fn a_redacted_result_is_gone_from_this_process_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purged_batch_is_answered_as_purged() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let rows = inputs(&[json!(1)]);
     let new = NewBatch::new(key("double"));
@@ -155,7 +155,7 @@ async fn the_end_of_a_batch_is_told_to_the_cache_however_it_was_recorded() {
         }
     }
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let builder = world.builder().cache(patient(&redis).await);
     let manager = builder
         .transactional("bank", "note", Nothing)

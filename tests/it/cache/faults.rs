@@ -7,7 +7,7 @@ use rowmill::{Client, JobManager, RedisOptions, StatusCache};
 
 use super::{Log, manager, other, patient, until};
 use crate::e2e::world::{World, query, raw};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 /// What a busy machine may add to some milliseconds.
 const SOON: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ fn gets(redis: &Redis) -> bool {
 async fn a_redis_that_is_not_there_is_one_warning() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let mut redis = Redis::start(&[]);
+    let mut redis = Redis::start();
     redis.kill();
     let began = Instant::now();
     let manager = manager(&world, hurried(&redis).await);
@@ -54,7 +54,7 @@ async fn a_redis_that_is_not_there_is_one_warning() {
     let id = ended(&world, &manager).await;
     median(&manager, id).await;
     assert_eq!((log.count("WARN"), log.count("INFO")), (1, 0));
-    redis.start_again();
+    redis.restart();
     until("it is used again", async || {
         manager.batch_done(id).await.unwrap();
         gets(&redis)
@@ -68,7 +68,7 @@ async fn a_redis_that_is_not_there_is_one_warning() {
 async fn a_redis_that_dies_is_one_warning_and_comes_back() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let mut redis = Redis::start(&[]);
+    let mut redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let id = ended(&world, &manager).await;
     assert!(gets(&redis));
@@ -77,7 +77,7 @@ async fn a_redis_that_dies_is_one_warning_and_comes_back() {
         median(&manager, id).await;
         ended(&world, &manager).await;
         assert_eq!((log.count("WARN"), log.count("INFO")), (times, times - 1));
-        redis.start_again();
+        redis.restart();
         until("it is used again", async || {
             manager.batch_done(id).await.unwrap();
             gets(&redis)
@@ -92,16 +92,16 @@ async fn a_redis_that_dies_is_one_warning_and_comes_back() {
 async fn a_redis_that_hangs_costs_some_calls_a_moment_and_the_others_nothing() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, hurried(&redis).await);
     let id = ended(&world, &manager).await;
-    redis.freeze();
+    redis.stop();
     let typical = median(&manager, id).await;
     assert!(typical < Duration::from_millis(40), "{typical:?}");
     let new = ended(&world, &manager).await;
     median(&manager, new).await;
     assert_eq!((log.count("WARN"), log.count("INFO")), (1, 0));
-    redis.thaw();
+    redis.cont();
     until("it is back", async || log.count("INFO") == 1).await;
     until("it is used again", async || {
         manager.batch_done(new).await.unwrap();
@@ -115,13 +115,13 @@ async fn a_redis_that_hangs_costs_some_calls_a_moment_and_the_others_nothing() {
 #[tokio::test]
 async fn what_was_changed_while_redis_was_away_is_not_met_from_before() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, hurried(&redis).await);
     let id = ended(&world, &manager).await;
     assert!(manager.batch_done(id).await.unwrap().answer().is_some());
-    redis.freeze();
+    redis.stop();
     assert!(manager.redact(id, 1).await.unwrap());
-    redis.thaw();
+    redis.cont();
     let two = other(&world, patient(&redis).await).await;
     until("the old status goes", async || {
         two.batch_done(id).await.unwrap().answer().is_none()
@@ -135,7 +135,7 @@ async fn what_was_changed_while_redis_was_away_is_not_met_from_before() {
 async fn a_redis_that_was_flushed_is_filled_again() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let id = ended(&world, &manager).await;
     redis.ask::<()>(&["FLUSHALL"]);
@@ -150,7 +150,7 @@ async fn a_redis_that_was_flushed_is_filled_again() {
 async fn a_redis_that_is_full_is_one_warning_and_still_forgets() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let redis = Redis::start(&["--maxmemory-policy", "noeviction"]);
+    let redis = Redis::start_with(&["--maxmemory-policy", "noeviction"]);
     let manager = manager(&world, patient(&redis).await);
     let before = ended(&world, &manager).await;
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -172,7 +172,7 @@ async fn a_redis_that_is_full_is_one_warning_and_still_forgets() {
 async fn a_redis_that_allows_keys_of_a_prefix_alone_is_used() {
     let (log, _guard) = Log::begin();
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     redis.ask::<()>(&[
         "ACL", "SETUSER", "app", "on", ">pw", "~mine:*", "+get", "+mget", "+set", "+del",
     ]);

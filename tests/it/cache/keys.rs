@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{manager, other, patient};
 use crate::e2e::world::{World, inputs, key, query, raw};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 fn epoch(world: &World) -> String {
     let sql = "select value from meta where key = 'epoch'";
@@ -25,7 +25,7 @@ fn lives(redis: &Redis, key: &str, most: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_statuses_live_for_c_and_final_ones_a_hundred_times_as_long() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let cache = patient(&redis).await;
     let cache = cache.open_for(Duration::from_secs(30)).prefix("mine");
     let manager = manager(&world, cache);
@@ -66,7 +66,7 @@ async fn open_statuses_live_for_c_and_final_ones_a_hundred_times_as_long() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_final_status_is_never_replaced_by_an_open_one() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let new = NewBatch::new(key("double"));
     let id = manager
@@ -98,7 +98,7 @@ async fn a_final_status_is_never_replaced_by_an_open_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_of_another_epoch_or_version_is_not_met() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let new = NewBatch::new(query("ask"));
     let id = manager.slow_query_submit(new, raw("1")).await.unwrap().id;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rowmill::{Client, JobManager, RedisOptions, StatusCache};
 
 use crate::e2e::world::World;
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 /// Long enough that a busy machine is no fault of the server.
 async fn patient(redis: &Redis) -> StatusCache {

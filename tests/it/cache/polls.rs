@@ -5,7 +5,7 @@ use rowmill::{Client, NewQuery, StatusCache};
 
 use super::{manager, other, patient};
 use crate::e2e::world::{World, query, raw};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 fn name(n: usize) -> String {
     format!("question {n}")
@@ -70,7 +70,7 @@ async fn polling_a_thousand_finished_batches_issues_no_sql_with_the_memory_alone
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn polling_a_thousand_finished_batches_issues_no_sql_in_any_process_with_redis() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let (_, ids) = thousand(&world, patient(&redis).await).await;
     // Names are copied by who asks for them first, ends by the worker.
     let first = other(&world, patient(&redis).await).await;

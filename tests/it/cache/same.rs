@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{manager, other, patient};
 use crate::e2e::world::{World, inputs, key, query, raw};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 fn told(batch: &Batch) -> (String, String) {
     let wire = serde_json::to_string(batch).expect("JSON");
@@ -16,7 +16,7 @@ fn told(batch: &Batch) -> (String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_is_the_same_with_each_cache() {
     let world = World::new().await;
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     let manager = manager(&world, patient(&redis).await);
     let mut ids = Vec::new();
     let named = NewBatch {

@@ -1,7 +1,7 @@
 //! The status cache from the command line.
 
 use super::rowmill::{Done, Rowmill};
-use crate::support::redis::Redis;
+use crate::support::servers::Redis;
 
 fn with(rowmill: &Rowmill, args: &str, redis: &str) -> Done {
     let mut command = rowmill.command(args);
@@ -14,7 +14,7 @@ fn with(rowmill: &Rowmill, args: &str, redis: &str) -> Done {
 #[test]
 fn what_a_command_ended_is_answered_from_redis_to_the_next() {
     let rowmill = Rowmill::new();
-    let redis = Redis::start(&[]);
+    let redis = Redis::start();
     rowmill.write("in.csv", "n\nok\nfile\n");
     let run = "run in.csv --app test --op rows --external-id january --json";
     let id = with(&rowmill, run, &redis.url()).code(0).id();
@@ -37,7 +37,7 @@ fn what_a_command_ended_is_answered_from_redis_to_the_next() {
 #[test]
 fn a_redis_that_is_down_is_one_warning_and_no_failure_of_a_command() {
     let rowmill = Rowmill::new();
-    let mut redis = Redis::start(&[]);
+    let mut redis = Redis::start();
     redis.kill();
     rowmill.write("in.csv", "n\nok\n");
     let args = format!("run in.csv --app test --op rows --redis {}", redis.url());

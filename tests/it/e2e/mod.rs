@@ -15,6 +15,7 @@ mod listing;
 mod live;
 mod many_files;
 mod panics;
+mod partition;
 mod postgres;
 mod purge;
 mod refused;

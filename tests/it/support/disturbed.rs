@@ -107,6 +107,8 @@ pub struct Came {
     pub files: BTreeMap<String, Vec<u8>>,
     /// What happened, and when.
     pub events: Vec<String>,
+    /// Bytes of the tables that grow, with their indexes.
+    pub stored: i64,
 }
 
 /// Runs a batch of so many rows with four workers, whose commands are made for a database and a folder. With a
@@ -178,6 +180,9 @@ pub async fn run(
     if counts != (rows, rows - failed, failed) || batch.status != Status::Failed {
         return Err(format!("the counts are not exact: {batch:?}").into());
     }
+    let stored = "select pg_total_relation_size('rowmill.blocks') + pg_total_relation_size('rowmill.attempts')";
+    let stored = Database::rows_at(&url, stored);
+    let stored = stored.first().ok_or("sizes")?.get(0);
     let mut files = BTreeMap::new();
     for file in &batch.files {
         let bytes = std::fs::read(folder.path().join(&file.key))?;
@@ -187,6 +192,7 @@ pub async fn run(
         took,
         files,
         events,
+        stored,
     })
 }
 

@@ -6,7 +6,6 @@ pub mod disturbed;
 pub mod facts;
 pub mod kit;
 pub mod postgres;
-pub mod redis;
 pub mod s3;
 pub mod servers;
 pub mod sqlite;

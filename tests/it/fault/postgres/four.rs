@@ -35,7 +35,10 @@ async fn four_workers_of_which_two_are_killed_and_a_restart_change_no_byte() {
     let dice = u64::from(std::process::id());
     let disturbed = run(&mut server, ROWS, worker, Some(dice)).await;
     let disturbed = disturbed.unwrap_or_else(|e| panic!("with the dice at {dice}: {e}"));
-    println!("{:.2?} undisturbed", undisturbed.took);
+    println!(
+        "{:.2?} undisturbed, {} bytes",
+        undisturbed.took, undisturbed.stored
+    );
     println!("{:.2?}: {:?}", disturbed.took, disturbed.events);
     assert_eq!(
         disturbed.events.len(),

@@ -1,6 +1,6 @@
 //! A Redis cluster.
 
-use redis::{Client, Connection, cmd};
+use redis::cmd;
 
 use super::redis::Redis;
 use super::until;
@@ -21,7 +21,7 @@ impl RedisCluster {
             .map(|_| Redis::start_with(&arguments))
             .collect();
         let cluster = Self { nodes };
-        let mut asked: Vec<_> = cluster.nodes.iter().map(connection).collect();
+        let mut asked: Vec<_> = cluster.nodes.iter().map(Redis::connection).collect();
         for (no, node) in asked.iter_mut().enumerate() {
             let slots: Vec<_> = (no * SLOTS / MASTERS..(no + 1) * SLOTS / MASTERS).collect();
             let order = |words: &[&str]| cmd("CLUSTER").arg(words).clone();
@@ -51,13 +51,12 @@ impl RedisCluster {
         self.nodes.iter().map(Redis::url).collect()
     }
 
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
     /// Kills one of the nodes; its slots are gone with it.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
     }
-}
-
-fn connection(node: &Redis) -> Connection {
-    let client = Client::open(node.url()).expect("a URL");
-    client.get_connection().expect("a connection")
 }

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use redis::{Client, Connection, FromRedisValue};
+
 use super::process::{self, Process};
 use super::{folder, programs, until};
 
@@ -77,13 +79,27 @@ impl Redis {
     }
 
     /// Stops it where it stands (SIGSTOP): connections are taken, and nothing is answered.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.signal(libc::SIGSTOP);
     }
 
     /// Lets it go on.
-    pub fn cont(&mut self) {
+    pub fn cont(&self) {
         self.signal(libc::SIGCONT);
+    }
+
+    /// A connection of the test's own.
+    pub fn connection(&self) -> Connection {
+        let client = Client::open(self.url()).expect("a URL");
+        client.get_connection().expect("a connection")
+    }
+
+    /// The answer to one command.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let (command, arguments) = words.split_first().expect("a command");
+        let mut command = redis::cmd(command);
+        command.arg(arguments);
+        command.query(&mut self.connection()).expect("an answer")
     }
 
     fn signal(&self, signal: i32) {
