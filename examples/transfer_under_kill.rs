@@ -1,109 +1,93 @@
 //! Money moved in the processor's transaction, while its worker is killed again and again.
 //!
 //! Every transfer happens exactly once if its row succeeded, and not at all if it failed: the sum
-//! over all accounts never changes. Run with: `cargo run --release --example transfer_under_kill`
+//! over all accounts never changes. On a SQLite file: `cargo run --release --example transfer_under_kill`;
+//! on PostgreSQL, where connections are reset too: `… -- --database postgres://USER@HOST/DATABASE`.
 
-use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use rowmill::model::{JobKey, Kind, NewBatch, OpSettings};
-use rowmill::sqlite::{TransactionalProcessor, Tx, rusqlite::Connection};
-use rowmill::{CancellationToken, Client, JobManager, Message, NewRow, Status, Store};
-use rowmill::{ObjectStore, RowCx, RowFailure};
+use rowmill::{BoxError, CancellationToken, Client, JobManager, NewRow, ObjectStore, Status};
 
-const TRANSFERS: u32 = 20_000;
-const ACCOUNTS: u32 = 100;
+#[path = "transfer_under_kill/bank.rs"]
+mod bank;
+use bank::{Bank, OnFile, OnServer};
+
+const TRANSFERS: i32 = 20_000;
+const ACCOUNTS: i32 = 100;
 const KILLS: u32 = 20;
 
-struct Transfer;
-
-impl TransactionalProcessor for Transfer {
-    type Block = ();
-    type Context = ();
-    type Input = (u32, u32, i64);
-    type Output = ();
-
-    fn process(
-        &self,
-        tx: &mut Tx<'_>,
-        cx: &mut RowCx<'_, (), ()>,
-        (from, to, cents): (u32, u32, i64),
-    ) -> Result<(), RowFailure> {
-        let change = "update accounts set cents = cents + ?2 where id = ?1";
-        tx.execute(change, (from, -cents))?;
-        tx.execute("insert into transfers values (?1)", [cx.line().0])?;
-        // What was taken and noted is undone: this row has no effect.
-        if cents > 95 {
-            return Err(Message::new("too_much", 101).into());
-        }
-        tx.execute(change, (to, cents))?;
-        Ok(())
-    }
-}
-
-async fn work(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+async fn work(at: &str, files: &str) -> Result<(), BoxError> {
     // However often a row happens to run when its worker is killed, it is not taken for the cause.
     let settings = OpSettings {
         max_lost: 2 * KILLS,
         ..OpSettings::default()
     };
-    let manager = JobManager::builder(Store::sqlite(folder.join("rowmill.db")).await?)
-        .objects(ObjectStore::folder(folder.join("files")))
-        .transactional("bank", "transfer", Transfer)
+    let manager = JobManager::builder(bank::store(at).await?)
+        .objects(ObjectStore::folder(files))
+        .transactional("bank", "transfer", OnFile)
+        .transactional("bank", "transfer", OnServer)
         .settings("bank", "transfer", Kind::Batch, settings)
         .build()?;
     Ok(manager.run(CancellationToken::new()).await?)
 }
 
-fn worker(folder: &Path) -> std::io::Result<Child> {
-    Command::new(std::env::current_exe()?).arg(folder).spawn()
+fn worker(at: &str, files: &str) -> std::io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["work", at, files]).spawn()
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if let Some(folder) = std::env::args_os().nth(1) {
-        return work(Path::new(&folder)).await;
-    }
+async fn main() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rowmill.db");
-    let client = Client::new(Store::sqlite(&file).await?);
-    let bank = Connection::open(&file)?;
-    bank.execute_batch(
-        "create table accounts (id integer primary key, cents integer not null);
-         create table transfers (line integer not null);",
-    )?;
+    let files = folder.path().join("files").display().to_string();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let at = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["work", at, files] => return work(at, files).await,
+        ["--database", at] => at.to_owned(),
+        _ => file.display().to_string(),
+    };
+    let client = Client::new(bank::store(&at).await?);
+    let bank = Bank::open(&at).await?;
+    bank.run(
+        "drop table if exists demo_accounts; drop table if exists demo_transfers;
+         create table demo_accounts (id integer primary key, cents bigint not null);
+         create table demo_transfers (line bigint not null);",
+    )
+    .await?;
     for id in 0..ACCOUNTS {
-        bank.execute("insert into accounts values (?1, 100000)", [id])?;
+        let account = format!("insert into demo_accounts values ({id}, 100000)");
+        bank.run(&account).await?;
     }
-    let rows = (0..TRANSFERS).map(|n| {
-        let (from, to) = (n % ACCOUNTS, n * 7 % ACCOUNTS);
-        NewRow::json(&(from, to, n % 100))
-    });
+    let rows = (0..TRANSFERS).map(|n| NewRow::json(&(n % ACCOUNTS, n * 7 % ACCOUNTS, n % 100)));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let new = NewBatch::new(JobKey::new("bank", "transfer", Kind::Batch)?);
     let id = client.batch_submit(new, rows).await?.id;
 
     let mut kills = 0;
     for n in 1..=KILLS {
-        let mut child = worker(folder.path())?;
-        let batch = client.wait_done(id, Some(Duration::from_millis((n * 13 % 97 + 20).into())));
-        let done = batch.await?.done;
+        let mut child = worker(&at, &files)?;
+        let pause = Duration::from_millis((n * 13 % 97 + 20).into());
+        let done = client.wait_done(id, Some(pause)).await?.done;
+        if n.is_multiple_of(4) {
+            bank.reset().await?;
+        }
         child.kill()?;
         child.wait()?;
         kills += u32::from(!done);
     }
-    let mut last = worker(folder.path())?;
+    let mut last = worker(&at, &files)?;
     let batch = client.wait_done(id, None).await?;
     last.kill()?;
     last.wait()?;
 
-    let one = |sql: &str| bank.query_row(sql, [], |r| r.get::<_, i64>(0));
-    let sum = one("select sum(cents) from accounts")?;
-    let (made, twice) = (
-        one("select count(*) from transfers")?,
-        one("select count(*) - count(distinct line) from transfers")?,
-    );
+    let sum = "select cast(sum(cents) as bigint) from demo_accounts";
+    let sum = bank.number(sum).await?;
+    let made = bank.number("select count(*) from demo_transfers").await?;
+    let lines = "select count(distinct line) from demo_transfers";
+    let twice = made - bank.number(lines).await?;
     eprintln!("the worker was killed {kills} times before the end");
     println!(
         "{}: {} of {TRANSFERS} rows succeeded",

@@ -41,7 +41,7 @@ pub(crate) enum Request {
 
 /// Rows that run within a transaction; they come to nothing if what they wrote is to be undone.
 pub(crate) enum TxRows {
-    Sqlite(Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>),
+    Sqlite(SqliteRows),
     Postgres {
         isolation: IsolationLevel,
         /// A statement of theirs may take so long.
@@ -49,6 +49,9 @@ pub(crate) enum TxRows {
         run: PostgresRows,
     },
 }
+
+/// Rows that run within a transaction on SQLite.
+pub(crate) type SqliteRows = Box<dyn for<'t> FnOnce(&mut Tx<'t>) -> Option<Ran> + Send>;
 
 /// Rows that run within a transaction on PostgreSQL.
 pub(crate) type PostgresRows =

@@ -104,9 +104,9 @@ impl<P: Runner> PerPiece<P> {
                     ended(work, tried, kept);
                     return Ok(());
                 }
-                Some(Ok(Transacted::InTheWay)) => unrest.conflict(work, &tried.places).await,
+                Some(Ok(Transacted::InTheWay)) => unrest.in_the_way(work, &tried.places).await,
                 Some(Ok(Transacted::Undone)) => match tried.end {
-                    Some(End::InTheWay) => unrest.conflict(work, &tried.places).await,
+                    Some(End::InTheWay) => unrest.in_the_way(work, &tried.places).await,
                     Some(End::Cut) => {
                         work.desk.put_back(&tried.places);
                         return Ok(());

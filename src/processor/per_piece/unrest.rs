@@ -54,7 +54,7 @@ impl Unrest {
     }
 
     /// Others were in its way.
-    pub(super) async fn conflict(&mut self, work: &Work, places: &[usize]) {
+    pub(super) async fn in_the_way(&mut self, work: &Work, places: &[usize]) {
         let pauses = self.pauses.get_or_insert_with(|| {
             ExponentialBuilder::default()
                 .with_min_delay(PAUSE)

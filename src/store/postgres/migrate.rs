@@ -45,14 +45,14 @@ pub(super) async fn is_current(client: &Client) -> Result<(), StoreError> {
         .iter()
         .map(refinery::Migration::version)
         .max();
-    if version.is_some() && version == newest.map(i64::from) {
+    if version.is_some() && version == newest {
         return Ok(());
     }
     Err(StoreError::Unusable(match version {
         None => "this database has no schema of rowmill's".to_owned(),
         Some(there) => format!(
             "the schema has version {there}, and this program works with version {}",
-            newest.map_or(0, i64::from)
+            newest.unwrap_or(0)
         ),
     }))
 }

@@ -18,8 +18,8 @@ use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::Sql;
 
-/// A lock is waited for no longer, and no longer than half of the time that a row has.
-const LOCK: Duration = Duration::from_secs(5);
+/// A lock is waited for no longer, and no longer than a quarter of the time that a row has: a statement may wait for two.
+const LOCK: Duration = Duration::from_secs(2);
 /// An interrupt may come late, and end what is asked next.
 const ROLLBACKS: u32 = 3;
 
@@ -79,7 +79,7 @@ impl<'t> PieceTx<'t> {
             keep: OnceLock::new(),
             ended: OnceLock::new(),
         };
-        let lock = LOCK.min(statement / 2).as_millis().max(1);
+        let lock = LOCK.min(statement / 4).as_millis().max(1);
         let settings = format!(
             "{guards}; set local lock_timeout to {lock}; {}",
             piece.ours(),

@@ -140,7 +140,11 @@ pub(in crate::store) async fn abort(
         return Ok(());
     }
     if change(c, sql!("abort_mark"), params![id, us(now), by]).await? == 0 {
-        return Ok(());
+        // Where it is this same step that has marked it, nobody has looked since whether that ended it.
+        return match c.is_again() {
+            true => settle(c, id, now).await,
+            false => Ok(()),
+        };
     }
     change(c, sql!("audit_add"), params![us(now), by, "abort", id]).await?;
     stop(c, id, EndedAs::Aborted, now).await

@@ -39,6 +39,8 @@ pub(super) struct Task {
     pub(super) block_rows: u32,
     /// Each row that succeeds moves money in the transaction of its outcome.
     pub(super) transactional: bool,
+    /// The PostgreSQL database that it works on, in place of a file.
+    pub(super) postgres: Option<String>,
     /// No row begins twice.
     pub(super) once: bool,
     /// Rows that are submitted, held; the others are appended and release the batch.
@@ -73,6 +75,7 @@ impl Task {
             ahead: 0,
             block_rows: 1000,
             transactional: false,
+            postgres: None,
             once: false,
             held: None,
             query: None,
@@ -238,7 +241,11 @@ impl Work {
     fn row(cx: &mut RowCx<'_, Effects, ()>, row: &Row) -> Result<u64, RowFailure> {
         let Line(line) = cx.line();
         let effects = cx.block();
-        let key = format!("{}/{line}", effects.task.id);
+        // Workers of one database work on each other's batches.
+        if effects.task.postgres.is_none() {
+            assert_eq!(cx.batch(), effects.task.id);
+        }
+        let key = format!("{}/{line}", cx.batch());
         assert_eq!(cx.key(), key, "the same however often it runs");
         // One write, so that a kill leaves whole lines.
         let begun = format!("{line}\n");
@@ -326,6 +333,36 @@ impl TransactionalProcessor for Transfer {
     }
 }
 
+/// As [`Transfer`], on PostgreSQL.
+struct ServerTransfer;
+
+impl rowmill::postgres::TransactionalProcessor for ServerTransfer {
+    type Block = Effects;
+    type Context = ();
+    type Input = Row;
+    type Output = u64;
+
+    async fn process(
+        &self,
+        tx: &rowmill::postgres::tokio_postgres::Transaction<'_>,
+        cx: &mut RowCx<'_, Effects, ()>,
+        row: Row,
+    ) -> Result<u64, RowFailure> {
+        let (Line(line), cents) = (cx.line(), row.n.parse::<i64>()?);
+        let moves = "update accounts set cents = cents + $2 where name = $1";
+        tx.execute(moves, &[&"a", &-cents]).await?;
+        let note = "insert into moves values ($1, $2)";
+        tx.execute(note, &[&i64::from(line), &cents]).await?;
+        let done = Work::row(cx, &row)?;
+        tx.execute(moves, &[&"b", &cents]).await?;
+        Ok(done)
+    }
+
+    async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
+        Work::done(cx, batch)
+    }
+}
+
 /// Not a test by itself: does a child's task when it was started for that.
 #[test]
 fn run_as_child() {
@@ -342,7 +379,10 @@ fn run_as_child() {
 }
 
 async fn work(task: Task) {
-    let store = Store::sqlite(task.database()).await.unwrap();
+    let store = match &task.postgres {
+        Some(url) => Store::postgres(url).await.unwrap(),
+        None => Store::sqlite(task.database()).await.unwrap(),
+    };
     let delivery = if task.once {
         Delivery::AtMostOnce
     } else {
@@ -365,7 +405,9 @@ async fn work(task: Task) {
         .objects(objects)
         .clock(Ahead(task.ahead))
         .initializer("fault", Open(task.clone()));
-    let manager = if task.transactional {
+    let manager = if task.postgres.is_some() {
+        manager.transactional("fault", "work", ServerTransfer)
+    } else if task.transactional {
         let accounts = rusqlite::Connection::open(task.database()).unwrap();
         accounts.busy_timeout(Duration::from_secs(60)).unwrap();
         accounts.execute_batch(ACCOUNTS).unwrap();
@@ -385,10 +427,20 @@ async fn work(task: Task) {
     }
     // Turned by hand until the end is there and has been told.
     loop {
-        let tick = manager.tick().await.unwrap();
-        let batch = manager.batch_status(task.id).await.unwrap();
-        if batch.done && tick.is_idle() {
-            break;
+        let turned = async {
+            let tick = manager.tick().await?;
+            let batch = manager.batch_status(task.id).await?;
+            Ok::<_, rowmill::Error>(batch.done && tick.is_idle())
+        };
+        match turned.await {
+            Ok(true) => break,
+            Ok(false) => {}
+            // A server that is away comes back, and a worker that was taken for dead enters anew.
+            Err(error) if task.postgres.is_some() => {
+                eprintln!("{error}");
+                drop(manager.stop().await);
+            }
+            Err(error) => panic!("{error}"),
         }
     }
     if task.purge {

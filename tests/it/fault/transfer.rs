@@ -1,5 +1,7 @@
 //! Money moved in the transaction of the rows' outcomes: kill -9 wherever it may come.
 
+mod postgres;
+
 use rusqlite::Connection;
 
 use super::child::{ACCOUNTS, Task};

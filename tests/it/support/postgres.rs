@@ -58,6 +58,16 @@ impl Postgres {
         self.database.url()
     }
 
+    /// Runs statements of the application's own.
+    pub fn run(&self, sql: &str) {
+        self.database.run(sql);
+    }
+
+    /// The numbers that a statement finds.
+    pub fn numbers(&self, sql: &str) -> Vec<i64> {
+        self.all(sql, |r| r.get(0))
+    }
+
     fn all<T>(&self, sql: &str, read: impl FnMut(&Row) -> T) -> Vec<T> {
         self.database.rows(sql, None).iter().map(read).collect()
     }
