@@ -8,7 +8,7 @@ use deadpool_postgres::{Object, Pool};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Statement};
 
-use super::errors::postgres_error;
+use super::errors::{is_lost, postgres_error};
 use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::Sql;
@@ -64,10 +64,17 @@ pub(super) struct Committed {
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
     pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
-        let tx = Self::connected(pool).await?;
-        let begun = tx.client()?.batch_execute(begin).await;
-        begun.map_err(postgres_error("beginning a transaction"))?;
-        Ok(tx)
+        let mut idle = pool.status().max_size;
+        loop {
+            let tx = Self::connected(pool).await?;
+            match tx.client()?.batch_execute(begin).await {
+                Ok(()) => return Ok(tx),
+                // A connection may have been lost since it was last used, and so may all that are kept:
+                // nothing was asked on it, and a new one comes after them.
+                Err(error) if is_lost(&error) && idle > 0 => idle -= 1,
+                Err(error) => return Err(postgres_error("beginning a transaction")(error)),
+            }
+        }
     }
 
     /// As [`Tx::begin`], for one that changes nothing: its first statement is sent without a wait. Where it
@@ -119,7 +126,7 @@ impl Tx {
     pub(super) fn end_read(mut self) {
         if let Some(client) = self.client.take() {
             // Sent when it is first polled; a connection that is lost is seen by the next one.
-            drop(client.batch_execute("commit").now_or_never());
+            drop(client.batch_execute("end").now_or_never());
         }
     }
 

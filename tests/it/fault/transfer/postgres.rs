@@ -134,8 +134,8 @@ async fn on_postgres_money_moves_once_when_answers_to_commits_are_lost() {
     let proxy = Proxy::start(bank.database.url());
     let mut child = bank.behind(&proxy).start("");
     let ended = tokio::task::spawn_blocking(move || {
+        child.wait_rows(1);
         for lost in 1..=3 {
-            child.wait_rows(200);
             proxy.swallow_next_answer_to(b"COMMIT\0");
             until("a commit", || (proxy.swallowed() >= lost).then_some(()));
         }
