@@ -9,6 +9,8 @@ pub struct Frames {
     left: usize,
     /// What a client sends first has no type.
     has_types: bool,
+    /// The last message was a sync.
+    synced: bool,
     /// How many that count were there whole.
     pub counted: usize,
 }
@@ -36,6 +38,7 @@ impl Frames {
             side,
             head: Vec::with_capacity(5),
             left: 0,
+            synced: false,
             counted: 0,
         }
     }
@@ -80,6 +83,13 @@ impl Frames {
             (true, Side::Server) => self.head[0] == b'Z',
         };
         self.counted += usize::from(counts);
+        if self.has_types && self.side == Side::Client {
+            // A server that is being given the records of a copy does not answer the sync before them.
+            if self.synced && matches!(self.head.first(), Some(b'd' | b'c' | b'f')) {
+                self.counted -= 1;
+            }
+            self.synced = self.head.first() == Some(&b'S');
+        }
         self.head.clear();
     }
 }
