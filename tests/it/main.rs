@@ -10,6 +10,7 @@ mod fault;
 mod files;
 mod ingest;
 mod model;
+mod reach;
 mod servers;
 mod sql;
 mod states;

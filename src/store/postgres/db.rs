@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::errors::postgres_error;
+use super::plain::{plain, typed};
 use super::tx::Tx;
 use crate::model::BatchId;
 use crate::store::StoreError;
@@ -20,9 +21,15 @@ impl Db for Tx {
     async fn change(&self, sql: Sql, params: &[Value<'_>]) -> Result<u64, StoreError> {
         let client = self.client()?;
         let failed = || postgres_error(sql.name);
-        let statement = client.prepare_cached(sql.postgres).await;
-        let statement = statement.map_err(failed())?;
-        let changed = client.execute(&statement, &refs(params)).await;
+        let changed = if self.named {
+            let statement = client.prepare_cached(sql.postgres).await;
+            let statement = statement.map_err(failed())?;
+            client.execute(&statement, &refs(params)).await
+        } else {
+            client
+                .execute_typed(sql.postgres, &typed(&plain(params)))
+                .await
+        };
         let changed = changed.map_err(failed())?;
         if changed > 0 {
             self.wrote.store(true, Ordering::Relaxed);
@@ -33,9 +40,15 @@ impl Db for Tx {
     async fn all(&self, sql: Sql, params: &[Value<'_>]) -> Result<Vec<Record>, StoreError> {
         let client = self.client()?;
         let failed = || postgres_error(sql.name);
-        let statement = client.prepare_cached(sql.postgres).await;
-        let statement = statement.map_err(failed())?;
-        let rows = client.query(&statement, &refs(params)).await;
+        let rows = if self.named {
+            let statement = client.prepare_cached(sql.postgres).await;
+            let statement = statement.map_err(failed())?;
+            client.query(&statement, &refs(params)).await
+        } else {
+            client
+                .query_typed(sql.postgres, &typed(&plain(params)))
+                .await
+        };
         let rows = rows.map_err(failed())?;
         rows.iter().map(|row| record(sql, row)).collect()
     }
@@ -76,7 +89,7 @@ pub(super) fn refs<'a>(params: &'a [Value<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
     params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
 }
 
-fn record(sql: Sql, row: &Row) -> Result<Record, StoreError> {
+pub(super) fn record(sql: Sql, row: &Row) -> Result<Record, StoreError> {
     let mut cells = Vec::with_capacity(row.len());
     for (at, column) in row.columns().iter().enumerate() {
         let cell = cell(row, at, column.type_());

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
+use super::connect;
 use super::errors::postgres_error;
 use crate::model::BatchId;
 use crate::store::StoreError;
@@ -13,6 +16,8 @@ use crate::store::StoreError;
 /// An open transaction. Dropped before its end it takes its connection with it: the server undoes it.
 pub(super) struct Tx {
     client: Option<Object>,
+    /// Statements are prepared under names, and kept.
+    pub(super) named: bool,
     pub(super) wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
 }
@@ -27,15 +32,11 @@ pub(super) struct Committed {
 
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
-    pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
-        let client = pool.get().await.map_err(|e| match e {
-            deadpool_postgres::PoolError::Backend(e) => {
-                postgres_error("connecting to PostgreSQL")(e)
-            }
-            e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
-        })?;
+    pub(super) async fn begin(pool: &Pool, begin: &str, named: bool) -> Result<Self, StoreError> {
+        let client = connect::get(pool).await?;
         let tx = Self {
             client: Some(client),
+            named,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
         };
@@ -48,6 +49,23 @@ impl Tx {
         self.client
             .as_ref()
             .ok_or_else(|| StoreError::unavailable("using a transaction", "it has ended"))
+    }
+
+    /// What a statement finds that has no counterpart on SQLite.
+    pub(super) async fn ask(
+        &self,
+        sql: &'static str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(client) = &self.client else {
+            return Ok(Vec::new());
+        };
+        if !self.named {
+            return client.query_typed(sql, params).await;
+        }
+        let statement = client.prepare_cached(sql).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+        client.query(&statement, &values).await
     }
 
     pub(super) fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {

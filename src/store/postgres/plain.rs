@@ -1,0 +1,92 @@
+//! Values for statements without a name: as text, of a type that the server finds out, as it does for named ones.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use bytes::{BufMut, BytesMut};
+use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::model::Timestamp;
+use crate::store::steps::db::{Us, Value, corrupt};
+
+/// A value as text.
+#[derive(Debug)]
+pub(super) struct Plain<'a>(&'a Value<'a>);
+
+/// The parameters of a statement that is sent, planned and run at once, and leaves nothing behind: a type that is
+/// named `unknown` is found out from where it stands.
+pub(super) fn plain<'a>(params: &'a [Value<'a>]) -> Vec<(Plain<'a>, Type)> {
+    let plain = params.iter().map(|value| (Plain(value), Type::UNKNOWN));
+    plain.collect()
+}
+
+/// Such parameters as the driver takes them.
+pub(super) fn typed<'a>(params: &'a [(Plain<'a>, Type)]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let refs = params
+        .iter()
+        .map(|(value, of)| (value as &(dyn ToSql + Sync), of.clone()));
+    refs.collect()
+}
+
+impl ToSql for Plain<'_> {
+    fn to_sql(
+        &self,
+        of: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self.0 {
+            Value::Null => return Ok(IsNull::Yes),
+            // It may stand for a number too.
+            Value::Bool(value) => std::write!(out, "{}", u8::from(*value))?,
+            Value::Int(value) => std::write!(out, "{value}")?,
+            Value::Time(at) => out.put_slice(time(*at)?.as_bytes()),
+            Value::Id(id) => std::write!(out, "{}", id.0)?,
+            Value::Text(_) => return self.0.to_sql(of, out),
+            Value::Bytes(bytes) => {
+                out.put_slice(b"\\x");
+                for byte in *bytes {
+                    std::write!(out, "{byte:02x}")?;
+                }
+            }
+            Value::Rows(rows) => list(rows.iter().map(|row| row.cast_signed()), out)?,
+            Value::Numbers(numbers) => list(numbers.iter().copied(), out)?,
+        }
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    to_sql_checked!();
+}
+
+fn time(at: Us) -> Result<String, Box<dyn Error + Sync + Send>> {
+    match at.0 {
+        i64::MAX => return Ok("infinity".to_owned()),
+        i64::MIN => return Ok("-infinity".to_owned()),
+        _ => {}
+    }
+    let time = Timestamp::from_microsecond(at.0);
+    let time = time.map_err(|e| Box::new(corrupt(format!("a time that there is not: {e}"))))?;
+    Ok(time.to_string())
+}
+
+fn list<T: std::fmt::Display>(
+    numbers: impl Iterator<Item = T>,
+    out: &mut BytesMut,
+) -> std::fmt::Result {
+    let mut sign = '{';
+    for number in numbers {
+        std::write!(out, "{sign}{number}")?;
+        sign = ',';
+    }
+    out.write_str(match sign {
+        '{' => "{}",
+        _ => "}",
+    })
+}
