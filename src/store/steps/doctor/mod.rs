@@ -5,8 +5,10 @@
 mod rows;
 mod state;
 
-use super::db::{Db, all, params, sql};
-use crate::model::{Timestamp, WorkerNo};
+use uuid::Uuid;
+
+use super::db::{Db, Value, all, params, sql};
+use crate::model::{BatchId, Timestamp, WorkerNo};
 use crate::store::{Check, Diagnosis, StoreError};
 
 /// Output files whose sizes are to be compared with those in the object store.
@@ -28,6 +30,15 @@ impl Words {
             format!("could not be looked at: {error}"),
             self.unread,
         )
+    }
+}
+
+/// The key after which a look goes on, or begins: on SQLite before every key that there can be.
+fn behind(c: &impl Db, batch: Option<BatchId>) -> Value<'static> {
+    match batch {
+        Some(batch) => Value::Id(batch),
+        None if c.is_shared() => Value::Id(BatchId(Uuid::nil())),
+        None => Value::Bytes(&[]),
     }
 }
 

@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use super::super::close;
-use super::super::db::{Db, Record, all, one, params, sql};
+use super::super::db::{Db, Record, Value, all, one, params, sql};
 use super::Words;
+use super::behind;
 use crate::model::{BatchId, BatchState, counted, decode_outcome};
 use crate::store::health::Wrong;
 use crate::store::{BlockOutcomes, Check, StoreError};
@@ -57,10 +58,11 @@ async fn each(
     look: Look,
     words: &Words,
 ) -> Result<Check, StoreError> {
-    let (mut wrong, mut looked, mut after) = (Wrong::default(), 0_u64, BatchId(Uuid::nil()));
+    let (mut wrong, mut looked, mut after) = (Wrong::default(), 0_u64, None);
     loop {
         let sql = sql!("doctor_batches");
-        let page = all(c, sql, params![after, BATCHES], stored).await?;
+        let after_this = behind(c, after);
+        let page = all(c, sql, [after_this, Value::from(BATCHES)], stored).await?;
         let Some(last) = page.last() else {
             let well = counted(
                 looked,
@@ -69,7 +71,7 @@ async fn each(
             );
             return Ok(wrong.check(name, well, words.report));
         };
-        after = last.id;
+        after = Some(last.id);
         for record in page {
             if !record.looked_at {
                 continue;
@@ -248,13 +250,13 @@ async fn orphans(c: &impl Db, words: &Words) -> Result<Check, StoreError> {
         ("appends", sql!("doctor_next_appends")),
     ] {
         let id = |r: &mut Record| r.get::<BatchId>(0);
-        let mut after = BatchId(Uuid::nil());
-        while let Some(batch) = one(c, next, params![after], id).await? {
-            after = batch;
+        let mut after = None;
+        while let Some(batch) = one(c, next, [behind(c, after)], id).await? {
+            after = Some(batch);
             let guard = one(c, sql!("batch_guard"), params![batch], |_| Ok(()));
             if guard.await?.is_none() {
                 // A load that is given up goes between two reads.
-                let still = one(c, next, params![before(batch)], id).await?;
+                let still = one(c, next, [behind(c, before(batch))], id).await?;
                 if still == Some(batch) {
                     wrong.add(|| format!("{table} of batch {batch}, which is not there"));
                 }
@@ -269,6 +271,7 @@ async fn orphans(c: &impl Db, words: &Words) -> Result<Check, StoreError> {
 }
 
 /// The key just before this one, for a look at it alone.
-fn before(batch: BatchId) -> BatchId {
-    BatchId(Uuid::from_u128(batch.0.as_u128().saturating_sub(1)))
+fn before(batch: BatchId) -> Option<BatchId> {
+    let before = batch.0.as_u128().checked_sub(1);
+    before.map(|id| BatchId(Uuid::from_u128(id)))
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use super::super::db::{Db, Record, Us, all, one, params, sql, time, us};
+use super::super::db::{Db, Record, Us, Value, all, one, params, sql, time, us};
 use super::Words;
+use super::behind;
 use crate::model::{BatchId, Timestamp, WorkerNo, counted};
 use crate::store::health::Wrong;
 use crate::store::{Check, StoreError};
@@ -103,9 +102,10 @@ struct Task {
 }
 
 async fn each_task(c: &impl Db, mut look: impl FnMut(&Task)) -> Result<u64, StoreError> {
-    let (mut batch, mut id, mut count) = (BatchId(Uuid::nil()), i64::MIN, 0);
+    let (mut batch, mut id, mut count) = (None, i64::MIN, 0);
     loop {
-        let page = all(c, sql!("doctor_queue"), params![batch, id, TASKS], |r| {
+        let params = [behind(c, batch), Value::from(id), Value::from(TASKS)];
+        let page = all(c, sql!("doctor_queue"), params, |r| {
             Ok(Task {
                 batch: r.get(0)?,
                 id: r.get(1)?,
@@ -122,7 +122,7 @@ async fn each_task(c: &impl Db, mut look: impl FnMut(&Task)) -> Result<u64, Stor
         let Some(last) = page.last() else {
             return Ok(count);
         };
-        (batch, id) = (last.batch, last.id);
+        (batch, id) = (Some(last.batch), last.id);
         count += u64::try_from(page.len()).unwrap_or(0);
         page.iter().for_each(&mut look);
     }
