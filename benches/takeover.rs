@@ -49,7 +49,7 @@ async fn manager(url: &str) -> Result<JobManager, Failed> {
         max_lost: 1000,
         ..OpSettings::default()
     };
-    let manager = JobManager::builder(Store::postgres(url).await?)
+    let manager = JobManager::builder(Store::postgres_url(url).await?)
         .slow_query("bench", "endless", Endless)
         .settings("bench", "endless", Kind::Query, settings)
         .build()?;

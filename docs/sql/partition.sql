@@ -12,6 +12,8 @@ declare
         pg_get_functiondef('blockrows(uuid, integer)'::regprocedure),
         pg_get_functiondef('batchrow(uuid, integer)'::regprocedure),
         'create view batchrows as ' || pg_get_viewdef('batchrows'::regclass)];
+    -- So are these; the tables that take the names get them under the names that they have.
+    own text[];
     statement text;
     name text;
 begin
@@ -19,8 +21,20 @@ begin
     drop function batchrow(uuid, integer);
     drop function blockrows(uuid, integer);
     foreach name in array array['blocks', 'attempts'] loop
+        own := array(
+            select format('alter table %I add constraint %I %s', name, conname, pg_get_constraintdef(oid)) from pg_constraint where conrelid = name::regclass and contype = 'p'
+            union all
+            select pg_get_indexdef(indexrelid) from pg_index where indrelid = name::regclass and not indisprimary
+            union all
+            select pg_get_triggerdef(oid) from pg_trigger where tgrelid = name::regclass and not tgisinternal);
+        for statement in select format('alter index %s rename to %I', indexrelid::regclass, relname || '_rest') from pg_index join pg_class on oid = indexrelid where indrelid = name::regclass loop
+            execute statement;
+        end loop;
         execute format('alter table %I rename to %I', name, name || '_rest');
-        execute format('create table %I (like %I including all) partition by range (batch)', name, name || '_rest');
+        execute format('create table %I (like %I including all excluding indexes) partition by range (batch)', name, name || '_rest');
+        foreach statement in array own loop
+            execute statement;
+        end loop;
         execute format('alter table %I attach partition %I default', name, name || '_rest');
     end loop;
     foreach statement in array made loop

@@ -67,7 +67,7 @@ impl postgres::TransactionalProcessor for OnServer {
 /// The store at an address: of a server, or a file's path.
 pub async fn store(at: &str) -> rowmill::Result<Store> {
     Ok(match at.starts_with("postgres") {
-        true => Store::postgres(at).await?,
+        true => Store::postgres_url(at).await?,
         false => Store::sqlite(at).await?,
     })
 }

@@ -16,7 +16,7 @@ use super::report::Rates;
 use super::{failed, per_second, work};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::postgres::{Options, PostgresStore, client};
+use crate::store::postgres::{Line, Options, PostgresStore};
 
 /// One benchmark at a time in a database.
 const LOCK: i64 = 0x0072_6F77_6265_6E63;
@@ -25,13 +25,13 @@ const LOOK: Duration = Duration::from_millis(2);
 
 pub(super) struct Server {
     options: Options,
-    client: Client,
+    client: Line,
 }
 
 impl Server {
     /// What a run that was cut off has left goes first.
     pub(super) async fn open(options: &Options) -> Result<Self> {
-        let client = client(options).await?;
+        let client = options.client().await?;
         let alone = client
             .query_one("select pg_try_advisory_lock($1)", &[&LOCK])
             .await;

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use crate::config::{OPEN_FOR, PREFIX};
 
 pub use memory::Memory;
-pub use redis::RedisOptions;
+pub use redis::{RedisHealth, RedisOptions};
 pub(crate) use statuses::Statuses;
 
 /// A final status is a copy for so many times as long.

@@ -338,11 +338,17 @@ pub(super) struct Bench {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  rowmill migrate --dry-run")]
+#[command(after_help = "\
+Example:
+  rowmill migrate --dry-run
+  rowmill migrate --grants app | psql \"$OWNER_URL\"")]
 pub(super) struct Migrate {
     /// Show what would be applied; change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Print the SQL that gives a role of PostgreSQL what it needs to run rowmill, without the right to make or change a table
+    #[arg(long, value_name = "ROLE", conflicts_with = "dry_run")]
+    pub(super) grants: Option<String>,
 }
 
 /// Reads the arguments, the program's own name first.

@@ -6,11 +6,13 @@ use serde::Serialize;
 use super::exit::{Ending, Failure};
 use super::output;
 use super::session::Session;
+use crate::cache::{RedisHealth, RedisOptions};
 use crate::error::Error;
 use crate::files::ObjectStore;
 use crate::model::{Timestamp, counted};
-use crate::store::StoreError;
-use crate::store::sqlite::{Check, Diagnosis, SqliteStore};
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Check, Diagnosis, StoreError};
 
 /// Output files that are named of those that are wrong.
 const NAMED: usize = 3;
@@ -36,6 +38,9 @@ pub(super) async fn run(session: &Session, args: &Doctor) -> Result<Ending, Fail
     let Doctor {} = args;
     let mut checks = vec![configuration(session), commands(session)];
     checks.push(objects(session).await);
+    if let Some(options) = session.redis() {
+        checks.push(redis(&options).await);
+    }
     let Diagnosis {
         checks: found,
         files,
@@ -57,7 +62,10 @@ pub(super) async fn run(session: &Session, args: &Doctor) -> Result<Ending, Fail
 
 /// Looks beside the runtime: it reads for long.
 async fn diagnose(session: &Session) -> Result<Diagnosis, Failure> {
-    session.on_a_file("doctor")?;
+    if let Some(options) = session.postgres()? {
+        let found = PostgresStore::doctor(&options, Timestamp::now()).await;
+        return Ok(found.map_err(Error::from)?);
+    }
     let options = session.options();
     let looking =
         tokio::task::spawn_blocking(move || SqliteStore::doctor(&options, Timestamp::now()));
@@ -132,6 +140,41 @@ async fn objects(session: &Session) -> Check {
     match session.check_objects().await {
         Ok(()) => Check::ok("objects", "output files can be written"),
         Err(failure) => Check::repair("objects", told(failure), session.mend_objects()),
+    }
+}
+
+/// Whether statuses can be copied to Redis: without it everything works, and asks the database more.
+async fn redis(options: &RedisOptions) -> Check {
+    let RedisHealth { answer, when_full } = match options.look().await {
+        Ok(health) => health,
+        Err(why) => {
+            return Check::repair(
+                "redis",
+                format!("no status is copied: {why}"),
+                "start Redis, or correct its address in `redis`",
+            );
+        }
+    };
+    let took = format!("it answers in {} µs", answer.as_micros());
+    if answer > options.most() {
+        return Check::repair(
+            "redis",
+            format!(
+                "{took}, and a call waits for it no longer than {:?}",
+                options.most()
+            ),
+            "put Redis nearer, or raise redis_timeout",
+        );
+    }
+    match when_full.as_deref() {
+        Some(policy @ "noeviction") => Check::repair(
+            "redis",
+            format!(
+                "{took}; its memory is limited and its maxmemory-policy is {policy}: full, it takes no status"
+            ),
+            "set maxmemory-policy to allkeys-lru or volatile-ttl: every key of rowmill has a time to live",
+        ),
+        _ => Check::ok("redis", took),
     }
 }
 

@@ -11,10 +11,10 @@ pub(super) fn start(form: LogForm, base: u8, verbose: u8) {
     let level = match base.saturating_add(verbose) {
         // What a handler says on its stderr is for whoever runs it.
         0 => "warn,rowmill::handler=info",
-        // What AWS's libraries say of a request shows its headers.
-        1 => "info,refinery_core=warn,aws_=warn",
-        2 => "debug,refinery_core=warn,aws_=warn",
-        _ => "trace,aws_=warn",
+        // What AWS's libraries say of a request shows its headers, what PostgreSQL's driver says its rows.
+        1 => "info,refinery_core=warn,aws_=warn,tokio_postgres=info",
+        2 => "debug,refinery_core=warn,aws_=warn,tokio_postgres=info",
+        _ => "trace,aws_=warn,tokio_postgres=info",
     };
     let filter = std::env::var("RUST_LOG")
         .ok()

@@ -6,9 +6,11 @@ use super::args::Migrate;
 use super::exit::Failure;
 use super::output;
 use super::session::Session;
+use crate::config;
 use crate::error::Error;
-use crate::store::StoreError;
-use crate::store::sqlite::{Options, Schema, SqliteStore};
+use crate::store::postgres::{self, PostgresStore};
+use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::{Schema, StoreError};
 
 /// What `migrate --json` prints.
 #[derive(Serialize)]
@@ -23,31 +25,72 @@ struct Answer {
 }
 
 pub(super) async fn run(session: &Session, args: &Migrate) -> Result<(), Failure> {
-    session.on_a_file("migrate")?;
-    let path = session.database().to_owned();
-    let options = Options::new(&path);
-    let before = schema(options.clone()).await?;
-    let answer = if args.dry_run {
-        Answer {
-            database: path.display().to_string(),
+    if let Some(role) = &args.grants {
+        return grants(session, role);
+    }
+    let (database, before, now) = match session.postgres()? {
+        Some(options) => of_server(session, options, args.dry_run).await?,
+        None => of_file(session, args.dry_run).await?,
+    };
+    let answer = match now {
+        None => Answer {
+            database,
             has: before.applied,
             applied: Vec::new(),
             pending: before.pending,
-        }
-    } else {
-        drop(SqliteStore::open(options.clone()).await?);
-        let now = schema(options).await?;
-        Answer {
-            database: path.display().to_string(),
+        },
+        Some(now) => Answer {
+            database,
             has: now.applied,
             applied: before.pending,
             pending: now.pending,
-        }
+        },
     };
     if session.json {
         return output::print_json(&answer);
     }
     output::print(&text(&answer))
+}
+
+/// A database with what it had, and what it has where it was brought up to date.
+type Schemas = (String, Schema, Option<Schema>);
+
+async fn of_file(session: &Session, dry_run: bool) -> Result<Schemas, Failure> {
+    let path = session.database().to_owned();
+    let options = Options::new(&path);
+    let before = schema(options.clone()).await?;
+    let now = if dry_run {
+        None
+    } else {
+        drop(SqliteStore::open(options.clone()).await?);
+        Some(schema(options).await?)
+    };
+    Ok((path.display().to_string(), before, now))
+}
+
+async fn of_server(
+    session: &Session,
+    options: postgres::Options,
+    dry_run: bool,
+) -> Result<Schemas, Failure> {
+    let shown = config::mask(&session.config.database.value);
+    let before = PostgresStore::schema(&options).await?;
+    let now = if dry_run {
+        None
+    } else {
+        PostgresStore::migrate(&options).await?;
+        Some(PostgresStore::schema(&options).await?)
+    };
+    Ok((shown, before, now))
+}
+
+/// Prints what a role without the right to change tables needs.
+fn grants(session: &Session, role: &str) -> Result<(), Failure> {
+    let Some(options) = session.postgres()? else {
+        let text = "--grants is for a PostgreSQL database: a file knows no roles";
+        return Err(Failure::invalid("usage", text));
+    };
+    output::print(&options.grants(role).map_err(Error::from)?)
 }
 
 /// Looks beside the runtime: it waits for the file.

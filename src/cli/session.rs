@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind};
 use crate::manager::{Builder, JobManager};
 use crate::model::{JobKey, Kind};
 use crate::processor::command::CommandSpec;
-use crate::store::Store;
 use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::{Store, postgres};
 
 /// Flags about the output, with what the environment says.
 pub(super) struct Switches {
@@ -79,7 +79,8 @@ impl Session {
             ("--objects", global.objects.as_deref()),
         ] {
             if let Some(value) = value {
-                again.push_str(&format!(" {flag} {}", quoted(value)));
+                // A hint is shown to others as easily as it is typed again.
+                again.push_str(&format!(" {flag} {}", quoted(&config::mask(value))));
             }
         }
         Ok(Self {
@@ -113,17 +114,6 @@ impl Session {
         url.starts_with("postgres:").then_some(url)
     }
 
-    /// Refuses what this version does with a file alone.
-    pub(super) fn on_a_file(&self, command: &str) -> Result<(), Failure> {
-        match self.server() {
-            None => Ok(()),
-            Some(_) => Err(Failure::invalid(
-                "bad_configuration",
-                format!("{command} on PostgreSQL is not in this version yet"),
-            )),
-        }
-    }
-
     /// The database's file.
     pub(super) fn database(&self) -> &Path {
         let url = self.config.database.value.as_str();
@@ -139,27 +129,46 @@ impl Session {
         }
     }
 
+    /// How a PostgreSQL database is opened, where it is one.
+    pub(super) fn postgres(&self) -> Result<Option<postgres::Options>, Failure> {
+        let Some(url) = self.server() else {
+            return Ok(None);
+        };
+        let mut options = postgres::Options::new(url).map_err(Error::from)?;
+        if let Some(url) = &self.config.database_session.value {
+            options.session = Some(postgres::Address::new(url).map_err(Error::from)?);
+        }
+        Ok(Some(match self.config.migrate.value {
+            Migrate::Auto => options,
+            Migrate::Manual => options.migrate_by_hand(),
+        }))
+    }
+
     async fn store(&self) -> Result<Store, Failure> {
-        if let Some(url) = self.server() {
-            return Ok(Store::postgres(url).await?);
+        if let Some(options) = self.postgres()? {
+            return Ok(Store::postgres_by(options).await?);
         }
         Ok(Store::new(SqliteStore::open(self.options()).await?))
+    }
+
+    /// The Redis that statuses are copied to, where there is one.
+    pub(super) fn redis(&self) -> Option<RedisOptions> {
+        let CacheConfig { redis, timeout, .. } = &self.config.cache;
+        let urls = redis.value.as_ref()?;
+        Some(RedisOptions::new(urls).response(timeout.value))
     }
 
     /// Where statuses are copied to; one that does not answer is a warning.
     async fn cache(&self) -> Result<StatusCache, Failure> {
         let CacheConfig {
-            redis,
+            redis: _,
             prefix,
-            timeout,
+            timeout: _,
             ttl,
         } = &self.config.cache;
-        let cache = match &redis.value {
+        let cache = match self.redis() {
             None => StatusCache::memory(),
-            Some(urls) => {
-                let options = RedisOptions::new(urls).response(timeout.value);
-                StatusCache::redis_by(options).await.map_err(Error::from)?
-            }
+            Some(options) => StatusCache::redis_by(options).await.map_err(Error::from)?,
         };
         Ok(cache.open_for(ttl.value).prefix(&prefix.value))
     }

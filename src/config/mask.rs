@@ -7,7 +7,7 @@ pub(super) const HIDDEN: &str = "***";
 ///
 /// It hides too much rather than too little: a password that was not percent-encoded may hold `/`,
 /// `?` or `@`, so everything up to the last `@` of the word counts as one.
-pub(super) fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     text.split_inclusive(char::is_whitespace)
         .map(mask_word)
         .collect()

@@ -19,6 +19,7 @@ mod place;
 mod reader;
 mod report;
 mod s3;
+mod server;
 mod setting;
 mod suggest;
 #[cfg(test)]
@@ -31,11 +32,13 @@ use toml::de::DeTable;
 pub use cache::CacheConfig;
 pub(crate) use cache::{OPEN_FOR, PREFIX, RESPONSE};
 pub use live::{LIVE_KEYS, LiveSettings};
+pub(crate) use mask::mask;
 pub use mistake::{ConfigError, Mistake};
 pub use ops::{Handler, OpConfig};
 pub use report::ReportLine;
 pub(crate) use report::settings_report;
 pub use s3::{S3Config, Sse};
+pub(crate) use server::{SERVER, SSLMODES, Server, with_port};
 pub use setting::{Origin, Setting};
 pub(crate) use suggest::suggest;
 
@@ -51,6 +54,7 @@ const MAX_ROW_BYTES: u64 = 256 * MIB;
 
 const TOP_KEYS: &[&str] = &[
     "database",
+    "database_session",
     "objects",
     "migrate",
     "max_row_bytes",
@@ -63,9 +67,9 @@ const TOP_KEYS: &[&str] = &[
     "ops",
 ];
 /// Keys of the file that a later version reads.
-const KEYS_TO_COME: &[&str] = &["database_session", "rickover"];
+const KEYS_TO_COME: &[&str] = &["rickover"];
 /// Settings that a later version takes from the environment.
-const VARIABLES_TO_COME: &[&str] = &["database_session", "server", "token"];
+const VARIABLES_TO_COME: &[&str] = &["server", "token"];
 
 /// What the command line says. It has no `Debug` form: it may hold a password.
 #[derive(Clone, Default)]
@@ -91,8 +95,10 @@ pub struct Config {
     pub file: Setting<Option<PathBuf>>,
     /// Where handlers run: the file's folder, or the current one where there is no file.
     pub dir: PathBuf,
-    /// `sqlite:PATH`; a relative path of the file already starts at its folder.
+    /// `sqlite:PATH`, a relative path of the file already starting at its folder; or `postgres://…`.
     pub database: Setting<String>,
+    /// The address of the same server without a pooler in between, for locks and for hearing of changes.
+    pub database_session: Setting<Option<String>>,
     /// `file:PATH`, the folder of output files, likewise; or `s3://BUCKET/PREFIX`.
     pub objects: Setting<String>,
     /// How a bucket is reached, where output files are in one.
@@ -195,6 +201,14 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
 
     let dir = path.parent().unwrap_or(Path::new(""));
     let database = top(&mut reader, &root, "database", Want::Text, database, env);
+    let session = top(
+        &mut reader,
+        &root,
+        "database_session",
+        Want::Text,
+        None,
+        env,
+    );
     let objects = top(&mut reader, &root, "objects", Want::Text, objects, env);
     let migrate = top(&mut reader, &root, "migrate", Want::Text, None, env);
     let max_row_bytes = top(&mut reader, &root, "max_row_bytes", Want::Whole, None, env);
@@ -210,6 +224,9 @@ fn load_in(folder: &Path, cli: Overrides, env: Env<'_>) -> Result<Config, Config
     let config = Config {
         cache,
         database: Place::DATABASE.read(&mut reader, database, dir),
+        database_session: setting(session, None, |given| {
+            place::session(&mut reader, given).map(Some)
+        }),
         objects: Place::OBJECTS.read(&mut reader, objects, dir),
         s3: s3::read(&mut reader, &root, env),
         migrate: setting(migrate, Migrate::Auto, |given| {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::reader::{Given, Reader};
+use super::server::{SERVER, Server};
 use super::setting::{Origin, Setting};
 
 /// Where a place may be that is no path.
@@ -105,16 +106,32 @@ impl Place {
     }
 }
 
-/// `postgres://USER@HOST/DATABASE`, which the driver reads.
+/// `postgres://USER@HOST/DATABASE`; what it leaves open is looked for in the environment when it is opened.
 fn on_server(path: &str) -> Result<String, String> {
     let url = format!("postgres:{path}");
-    if !path.starts_with("//") || url.parse::<tokio_postgres::Config>().is_err() {
-        return Err(
-            "must be postgres://USER@HOST/DATABASE, as PostgreSQL's own programs take it"
-                .to_owned(),
-        );
+    if !path.starts_with("//") {
+        return Err(SERVER.to_owned());
     }
-    Ok(url)
+    match Server::read(&url) {
+        Ok(_) => Ok(url),
+        Err(why) => Err(why),
+    }
+}
+
+/// The address of a server without a pooler in between.
+pub(super) fn session(reader: &mut Reader<'_>, given: &Given) -> Option<String> {
+    let scheme = given.text.split_once(':').unwrap_or_default();
+    let located = match scheme.0.to_ascii_lowercase().as_str() {
+        "postgres" | "postgresql" => on_server(scheme.1),
+        _ => Err(SERVER.to_owned()),
+    };
+    match located {
+        Ok(url) => Some(url),
+        Err(why) => {
+            reader.refuse(given.origin.clone(), &given.key, why);
+            None
+        }
+    }
 }
 
 /// `s3://BUCKET/PREFIX`, as it is kept: without slashes that say nothing.

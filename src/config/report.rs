@@ -26,6 +26,7 @@ impl Config {
             file,
             dir: _,
             database,
+            database_session,
             objects,
             s3,
             migrate,
@@ -55,6 +56,10 @@ impl Config {
                 or_none(max_input_bytes.value),
             ),
         ];
+        if database_session.value.is_some() {
+            let value = or_none(database_session.value.as_ref());
+            lines.insert(2, line("database_session", database_session, value));
+        }
         if objects.value.starts_with("s3:") {
             lines.extend(s3.report());
         }

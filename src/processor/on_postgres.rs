@@ -44,7 +44,7 @@ use crate::model::Batch;
 ///     }
 /// }
 /// # async fn manager() -> Result<JobManager, Box<dyn std::error::Error>> {
-/// let store = Store::postgres("postgres://rowmill@db/bank").await?;
+/// let store = Store::postgres_url("postgres://rowmill@db/bank").await?;
 /// let manager = JobManager::builder(store).transactional("bank", "credit", Credit).build()?;
 /// # Ok(manager) }
 /// ```

@@ -6,6 +6,7 @@
 
 mod appends;
 mod error;
+mod health;
 pub mod postgres;
 mod purges;
 mod signal;
@@ -29,6 +30,7 @@ use crate::model::{
 pub(crate) use appends::more_columns;
 pub use appends::{Added, AppendBlocks, AppendContent, AppendPiece, Begun, NewAppend};
 pub use error::StoreError;
+pub use health::{Check, Diagnosis, Schema};
 pub use purges::{PurgePage, PurgeScan, Purgeable};
 pub(crate) use signal::Eager;
 pub use signal::Signal;
@@ -65,14 +67,43 @@ impl Store {
         Ok(Self::new(sqlite::SqliteStore::open(options).await?))
     }
 
-    /// Connects to a PostgreSQL database, makes its schema where there is none, and brings an older one
-    /// up to date under a lock.
+    /// A PostgreSQL database by a pool of the caller's, which is used as it is; makes its schema where there is
+    /// none, and brings an older one up to date under a lock.
+    ///
+    /// What else there is to say, an address for the store's own connection first of all, is said to
+    /// [`Store::postgres_by`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use deadpool_postgres::{Manager, Pool, Runtime};
+    /// use tokio_postgres::NoTls;
+    ///
+    /// let config: tokio_postgres::Config = "postgres://app@localhost/app".parse()?;
+    /// let pool = Pool::builder(Manager::new(config, NoTls)).runtime(Runtime::Tokio1).build()?;
+    /// let store = rowmill::Store::postgres(pool).await?;
+    /// # drop(store);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] where the schema is newer than this program or the address is none;
-    /// [`StoreError::Unavailable`] where the server cannot be reached or refuses.
-    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
-        let options = postgres::Options::new(url)?;
+    /// As [`PostgresStore::open`](postgres::PostgresStore::open).
+    pub async fn postgres(pool: deadpool_postgres::Pool) -> Result<Self, StoreError> {
+        Self::postgres_by(postgres::Options::pool(pool)).await
+    }
+
+    /// A PostgreSQL database by its URL, as [`postgres::Address::new`] takes it, with a pool of the store's own.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where the address is none; else as [`PostgresStore::open`](postgres::PostgresStore::open).
+    pub async fn postgres_url(url: &str) -> Result<Self, StoreError> {
+        Self::postgres_by(postgres::Options::new(url)?).await
+    }
+
+    /// A PostgreSQL database, with what else there is to say.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`](postgres::PostgresStore::open).
+    pub async fn postgres_by(options: postgres::Options) -> Result<Self, StoreError> {
         Ok(Self::new(postgres::PostgresStore::open(options).await?))
     }
 

@@ -13,6 +13,7 @@ mod files;
 mod ingest;
 mod model;
 mod plans;
+mod reach;
 mod servers;
 mod sql;
 mod states;

@@ -30,15 +30,16 @@ const HOT: &str = "
 /// Those of a person, of a retry or an abort, of a purge: they may sort what they have found, and read a table of ops or workers.
 const SELDOM: &str = "
     abort_mark audit_add audit_op discard_append discard_append_mark discard_attempts discard_batch discard_blocks discard_mark
+    catalogue
     doctor_appends doctor_batches doctor_blocks doctor_files doctor_left doctor_newest doctor_next_appends doctor_next_attempts
     doctor_next_blocks doctor_next_files doctor_notice doctor_ops doctor_purging doctor_queue doctor_same doctor_served
     end_own epoch expire_mark forget_batch forget_due forget_external list_batches list_children list_one locks
     op_later op_list op_max_lost op_oldest op_queued op_running op_state op_workers pause_op
     purge_appends purge_attempts purge_blocks purge_end purge_files purge_keeps purge_mark purge_notices purge_state purgeable purging
-    redact_block redact_part redact_parts resume_op retry_children retry_guard retry_parent session set_op
+    redact_block redact_part redact_parts resume_op retry_children retry_guard retry_parent server session set_op
     stop_all_given stop_partial stop_tasks stop_tasks_end stop_ungiven worker_end worker_list_all worker_ops";
 /// What has no plan.
-const NO_PLAN: &str = "copy_batches copy_blocks copy_queue plans";
+const NO_PLAN: &str = "copy_batches copy_blocks copy_queue grants plans";
 
 /// Tables that grow with what is submitted.
 const GROWING: [&str; 9] = [

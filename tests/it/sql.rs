@@ -293,3 +293,22 @@ async fn no_file_looks_through_a_table_that_grows() {
     assert!(scans >= 10, "the plans were read");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// What `doctor` holds a schema to is made anew by writing what this test finds into the file:
+/// `ROWMILL_CATALOGUE=write cargo test --test it what_doctor_holds_a_schema_to`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_doctor_holds_a_schema_to_is_what_the_migrations_make() {
+    let h = <crate::support::Postgres as crate::support::Harness>::open().await;
+    let sql = std::fs::read_to_string(root().join("sql/postgres_alone/catalogue.sql"));
+    let found = crate::support::servers::Database::rows_at(h.url(), &sql.expect("a file"));
+    let found: String = found
+        .iter()
+        .map(|r| format!("{}\n", r.get::<_, &str>(0)))
+        .collect();
+    let file = root().join("src/store/postgres/doctor/catalogue.txt");
+    if std::env::var("ROWMILL_CATALOGUE").is_ok_and(|word| word == "write") {
+        std::fs::write(&file, &found).expect("written");
+    }
+    let noted = std::fs::read_to_string(&file).expect("a file");
+    assert_eq!(noted, found, "write it anew: see this test's comment");
+}

@@ -1,6 +1,7 @@
 //! A cache in Redis that everybody shares: one server, or a cluster.
 
 mod breaker;
+mod health;
 mod link;
 mod options;
 
@@ -14,6 +15,7 @@ use redis::{Cmd, ErrorKind, RedisError, Value};
 
 use super::{CacheBackend, CacheError, Entry};
 use breaker::Breaker;
+pub use health::RedisHealth;
 use link::Link;
 pub use options::RedisOptions;
 

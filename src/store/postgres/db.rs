@@ -7,9 +7,10 @@ use bytes::{BufMut, BytesMut};
 use futures_util::future::try_join_all;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row};
 
 use super::errors::postgres_error;
+use super::ready::{Ready, refs};
 use super::tx::Link;
 use crate::model::BatchId;
 use crate::store::StoreError;
@@ -38,7 +39,7 @@ const AHEAD: usize = 256;
 impl<L: Link> Db for L {
     async fn change(&self, sql: Sql, params: &[Value<'_>]) -> Result<u64, StoreError> {
         let statement = self.prepared(sql).await?;
-        let changed = self.link()?.execute(&statement, &refs(params)).await;
+        let changed = statement.execute(self.link()?, params).await;
         let changed = changed.map_err(postgres_error(sql.name))?;
         self.wrote_some(changed > 0);
         Ok(changed)
@@ -46,7 +47,7 @@ impl<L: Link> Db for L {
 
     async fn all(&self, sql: Sql, params: &[Value<'_>]) -> Result<Vec<Record>, StoreError> {
         let statement = self.prepared(sql).await?;
-        let rows = self.link()?.query(&statement, &refs(params)).await;
+        let rows = statement.query(self.link()?, params).await;
         let rows = rows.map_err(postgres_error(sql.name))?;
         rows.iter().map(|row| record(sql, row)).collect()
     }
@@ -62,18 +63,23 @@ impl<L: Link> Db for L {
             return Ok(());
         }
         self.wrote_some(true);
-        if records.len() < COPY {
-            self.each(sql, records).await?;
-            return Ok(());
-        }
+        let few = records.len() < COPY;
+        // Its parameters have the columns' types. What has no name cannot be copied in: the driver names it.
+        let statement = match self.prepared(sql).await? {
+            Ready::Named(statement) if !few => statement,
+            _ => {
+                self.each(sql, records).await?;
+                return Ok(());
+            }
+        };
         let failed = || postgres_error(sql.name);
-        // Its parameters have the columns' types.
-        let statement = self.prepared(sql).await?;
         let copy = Sql {
             postgres: copy,
             ..sql
         };
-        let copy = self.prepared(copy).await?;
+        let Ready::Named(copy) = self.prepared(copy).await? else {
+            return Err(corrupt("a statement to copy by has no name"));
+        };
         let sink = self.link()?.copy_in(&copy).await.map_err(failed())?;
         let mut writer = pin!(BinaryCopyInWriter::new(sink, statement.params()));
         for record in records.iter() {
@@ -134,20 +140,16 @@ impl<L: Link> Db for L {
 /// The first record of a statement that is prepared.
 async fn first(
     client: &Client,
-    statement: &Statement,
+    statement: &Ready,
     sql: Sql,
     params: &[Value<'_>],
 ) -> Result<Option<Record>, StoreError> {
-    let rows = client.query(statement, &refs(params)).await;
+    let rows = statement.query(client, params).await;
     let rows = rows.map_err(postgres_error(sql.name))?;
     rows.first().map(|row| record(sql, row)).transpose()
 }
 
-pub(super) fn refs<'a>(params: &'a [Value<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
-    params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
-}
-
-fn record(sql: Sql, row: &Row) -> Result<Record, StoreError> {
+pub(super) fn record(sql: Sql, row: &Row) -> Result<Record, StoreError> {
     let mut cells = Vec::with_capacity(row.len());
     for (at, column) in row.columns().iter().enumerate() {
         let cell = cell(row, at, column.type_());

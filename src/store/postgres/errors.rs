@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::{Severity, SqlState};
 
+use super::tls;
 use crate::store::StoreError;
 
 /// An error of the server, or of the way to it, while doing `what`.
@@ -17,7 +18,15 @@ pub(super) fn postgres_error(
             if *code == SqlState::CHECK_VIOLATION || *code == SqlState::NOT_NULL_VIOLATION {
                 return StoreError::Corrupt(text);
             }
+            if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+                let text =
+                    format!("{text}; `rowmill migrate --grants ROLE` prints what a role needs");
+                return StoreError::unavailable(text, error);
+            }
             return StoreError::unavailable(text, error);
+        }
+        if let Some(why) = tls::refusal(&error) {
+            return StoreError::unavailable(format!("{what}: {why}"), error);
         }
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
         StoreError::unavailable(format!("{what}: {cause}"), error)

@@ -1,14 +1,16 @@
 //! Steps inside a transaction that somebody else has open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Statement, Transaction};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
 
 use super::errors::postgres_error;
 use super::own::CHANNEL;
+use super::ready::Ready;
 use super::tx::Link;
 use super::{SCHEMA, migrate};
 use crate::model::{BatchId, Block, NewBatch, Timestamp};
@@ -24,18 +26,11 @@ const TRIES: u32 = 3;
 /// The transaction of another, as the steps see it.
 struct Joined<'a> {
     client: &'a Client,
-    statements: Mutex<HashMap<&'static str, Statement>>,
     wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
 }
 
 impl Joined<'_> {
-    fn statements(&self) -> MutexGuard<'_, HashMap<&'static str, Statement>> {
-        self.statements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn run(&self, sql: &str) -> Result<(), StoreError> {
         let done = self.client.batch_execute(sql).await;
         done.map_err(postgres_error("submitting inside a transaction"))
@@ -47,15 +42,9 @@ impl Link for Joined<'_> {
         Ok(self.client)
     }
 
-    async fn prepared(&self, sql: Sql) -> Result<Statement, StoreError> {
-        let known = self.statements().get(sql.name).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let made = self.client.prepare(sql.postgres).await;
-        let made = made.map_err(postgres_error(sql.name))?;
-        self.statements().insert(sql.name, made.clone());
-        Ok(made)
+    // Its owner's connection keeps nothing of ours, and may have a pooler in between.
+    async fn prepared(&self, sql: Sql) -> Result<Ready, StoreError> {
+        Ok(Ready::Unnamed(sql.postgres))
     }
 
     fn wrote(&self) -> &AtomicBool {
@@ -87,13 +76,12 @@ pub(crate) async fn submit_within(
 ) -> Result<Submitted, StoreError> {
     let joined = Joined {
         client: tx.client(),
-        statements: Mutex::default(),
         wrote: AtomicBool::new(false),
         later: Mutex::default(),
     };
     let failed = || postgres_error("submitting inside a transaction");
     let path = "select current_setting('search_path')";
-    let path = tx.query_one(path, &[]).await.map_err(failed())?;
+    let path = tx.query_typed_one(path, &[]).await.map_err(failed())?;
     let path: String = path.try_get(0).map_err(failed())?;
     // What is set behind the savepoint goes with it, where it is undone.
     let begin = format!("savepoint rowmill_submit; set local search_path to \"{SCHEMA}\"");
@@ -115,7 +103,7 @@ pub(crate) async fn submit_within(
     match done {
         Ok(done) => {
             let set = "select set_config('search_path', $1, true)";
-            let set = tx.query(set, &[&path]).await;
+            let set = tx.query_typed(set, &[(&path, Type::TEXT)]).await;
             set.map_err(failed())?;
             joined
                 .run(&format!(
@@ -140,7 +128,7 @@ async fn once(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
-    migrate::is_current(joined.client).await?;
+    migrate::is_current(joined.client, SCHEMA).await?;
     let mut known = Known::default();
     match submit::submit(joined, &mut known, batch, blocks, hash, now).await {
         // The transaction is its owner's: a silent load goes within it, or not at all.

@@ -4,9 +4,9 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::{CancelToken, Config};
+use tokio_postgres::CancelToken;
 
-use super::connect;
+use super::tls::Tls;
 use crate::store::StoreError;
 
 /// The server is asked for no longer than this to end a statement.
@@ -16,7 +16,7 @@ const INTERRUPT: Duration = Duration::from_secs(5);
 /// what runs on it is ended.
 pub(super) struct Lent {
     object: Option<Object>,
-    config: Config,
+    tls: Tls,
 }
 
 /// A connection that is used after it was given back; only a bug of ours gets here.
@@ -25,9 +25,9 @@ fn gone() -> StoreError {
 }
 
 impl Lent {
-    pub(super) fn new(object: Object, config: Config) -> Self {
+    pub(super) fn new(object: Object, tls: Tls) -> Self {
         let object = Some(object);
-        Self { object, config }
+        Self { object, tls }
     }
 
     pub(super) fn object(&mut self) -> Result<&mut Object, StoreError> {
@@ -46,20 +46,20 @@ impl Drop for Lent {
             return;
         };
         let token = object.deref_mut().cancel_token();
-        let config = self.config.clone();
+        let tls = self.tls.clone();
         // A server that works on a statement does not see that its client has gone: it is told, beside.
         if !object.deref().is_closed()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(async move { interrupt(token, &config).await });
+            runtime.spawn(async move { interrupt(token, &tls).await });
         }
         drop(Object::take(object));
     }
 }
 
 /// Ends the statement that runs on a connection, if there is one.
-pub(super) async fn interrupt(token: CancelToken, config: &Config) {
-    let Ok(tls) = connect::tls(config) else {
+pub(super) async fn interrupt(token: CancelToken, tls: &Tls) {
+    let Ok(tls) = tls.connector() else {
         return;
     };
     let asked = tokio::time::timeout(INTERRUPT, token.cancel_query(tls)).await;

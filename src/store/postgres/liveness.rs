@@ -5,12 +5,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::types::{ToSql, Type};
+
 use super::PostgresStore;
+use super::db::only;
 use super::errors::postgres_error;
 use super::own::LIVES;
+use super::ready::ask;
 use super::session::{Life, Whole};
 use super::tx::Tx;
 use crate::model::{Timestamp, WorkerNo};
+use crate::store::steps::db::corrupt;
 use crate::store::steps::ops::Lives;
 use crate::store::steps::take_over;
 use crate::store::{NewWorker, StoreError};
@@ -30,11 +35,11 @@ pub(super) struct Locks {
 impl Locks {
     pub(super) async fn of(tx: &Tx) -> Result<Self, StoreError> {
         let failed = || postgres_error("looking at the workers' locks");
-        let client = tx.client()?;
-        let statement = client.prepare_cached(alone!("locks")).await;
-        let statement = statement.map_err(failed())?;
-        let found = client.query_one(&statement, &[&i64::from(LIVES)]).await;
-        let found = found.map_err(failed())?;
+        let key = i64::from(LIVES);
+        let found = ask(tx, only!("locks"), &[(&key, Type::INT8)]).await?;
+        let found = found
+            .first()
+            .ok_or_else(|| corrupt("nothing is said of locks"))?;
         let held: Vec<i64> = found.try_get(0).map_err(failed())?;
         Ok(Self {
             held: held.into_iter().collect(),
@@ -94,12 +99,15 @@ impl PostgresStore {
         let mut locks = Locks::of(tx).await?;
         let no = take_over::enter(tx, &mut locks, "", worker, now).await?;
         let (life, incarnation) = self.session.take(no).await?;
-        let failed = || postgres_error("noting that a worker lives");
-        let client = tx.client()?;
-        let statement = client.prepare_cached(alone!("entered")).await;
-        let statement = statement.map_err(failed())?;
-        let noted = client.execute(&statement, &[&no.0, &&*incarnation]).await;
-        noted.map_err(failed())?;
+        let incarnation = &*incarnation;
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&no.0, Type::INT8), (&incarnation, Type::TEXT)];
+        ask(tx, only!("entered"), &params).await?;
+        if self.options.lockless {
+            tracing::warn!(
+                "a pooler is in between and no database_session is set: this worker holds no lock, its death is noticed by its silence alone, and it looks for work instead of being woken"
+            );
+        }
         // Its first look is a whole one.
         self.fresh.store(true, Ordering::Relaxed);
         Ok(life)
@@ -124,13 +132,9 @@ impl PostgresStore {
     async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
         let locks = Locks::of(tx).await?;
         let failed = || postgres_error("looking for dead workers");
-        let client = tx.client()?;
-        let statement = client.prepare_cached(alone!("dead")).await;
-        let statement = statement.map_err(failed())?;
         let heartbeat = self.options.heartbeat;
         let silence = heartbeat.as_secs_f64();
-        let rows = client.query(&statement, &[&silence]).await;
-        let rows = rows.map_err(failed())?;
+        let rows = ask(tx, only!("dead"), &[(&silence, Type::FLOAT8)]).await?;
         // Asked after the look: what broke it is known by then.
         let whole = self.session.whole();
         let judge = Judge::of(whole.as_ref(), &locks.incarnation, heartbeat);

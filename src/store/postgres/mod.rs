@@ -79,13 +79,16 @@ macro_rules! read {
     };
 }
 
+mod address;
 mod append;
 mod backend;
 mod claim;
 mod connect;
 mod db;
+mod doctor;
 mod doubt;
 mod errors;
+mod grants;
 mod join;
 mod lent;
 mod liveness;
@@ -93,8 +96,10 @@ mod migrate;
 mod own;
 mod piece;
 mod plans;
+mod ready;
 mod record;
 mod session;
+mod tls;
 mod transact;
 mod tx;
 mod wake;
@@ -109,21 +114,22 @@ use deadpool_postgres::Pool;
 use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
-use super::{Fut, StoreError};
+use super::{Fut, Schema, StoreError};
 use crate::clock::{Clock as _, Measured};
 use crate::model::{OpId, Timestamp};
 use doubt::Doubts;
-use errors::postgres_error;
 use liveness::Seen;
 use session::Session;
 use tx::{Committed, Tx};
 use wake::Waker;
 
+pub use address::Address;
+pub(crate) use connect::Line;
 pub use connect::Options;
-pub(crate) use connect::client;
 pub(crate) use join::submit_within;
 pub use piece::PieceTx;
 pub(crate) use piece::{Said, Trouble, said};
+pub use tls::{Root, Tls, Trust};
 
 /// Where everything lives, unless it is said.
 const SCHEMA: &str = "rowmill";
@@ -136,6 +142,8 @@ pub struct PostgresStore {
     waker: Arc<Waker>,
     damage: Damage,
     options: Options,
+    /// How the server is asked, beside a connection, to end a statement.
+    tls: Tls,
     begin: Begin,
     /// Parts of which nobody knows whether they are recorded.
     doubts: Doubts,
@@ -157,19 +165,29 @@ struct Begin {
     read: String,
     /// What holds for whoever is gone within a transaction.
     guards: String,
+    /// Statements are kept under names in the server's session, which is one's own for longer than a transaction.
+    named: bool,
 }
 
 impl PostgresStore {
     /// Connects, makes the schema where there is none, and brings an older one up to date.
     ///
+    /// Where a pooler gives each transaction another session of the server, no statement is given a name. Without
+    /// [`Options::session`] a worker then lives by its heartbeat alone, and looks for changes instead of hearing of them.
+    ///
     /// # Errors
-    /// [`StoreError::Unusable`] where the schema is newer than this program, or the server acknowledges
-    /// what is not durable (`synchronous_commit = off`);
+    /// [`StoreError::Unusable`] where the schema is newer than this program, or is older and brought up to date by
+    /// hand, where the server acknowledges what is not durable (`synchronous_commit = off`), or where
+    /// [`Options::session`] is a pooler's;
     /// [`StoreError::Unavailable`] where the server cannot be reached or refuses.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
-        let options = options.checked()?;
-        let pool = connect::pool(&options)?;
-        Self::migrate(&options).await?;
+        let mut options = options.checked()?;
+        let pool = options.pool_of()?;
+        let (first, is_pooler) = options.first().await?;
+        migrate::is_durable(&first).await?;
+        migrate::migrate(&first, &options.schema, options.migrate).await?;
+        drop(first);
+        options.lockless = is_pooler && options.session.is_none();
         let waker = Waker::new();
         let clock = Arc::new(Measured::new());
         let started = Session::start(options.clone(), Arc::clone(&waker), Arc::clone(&clock));
@@ -194,11 +212,13 @@ impl PostgresStore {
             session,
             waker,
             damage: Damage::default(),
+            tls: options.tls(),
             options,
             begin: Begin {
                 write: format!("begin; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
                 guards,
+                named: !is_pooler,
             },
             doubts: Doubts::default(),
             clock,
@@ -209,27 +229,33 @@ impl PostgresStore {
         })
     }
 
-    async fn migrate(options: &Options) -> Result<(), StoreError> {
-        let connected = options.config.connect(connect::tls(&options.config)?).await;
-        let (mut client, connection) =
-            connected.map_err(postgres_error("connecting to PostgreSQL"))?;
-        let driver = tokio::spawn(connection);
-        let done = match migrate::is_durable(&client).await {
-            Ok(()) => migrate::migrate(&mut client, &options.schema).await,
-            Err(error) => Err(error),
-        };
-        drop(client);
-        // It ends with its client; how the connection ended says nothing of what was done.
-        drop(driver.await);
-        done
+    /// What a database's schema has and lacks; changes nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn schema(options: &Options) -> Result<Schema, StoreError> {
+        let options = options.clone().checked()?;
+        let (first, _) = options.first().await?;
+        migrate::schema_of(&first, &options.schema).await
+    }
+
+    /// Makes the schema where there is none, and brings an older one up to date, also where others may not.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn migrate(options: &Options) -> Result<(), StoreError> {
+        let options = options.clone().checked()?;
+        let (first, _) = options.first().await?;
+        migrate::is_durable(&first).await?;
+        migrate::migrate(&first, &options.schema, true).await
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Tx::begin(&self.pool, &self.begin.write).await
+        Tx::begin(&self.pool, &self.begin.write, self.begin.named).await
     }
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {
-        Tx::begin_read(&self.pool, &self.begin.read).await
+        Tx::begin_read(&self.pool, &self.begin.read, self.begin.named).await
     }
 
     /// Now, by the server's clock.

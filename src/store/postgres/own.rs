@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Connection, Row, Statement};
 
-use super::connect::{self, Options};
+use super::connect::{Line, Options};
 use super::errors::postgres_error;
 use super::wake::Waker;
 use crate::clock::Measured;
@@ -32,15 +32,22 @@ pub(super) const WATCH: &str = "set client_connection_check_interval to '1s'";
 
 /// A connection that holds locks.
 pub(super) struct Own {
-    client: Client,
-    driver: tokio::task::JoinHandle<()>,
-    beat: Statement,
-    pid: i32,
+    client: Line,
+    kind: Kind,
     /// The server's start and its timeline: a lock of an earlier one is gone, whoever lives.
     pub(super) incarnation: Arc<str>,
     /// The server can look, while a statement runs, whether its client is still there.
     pub(super) watches: bool,
     clock: Arc<Measured>,
+}
+
+/// What it is on the server's side.
+enum Kind {
+    /// A session of its own, with the statement of its beat.
+    Session { beat: Statement, pid: i32 },
+    /// Somebody's behind a pooler, another in each transaction: it can hold and hear nothing. With what its
+    /// transactions begin.
+    Pooled { begin: String },
 }
 
 /// What the server says of this connection.
@@ -49,12 +56,6 @@ pub(super) struct Look {
     pub(super) noted: Vec<WorkerNo>,
     /// Workers that were taken for dead.
     pub(super) ended: Vec<WorkerNo>,
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 async fn in_time<T>(
@@ -83,47 +84,56 @@ impl Own {
         clock: &Arc<Measured>,
     ) -> Result<Self, StoreError> {
         let failed = || postgres_error("connecting to PostgreSQL");
-        let connected = options.config.connect(connect::tls(&options.config)?).await;
-        let (client, connection) = connected.map_err(failed())?;
-        let driver = tokio::spawn(drive(connection, Arc::clone(waker)));
-        // A beat asks for no disk: a slow one is no death. The server, too, is to notice that this end is gone.
-        let settings = format!(
-            "set search_path to \"{}\"; set lock_timeout to '{LOCKED}'; set synchronous_commit to off; set jit to off;
-             set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 5; set tcp_keepalives_count to 3; set tcp_user_timeout to '20s';
-             listen {CHANNEL}",
-            options.schema
-        );
-        let prepared = async {
-            client.batch_execute(&settings).await?;
-            let found = client.query_one(alone!("session"), &[]).await?;
-            let of: (i32, String, bool) = (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
-            // Some systems cannot.
-            let watches = client.batch_execute(WATCH).await.is_ok();
-            Ok((of, watches, client.prepare(alone!("beat")).await?))
-        };
-        let prepared = prepared.await.map_err(failed());
-        let ((pid, incarnation, standby), watches, beat) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                driver.abort();
-                return Err(error);
-            }
-        };
-        let own = Self {
-            client,
-            driver,
-            beat,
-            pid,
-            incarnation: incarnation.into(),
-            watches,
-            clock: Arc::clone(clock),
-        };
+        let drive = |connection| tokio::spawn(drive(connection, Arc::clone(waker)));
+        let client = options.own(drive).await?;
+        let found = client.query_typed_one(alone!("session"), &[]).await;
+        let found = found.map_err(failed())?;
+        let of = || Ok((found.try_get(0)?, found.try_get(1)?, found.try_get(2)?));
+        let (pid, incarnation, standby): (i32, String, bool) = of().map_err(failed())?;
         if standby {
             let text = "the server is a standby, which is not written to";
             return Err(StoreError::unavailable("connecting to PostgreSQL", text));
         }
+        let schema = &options.schema;
+        let (kind, watches) = if options.lockless {
+            let begin = format!(
+                "begin; set local search_path to \"{schema}\"; set local lock_timeout to '{LOCKED}'; set local synchronous_commit to off; set local jit to off"
+            );
+            (Kind::Pooled { begin }, false)
+        } else {
+            // A beat asks for no disk: a slow one is no death. The server, too, is to notice that this end is gone.
+            let settings = format!(
+                "set search_path to \"{schema}\"; set lock_timeout to '{LOCKED}'; set synchronous_commit to off; set jit to off;
+                 set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 5; set tcp_keepalives_count to 3; set tcp_user_timeout to '20s';
+                 listen {CHANNEL}"
+            );
+            client.batch_execute(&settings).await.map_err(failed())?;
+            // Some systems cannot.
+            let watches = client.batch_execute(WATCH).await.is_ok();
+            let beat = client.prepare(alone!("beat")).await.map_err(failed())?;
+            (Kind::Session { beat, pid }, watches)
+        };
+        let own = Self {
+            client,
+            kind,
+            incarnation: incarnation.into(),
+            watches,
+            clock: Arc::clone(clock),
+        };
         own.look(&BTreeSet::new(), false).await?;
         Ok(own)
+    }
+
+    /// What is noted of the server in a worker's record: nothing where no lock is held, so that nobody looks for one.
+    pub(super) fn noted(&self) -> Arc<str> {
+        match self.kind {
+            Kind::Session { .. } => Arc::clone(&self.incarnation),
+            Kind::Pooled { .. } => "".into(),
+        }
+    }
+
+    fn holds(&self) -> bool {
+        matches!(self.kind, Kind::Session { .. })
     }
 
     /// Takes a worker's lock; with `again`, from a connection that was lost and that the server still has.
@@ -131,6 +141,9 @@ impl Own {
         let failed = || postgres_error("taking a worker's lock");
         let key = i32::try_from(worker.0)
             .map_err(|e| StoreError::unavailable("taking a worker's lock", e))?;
+        if !self.holds() {
+            return Ok(());
+        }
         let asked = async {
             if again {
                 let params: [&(dyn ToSql + Sync); 2] = [&i64::from(LIVES), &worker.0];
@@ -148,6 +161,9 @@ impl Own {
         let failed = || postgres_error("letting go of a worker's lock");
         let key = i32::try_from(worker.0)
             .map_err(|e| StoreError::unavailable("letting go of a worker's lock", e))?;
+        if !self.holds() {
+            return Ok(());
+        }
         let unlock = "select pg_advisory_unlock($1, $2)";
         let asked = async {
             let done = self.client.query(unlock, &[&LIVES, &key]).await;
@@ -165,24 +181,20 @@ impl Own {
     ) -> Result<Look, StoreError> {
         let failed = || postgres_error("looking at the store's own connection");
         let beats: Vec<i64> = lives.iter().filter(|_| beats).map(|w| w.0).collect();
-        let (incarnation, key) = (&*self.incarnation, i64::from(LIVES));
         let asked_at = Instant::now();
-        let found = in_time(LATE, async {
-            let params: [&(dyn ToSql + Sync); 3] = [&beats, &incarnation, &key];
-            let found = self.client.query_one(&self.beat, &params).await;
-            found.map_err(failed())
-        });
-        let found = found.await?;
+        let found = in_time(LATE, self.beat(&beats)).await?;
         let answered_at = Instant::now();
-        let (pid, held): (i32, Vec<i64>) = (
-            found.try_get(0).map_err(failed())?,
-            found.try_get(4).map_err(failed())?,
-        );
-        if pid != self.pid || lives.iter().any(|worker| !held.contains(&worker.0)) {
-            return Err(StoreError::unavailable(
-                "looking at the store's own connection",
-                "its session is another or has lost a lock: a pooler that gives sessions to transactions cannot be used for it",
-            ));
+        if let Kind::Session { pid: mine, .. } = &self.kind {
+            let (pid, held): (i32, Vec<i64>) = (
+                found.try_get(0).map_err(failed())?,
+                found.try_get(4).map_err(failed())?,
+            );
+            if pid != *mine || lives.iter().any(|worker| !held.contains(&worker.0)) {
+                return Err(StoreError::unavailable(
+                    "looking at the store's own connection",
+                    "its session is another or has lost a lock: a pooler that gives sessions to transactions cannot be used for it",
+                ));
+            }
         }
         let now: Timestamp = time(found.try_get::<_, Us>(1).map_err(failed())?);
         self.clock.measured(now, asked_at, answered_at);
@@ -194,6 +206,42 @@ impl Own {
             noted: list(2)?,
             ended: list(3)?,
         })
+    }
+
+    /// Notes that these live.
+    async fn beat(&self, lives: &[i64]) -> Result<Row, StoreError> {
+        let failed = || postgres_error("looking at the store's own connection");
+        let (noted, key) = (self.noted(), i64::from(LIVES));
+        let noted = &*noted;
+        match &self.kind {
+            Kind::Session { beat, .. } => {
+                let params: [&(dyn ToSql + Sync); 3] = [&lives, &noted, &key];
+                let found = self.client.query_one(beat, &params).await;
+                found.map_err(failed())
+            }
+            Kind::Pooled { begin } => {
+                let begun = self.client.batch_execute(begin).await;
+                begun.map_err(failed())?;
+                let server = self.client.query_typed_one(alone!("session"), &[]).await;
+                let server: String = server.and_then(|row| row.try_get(1)).map_err(failed())?;
+                if server != *self.incarnation {
+                    return Err(StoreError::unavailable(
+                        "looking at the store's own connection",
+                        "behind the pooler the server is another",
+                    ));
+                }
+                let params: [(&(dyn ToSql + Sync), Type); 3] = [
+                    (&lives, Type::INT8_ARRAY),
+                    (&noted, Type::TEXT),
+                    (&key, Type::INT8),
+                ];
+                let found = self.client.query_typed_one(alone!("beat"), &params).await;
+                let found = found.map_err(failed())?;
+                let done = self.client.batch_execute("commit").await;
+                done.map_err(failed())?;
+                Ok(found)
+            }
+        }
     }
 
     /// Tells others of a change.
@@ -210,8 +258,7 @@ impl Own {
 
     /// Waits until the connection has ended.
     pub(super) async fn ended(&mut self) {
-        // How it ended is in the log.
-        drop((&mut self.driver).await);
+        self.client.ended().await;
     }
 }
 

@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, IsolationLevel, Statement};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, IsolationLevel};
 
+use super::db::only;
 use super::errors::{is_conflict, is_lost, postgres_error};
 use super::lent;
 use super::plans;
+use super::ready::{Ready, ask};
+use super::tls::Tls;
 use super::tx::{Committed, Link};
-use super::{Options, STATEMENT};
+use super::{Begin, Options, STATEMENT};
 use crate::model::BatchId;
 use crate::store::StoreError;
-use crate::store::steps::db::Sql;
+use crate::store::steps::db::{Sql, corrupt};
 
 /// A lock is waited for no longer, and no longer than a quarter of the time that a row has: a statement may wait for two.
 const LOCK: Duration = Duration::from_secs(2);
@@ -39,7 +43,9 @@ pub(crate) enum Trouble {
 /// The open transaction of a piece: rows run in it one run after the other, and a run is kept or undone.
 pub struct PieceTx<'t> {
     tx: Transaction<'t>,
-    config: &'t Config,
+    tls: &'t Tls,
+    /// Statements of ours are prepared under names, and kept.
+    named: bool,
     /// Where rowmill's own tables are.
     schema: &'t str,
     wrote: AtomicBool,
@@ -62,7 +68,8 @@ impl<'t> PieceTx<'t> {
     pub(super) async fn begin(
         object: &'t mut Object,
         options: &'t Options,
-        guards: &str,
+        begin: &Begin,
+        tls: &'t Tls,
         isolation: IsolationLevel,
         statement: Duration,
     ) -> Result<Self, StoreError> {
@@ -71,7 +78,8 @@ impl<'t> PieceTx<'t> {
         let tx = tx.read_only(false).start().await.map_err(failed())?;
         let piece = Self {
             tx,
-            config: &options.config,
+            tls,
+            named: begin.named,
             schema: &options.schema,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
@@ -81,7 +89,8 @@ impl<'t> PieceTx<'t> {
         };
         let lock = LOCK.min(statement / 4).as_millis().max(1);
         let settings = format!(
-            "{guards}; set local lock_timeout to {lock}; {}",
+            "{}; set local lock_timeout to {lock}; {}",
+            begin.guards,
             piece.ours(),
         );
         let set = piece.tx.batch_execute(&settings).await;
@@ -101,9 +110,10 @@ impl<'t> PieceTx<'t> {
     /// Makes all as the application knows it: its search path, and a savepoint for its first run.
     pub(super) async fn hand_over(&self, statement: Duration) -> Result<(), StoreError> {
         let failed = || postgres_error("handing a piece over");
-        let begun = self.tx.prepare_cached(alone!("piece")).await;
-        let begun = self.tx.query_one(&begun.map_err(failed())?, &[]).await;
-        let begun = begun.map_err(failed())?;
+        let begun = ask(self, only!("piece"), &[]).await?;
+        let begun = begun
+            .first()
+            .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
         let mark: String = begun.try_get(0).map_err(failed())?;
         let deferred: Option<String> = begun.try_get(1).map_err(failed())?;
         // What was put off is checked, and put off again where that is the constraint's own way.
@@ -135,9 +145,14 @@ impl<'t> PieceTx<'t> {
     /// Looks whether the application ended the transaction.
     async fn has_ended(&self) -> bool {
         let found = async {
-            let asked = self.tx.prepare_cached(alone!("mark")).await?;
-            let found = self.tx.query_one(&asked, &[&self.mark.get()]).await?;
-            Ok::<_, tokio_postgres::Error>((found.try_get::<_, bool>(0)?, found.try_get(1)?))
+            let mark = self.mark.get();
+            let found = ask(self, only!("mark"), &[(&mark, Type::TEXT)]).await?;
+            let found = found
+                .first()
+                .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
+            let failed = || postgres_error("looking at a transaction");
+            let is_ours: bool = found.try_get(0).map_err(failed())?;
+            Ok::<_, StoreError>((is_ours, found.try_get(1).map_err(failed())?))
         };
         match found.await {
             Ok((true, _)) => false,
@@ -195,7 +210,7 @@ impl<'t> PieceTx<'t> {
 
     /// Ends the statement that runs, if there is one.
     pub(crate) async fn interrupt(&self) {
-        lent::interrupt(self.tx.cancel_token(), self.config).await;
+        lent::interrupt(self.tx.cancel_token(), self.tls).await;
     }
 
     /// Commits. An error of the way to the server says that nothing is known of it.
@@ -219,9 +234,14 @@ impl Link for PieceTx<'_> {
         Ok(self.tx.client())
     }
 
-    async fn prepared(&self, sql: Sql) -> Result<Statement, StoreError> {
+    async fn prepared(&self, sql: Sql) -> Result<Ready, StoreError> {
+        if !self.named {
+            return Ok(Ready::Unnamed(sql.postgres));
+        }
         let statement = self.tx.prepare_cached(sql.postgres).await;
-        statement.map_err(postgres_error(sql.name))
+        statement
+            .map(Ready::Named)
+            .map_err(postgres_error(sql.name))
     }
 
     fn wrote(&self) -> &AtomicBool {

@@ -1,14 +1,18 @@
 //! record: the tasks of which everything was said at once go by one statement, the others one by one.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 
+use bytes::BytesMut;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use super::db::only;
 use super::errors::postgres_error;
+use super::ready::ask;
 use super::tx::{Link as _, Tx};
 use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
-use crate::store::steps::db::{Us, Value, us};
+use crate::store::steps::db::{Value, us};
 use crate::store::steps::{end, record};
 use crate::store::{Part, Recorded, StoreError, Then};
 
@@ -58,6 +62,31 @@ pub(super) async fn record_now(
     Ok(answers)
 }
 
+/// What rows came to, which the driver logs nothing of.
+struct Bodies<'a>(Vec<&'a str>);
+
+impl std::fmt::Debug for Bodies<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::write!(f, "{} bodies", self.0.len())
+    }
+}
+
+impl ToSql for Bodies<'_> {
+    fn to_sql(
+        &self,
+        of: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(of, out)
+    }
+
+    fn accepts(of: &Type) -> bool {
+        <Vec<&str>>::accepts(of)
+    }
+
+    to_sql_checked!();
+}
+
 async fn record_whole(
     tx: &Tx,
     worker: WorkerNo,
@@ -78,29 +107,25 @@ async fn record_whole(
     let tokens: Vec<i64> = told.iter().map(|(_, p)| p.claim.token.0).collect();
     let success: Vec<i32> = told.iter().map(|(_, p)| p.success.cast_signed()).collect();
     let failed: Vec<i32> = told.iter().map(|(_, p)| p.failed.cast_signed()).collect();
-    let bodies: Vec<&str> = told.iter().map(|(_, p)| p.body.as_str()).collect();
+    let bodies = Bodies(told.iter().map(|(_, p)| p.body.as_str()).collect());
     let sql = only!("record_whole");
     let wrong = || postgres_error(sql.name);
-    let client = tx.client()?;
-    let statement = client.prepare_cached(sql.postgres).await;
-    let statement = statement.map_err(wrong())?;
-    let at: Us = us(now);
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &worker.0,
-                &Value::Time(at),
-                &batches,
-                &tasks,
-                &tokens,
-                &success,
-                &failed,
-                &bodies,
-            ],
-        )
-        .await
-        .map_err(wrong())?;
+    let at = Value::Time(us(now));
+    let rows = ask(
+        tx,
+        sql,
+        &[
+            (&worker.0, Type::INT8),
+            (&at, Type::TIMESTAMPTZ),
+            (&batches, Type::UUID_ARRAY),
+            (&tasks, Type::INT8_ARRAY),
+            (&tokens, Type::INT8_ARRAY),
+            (&success, Type::INT4_ARRAY),
+            (&failed, Type::INT4_ARRAY),
+            (&bodies, Type::TEXT_ARRAY),
+        ],
+    )
+    .await?;
     tx.wrote_some(!rows.is_empty());
     let mut open: BTreeSet<BatchId> = BTreeSet::new();
     for row in &rows {

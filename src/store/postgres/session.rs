@@ -358,7 +358,7 @@ impl Keeper {
                 self.lives.insert(worker);
                 of(&self.known).noted.insert(worker, Instant::now());
                 // Whoever does not wait any more has asked to let go of it, or will.
-                drop(reply.send(Ok(Arc::clone(&own.incarnation))));
+                drop(reply.send(Ok(own.noted())));
             }
             Ask::Drop(worker) => {
                 if self.forget(worker) {

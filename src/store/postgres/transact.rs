@@ -5,11 +5,12 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
+use super::connect;
 use super::doubt::Tries;
 use super::errors::{final_word, is_in_the_way, is_unknown};
 use super::lent::Lent;
 use super::piece::PieceTx;
-use super::tx::{Committed, connection};
+use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
@@ -40,8 +41,7 @@ impl PostgresStore {
                 "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
             ));
         };
-        let config = self.options.config.clone();
-        let mut lent = Lent::new(connection(&self.pool).await?, config);
+        let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
         match self.make(&mut lent, worker, &claim, piece, now).await {
             Ok(Made::Committed(done)) => {
                 lent.give_back();
@@ -85,7 +85,8 @@ impl PostgresStore {
         let tx = PieceTx::begin(
             lent.object()?,
             &self.options,
-            &self.begin.guards,
+            &self.begin,
+            &self.tls,
             isolation,
             statement,
         )

@@ -6,9 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
 use futures_util::FutureExt;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 
+use super::connect;
 use super::errors::{is_lost, postgres_error};
+use super::ready::Ready;
 use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::Sql;
@@ -18,7 +20,7 @@ pub(super) trait Link {
     fn link(&self) -> Result<&Client, StoreError>;
 
     /// A statement of ours, prepared once where the connection keeps it.
-    fn prepared(&self, sql: Sql) -> impl Future<Output = Result<Statement, StoreError>>;
+    fn prepared(&self, sql: Sql) -> impl Future<Output = Result<Ready, StoreError>>;
 
     /// Whether something was changed.
     fn wrote(&self) -> &AtomicBool;
@@ -40,17 +42,11 @@ pub(super) trait Link {
 /// An open transaction. Dropped before its end it takes its connection with it: the server undoes it.
 pub(super) struct Tx {
     client: Option<Object>,
+    /// Statements are prepared under names, and kept.
+    named: bool,
     wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
     again: bool,
-}
-
-/// A connection of the pool.
-pub(super) async fn connection(pool: &Pool) -> Result<Object, StoreError> {
-    pool.get().await.map_err(|e| match e {
-        deadpool_postgres::PoolError::Backend(e) => postgres_error("connecting to PostgreSQL")(e),
-        e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
-    })
 }
 
 /// What a transaction did, once it is committed.
@@ -63,10 +59,10 @@ pub(super) struct Committed {
 
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends.
-    pub(super) async fn begin(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
+    pub(super) async fn begin(pool: &Pool, begin: &str, named: bool) -> Result<Self, StoreError> {
         let mut idle = pool.status().max_size;
         loop {
-            let tx = Self::connected(pool).await?;
+            let tx = Self::connected(pool, named).await?;
             match tx.client()?.batch_execute(begin).await {
                 Ok(()) => return Ok(tx),
                 // A connection may have been lost since it was last used, and so may all that are kept:
@@ -79,8 +75,12 @@ impl Tx {
 
     /// As [`Tx::begin`], for one that changes nothing: its first statement is sent without a wait. Where it
     /// cannot begin, that fails.
-    pub(super) async fn begin_read(pool: &Pool, begin: &str) -> Result<Self, StoreError> {
-        let tx = Self::connected(pool).await?;
+    pub(super) async fn begin_read(
+        pool: &Pool,
+        begin: &str,
+        named: bool,
+    ) -> Result<Self, StoreError> {
+        let tx = Self::connected(pool, named).await?;
         // Sent when it is first polled.
         let sent = tx.client()?.batch_execute(begin).now_or_never();
         if let Some(begun) = sent {
@@ -89,9 +89,10 @@ impl Tx {
         Ok(tx)
     }
 
-    async fn connected(pool: &Pool) -> Result<Self, StoreError> {
+    async fn connected(pool: &Pool, named: bool) -> Result<Self, StoreError> {
         Ok(Self {
-            client: Some(connection(pool).await?),
+            client: Some(connect::get(pool).await?),
+            named,
             again: false,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
@@ -146,9 +147,14 @@ impl Link for Tx {
         Ok(client)
     }
 
-    async fn prepared(&self, sql: Sql) -> Result<Statement, StoreError> {
+    async fn prepared(&self, sql: Sql) -> Result<Ready, StoreError> {
+        if !self.named {
+            return Ok(Ready::Unnamed(sql.postgres));
+        }
         let statement = self.client()?.prepare_cached(sql.postgres).await;
-        statement.map_err(postgres_error(sql.name))
+        statement
+            .map(Ready::Named)
+            .map_err(postgres_error(sql.name))
     }
 
     fn wrote(&self) -> &AtomicBool {

@@ -26,7 +26,7 @@ use rusqlite::Connection;
 use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::take_over;
-use super::{Fut, StoreError, TakenOver};
+use super::{Diagnosis, Fut, Schema, StoreError, TakenOver};
 use crate::model::{Timestamp, WorkerNo};
 use db::now as run;
 use liveness::Life;
@@ -34,10 +34,9 @@ use readers::Readers;
 use watch::Waker;
 use writer::{Durability, Turnstile, Writer};
 
-pub use doctor::{Check, Diagnosis};
 pub use join::Joined;
 pub(crate) use join::submit_within;
-pub use open::{Options, Schema};
+pub use open::Options;
 pub use tx::Tx;
 
 /// The store in one SQLite file.

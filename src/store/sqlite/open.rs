@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::errors::sqlite_error;
-use crate::store::StoreError;
+use crate::store::{Schema, StoreError};
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
@@ -50,15 +50,6 @@ impl Options {
         name.push("-workers");
         name.into()
     }
-}
-
-/// Migrations that a file has and that this program knows.
-#[derive(Debug, Clone, Default)]
-pub struct Schema {
-    /// Names of those that were applied, oldest first.
-    pub applied: Vec<String>,
-    /// Names of those that are still to be applied.
-    pub pending: Vec<String>,
 }
 
 pub(super) fn connect(path: &Path, write: bool) -> Result<Connection, StoreError> {

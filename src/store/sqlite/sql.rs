@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, Row};
-use uuid::Uuid;
 
 use crate::model::BatchId;
 use crate::store::StoreError;
@@ -32,6 +30,7 @@ pub(super) fn change(
 }
 
 /// Reads the first record of a statement, if there is one.
+#[cfg(test)]
 pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
@@ -56,24 +55,6 @@ pub(super) fn all<T>(
     let mut statement: CachedStatement<'_> = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params, read)?;
     rows.collect::<Result<_, _>>().map_err(StoreError::from)
-}
-
-/// Microseconds since 1970.
-pub(super) fn us(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-pub(super) fn time(us: i64) -> Timestamp {
-    // Only what `us` wrote is read; out of range can only be damage, and the epoch shows it.
-    Timestamp::from_microsecond(us).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-pub(super) fn key(id: BatchId) -> [u8; 16] {
-    *id.0.as_bytes()
-}
-
-pub(super) fn batch_id(bytes: [u8; 16]) -> BatchId {
-    BatchId(Uuid::from_bytes(bytes))
 }
 
 /// A list of numbers as JSON.

@@ -208,7 +208,7 @@ pub(in crate::store) async fn all<T>(
 }
 
 /// A parameter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(in crate::store) enum Value<'a> {
     Null,
     Bool(bool),
@@ -249,6 +249,24 @@ impl<'a> Many<'a> {
 
     pub(in crate::store) fn iter(&self) -> impl ExactSizeIterator<Item = &[Value<'a>]> {
         self.values.chunks_exact(self.width.max(1))
+    }
+}
+
+/// What the driver logs of it: never a row's text.
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Time(at) => at.0.fmt(f),
+            Self::Id(id) => id.fmt(f),
+            Self::Text(text) => write!(f, "a text of {} bytes", text.len()),
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Rows(rows) => write!(f, "{} rows", rows.len()),
+            Self::Numbers(numbers) => write!(f, "{} numbers", numbers.len()),
+            Self::Ids(ids) => write!(f, "{} batches", ids.len()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub(in crate::store) mod close;
 pub(in crate::store) mod damage;
 pub(in crate::store) mod db;
 pub(in crate::store) mod discard;
+pub(in crate::store) mod doctor;
 pub(in crate::store) mod end;
 pub(in crate::store) mod guard;
 pub(in crate::store) mod history;

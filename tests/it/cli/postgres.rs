@@ -92,15 +92,3 @@ async fn a_second_benchmark_of_a_database_is_refused() {
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("another benchmark"), "{detail}");
 }
-
-#[test]
-fn what_is_for_a_file_alone_says_so_on_a_server() {
-    let rowmill = Rowmill::new();
-    for command in ["doctor", "migrate"] {
-        let refused = rowmill.run(&format!("{command} --json --database postgres://h/d"));
-        let problem = refused.code(2).problem();
-        assert_eq!(problem["id"], "bad_configuration");
-        let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains("not in this version yet"), "{detail}");
-    }
-}

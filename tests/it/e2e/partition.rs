@@ -1,6 +1,7 @@
 //! What docs/operations.md says of partitions is so.
 
 use rowmill::model::{BatchId, Kind, NewBatch, Status};
+use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::{JobManager, Purge};
 use serde_json::Value;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -55,6 +56,13 @@ async fn tables_that_are_partitioned_by_month_are_worked_on_and_dropped_as_any()
         assert_eq!(rows_of(&manager, id).await.len(), 30);
         assert_eq!(h.batchrows(id).len(), 30, "a person reads them too");
     };
+    let well = async || {
+        let options = Options::new(h.url()).expect("an address");
+        let found = PostgresStore::doctor(&options, jiff::Timestamp::now()).await;
+        let checks = found.expect("a look").checks;
+        let check = checks.iter().find(|c| c.name == "catalogue");
+        assert!(check.is_some_and(|c| c.ok), "{check:#?}");
+    };
     let before = made_at(1_790_000_000);
     work(before).await;
     Database::run_at(h.url(), include_str!("../../../docs/sql/partition.sql"));
@@ -68,6 +76,8 @@ async fn tables_that_are_partitioned_by_month_are_worked_on_and_dropped_as_any()
     assert_eq!(places(&h, before), ["blocks_rest", "attempts_rest"]);
     assert_eq!(places(&h, november), ["blocks_2026_11", "attempts_2026_11"]);
     assert_eq!(places(&h, december), ["blocks_2026_12", "attempts_2026_12"]);
+
+    well().await;
 
     Database::run_at(h.url(), "call rowmill_ops.drop_month('2026-11-01')");
     for id in [before, december] {

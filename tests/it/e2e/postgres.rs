@@ -63,7 +63,7 @@ async fn workers_of_two_processes_share_a_batch_and_its_file_is_in_line_order() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_processes_that_start_at_once_make_one_schema() {
     let database = Database::fresh();
-    let opened = join_all((0..10).map(|_| Store::postgres(database.url()))).await;
+    let opened = join_all((0..10).map(|_| Store::postgres_url(database.url()))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     let versions = database.rows("select version::bigint from schema_history", None);
     let versions: Vec<i64> = versions.iter().map(|r| r.get(0)).collect();
@@ -78,7 +78,7 @@ async fn a_schema_that_is_newer_than_the_program_is_refused() {
     let newer = "insert into rowmill.schema_history (version, name, applied_on, checksum)
                  select 99, 'to_come', applied_on, checksum from rowmill.schema_history limit 1";
     Database::run_at(h.url(), newer);
-    let refused = Store::postgres(h.url()).await.unwrap_err();
+    let refused = Store::postgres_url(h.url()).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unusable(_)), "{refused:?}");
     assert!(refused.to_string().contains("newer"), "{refused}");
 }
@@ -156,7 +156,7 @@ async fn a_server_that_acknowledges_what_is_not_durable_is_refused() {
     let h = Postgres::open().await;
     let off = "do $$ begin execute format('alter database %I set synchronous_commit to off', current_database()); end $$";
     Database::run_at(h.url(), off);
-    let refused = Store::postgres(h.url()).await.unwrap_err();
+    let refused = Store::postgres_url(h.url()).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unusable(_)), "{refused:?}");
     assert!(
         refused.to_string().contains("synchronous_commit"),

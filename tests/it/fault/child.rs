@@ -380,7 +380,7 @@ fn run_as_child() {
 
 async fn work(task: Task) {
     let store = match &task.postgres {
-        Some(url) => Store::postgres(url).await.unwrap(),
+        Some(url) => Store::postgres_url(url).await.unwrap(),
         None => Store::sqlite(task.database()).await.unwrap(),
     };
     let delivery = if task.once {

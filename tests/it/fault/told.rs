@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 
 async fn store(url: &str) -> Store {
-    Store::postgres(url).await.expect("a store")
+    Store::postgres_url(url).await.expect("a store")
 }
 
 /// Changes something and tells of it; true where somebody hears of it soon.

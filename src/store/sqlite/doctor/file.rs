@@ -6,9 +6,10 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{Check, number, unread};
+use crate::store::Schema;
 use crate::store::StoreError;
 use crate::store::sqlite::errors::sqlite_error;
-use crate::store::sqlite::open::{self, Schema};
+use crate::store::sqlite::open;
 
 /// Findings of the integrity check that are named.
 const FINDINGS: usize = 3;

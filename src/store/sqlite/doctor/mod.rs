@@ -4,99 +4,22 @@
 //! reads is looked at again before it is called wrong, because others go on writing.
 
 mod file;
-mod rows;
-mod state;
 
 use std::path::Path;
 
+use super::db::now as run;
 use super::errors::sqlite_error;
+use super::liveness;
 use super::open::{self, Options};
-use super::sql::{all, sql};
 use crate::model::Timestamp;
-use crate::store::StoreError;
+use crate::store::steps::doctor::{Words, looks};
+use crate::store::{Check, Diagnosis, StoreError};
 
-/// Output files whose sizes are to be compared with those in the object store.
-const FILES: i64 = 100;
-/// Examples that are named of what is wrong many times.
-const EXAMPLES: usize = 3;
-
-/// What a look at one thing found.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// Nothing is to be repaired.
-    pub ok: bool,
-    /// What was found.
-    pub detail: String,
-    /// What to do, where there is something.
-    pub repair: Option<String>,
-}
-
-impl Check {
-    /// All is well.
-    pub fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            ok: true,
-            detail: detail.into(),
-            repair: None,
-        }
-    }
-
-    /// Something is to be repaired.
-    pub fn repair(
-        name: &'static str,
-        detail: impl Into<String>,
-        repair: impl Into<String>,
-    ) -> Self {
-        Self {
-            name,
-            ok: false,
-            detail: detail.into(),
-            repair: Some(repair.into()),
-        }
-    }
-}
-
-/// What was found in a database.
-#[derive(Debug, Clone, Default)]
-pub struct Diagnosis {
-    /// What was looked at, in order.
-    pub checks: Vec<Check>,
-    /// Keys and sizes of the newest output files.
-    pub files: Vec<(String, u64)>,
-}
-
-/// Something that is wrong many times, with a few examples.
-#[derive(Default)]
-struct Wrong {
-    count: u64,
-    examples: Vec<String>,
-}
-
-impl Wrong {
-    fn add(&mut self, what: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(what());
-        }
-    }
-
-    fn check(self, name: &'static str, well: impl Into<String>, repair: &str) -> Check {
-        if self.count == 0 {
-            return Check::ok(name, well);
-        }
-        let mut detail = self.examples.join("; ");
-        let more = self
-            .count
-            .saturating_sub(u64::try_from(self.examples.len()).unwrap_or(0));
-        if more > 0 {
-            detail.push_str(&format!("; and {more} more"));
-        }
-        Check::repair(name, detail, repair)
-    }
-}
+/// What to do where the file is damaged.
+const WORDS: Words = Words {
+    report: "restore the file from a copy, and report it with this text: it must not happen",
+    unread: "restore the file from a copy, with its -wal beside it",
+};
 
 /// Looks at everything. What cannot be read is a finding, except what makes the file none of ours.
 pub(super) fn doctor(options: &Options, now: Timestamp) -> Result<Diagnosis, StoreError> {
@@ -134,27 +57,11 @@ pub(super) fn doctor(options: &Options, now: Timestamp) -> Result<Diagnosis, Sto
         // What is in it is looked at by statements that know the newest schema alone.
         return Ok(found);
     }
-    let mut add = |name, looked: Result<Check, StoreError>| {
-        found
-            .checks
-            .push(looked.unwrap_or_else(|e| unread(name, &e)));
-    };
-    for (name, look) in rows::LOOKS {
-        add(name, look(&c));
-    }
-    let scene = state::Scene::of(&c, &options_of(options, &path), now);
-    match scene {
-        Ok(scene) => {
-            for (name, look) in state::LOOKS {
-                add(name, look(&scene));
-            }
-        }
-        Err(error) => add("workers", Err(error)),
-    }
-    found.files = all(&c, sql!("doctor_files"), [FILES], |r| {
-        Ok((r.get(0)?, r.get(1)?))
-    })
-    .unwrap_or_default();
+    let dead = liveness::dead(&c, &options_of(options, &path).workers_dir());
+    run(async {
+        looks(&c, dead, now, &WORDS, &mut found).await;
+        Ok(())
+    })?;
     Ok(found)
 }
 
@@ -165,13 +72,8 @@ fn options_of(options: &Options, path: &Path) -> Options {
     }
 }
 
-/// What could not be looked at.
 fn unread(name: &'static str, error: &StoreError) -> Check {
-    Check::repair(
-        name,
-        format!("could not be looked at: {error}"),
-        "restore the file from a copy, with its -wal beside it",
-    )
+    WORDS.unread(name, error)
 }
 
 /// A number that a pragma answers.

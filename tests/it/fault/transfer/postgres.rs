@@ -61,7 +61,7 @@ impl Bank {
     }
 
     async fn assert_moved_by(&self, tasks: &[&Task]) {
-        let client = Client::new(Store::postgres(self.database.url()).await.unwrap());
+        let client = Client::new(Store::postgres_url(self.database.url()).await.unwrap());
         let mut good: Vec<i64> = Vec::new();
         for task in tasks {
             let batch = client.batch_status(task.id).await.unwrap();

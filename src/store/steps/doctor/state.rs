@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
-
-use super::{Check, Wrong};
+use super::super::db::{Db, Record, Us, Value, all, one, params, sql, time, us};
+use super::Words;
+use super::behind;
 use crate::model::{BatchId, Timestamp, WorkerNo, counted};
-use crate::store::StoreError;
-use crate::store::sqlite::liveness;
-use crate::store::sqlite::open::Options;
-use crate::store::sqlite::sql::{all, batch_id, one, sql, time, us};
+use crate::store::health::Wrong;
+use crate::store::{Check, StoreError};
 
 /// Tasks that are read at once.
 const TASKS: i64 = 10_000;
@@ -25,11 +23,12 @@ const CLOSES: u32 = 3;
 const WORK: &str = "start a worker: `rowmill work`";
 
 /// What several looks have in common.
-pub(super) struct Scene<'c> {
-    c: &'c Connection,
+struct Scene<'c, D> {
+    c: &'c D,
     now: Timestamp,
     dead: BTreeSet<WorkerNo>,
     ops: Vec<Op>,
+    words: &'c Words,
 }
 
 struct Op {
@@ -39,54 +38,59 @@ struct Op {
     ready: i64,
 }
 
-impl<'c> Scene<'c> {
-    pub(super) fn of(
-        c: &'c Connection,
-        options: &Options,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
-        let dead = liveness::dead(c, &options.workers_dir())?;
-        let ops = all(c, sql!("doctor_ops"), [], |r| {
-            let (app, op): (String, String) = (r.get(1)?, r.get(2)?);
-            Ok(Op {
-                id: r.get(0)?,
-                name: format!("{app}/{op}"),
-                paused: r.get(4)?,
-                ready: r.get(5)?,
-            })
-        })?;
-        Ok(Self {
-            c,
-            now,
-            dead: dead.into_iter().collect(),
-            ops,
-        })
-    }
-
-    fn before(&self, ago: Duration) -> i64 {
-        us(self.now).saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))
+impl<D> Scene<'_, D> {
+    fn before(&self, ago: Duration) -> Us {
+        let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        Us(us(self.now).0.saturating_sub(ago))
     }
 }
 
-/// A look at what goes on.
-type Look = fn(&Scene<'_>) -> Result<Check, StoreError>;
-
-pub(super) const LOOKS: [(&str, Look); 10] = [
-    ("queue", queue),
-    ("clock", clock),
-    ("workers", |scene| Ok(workers(scene))),
-    ("served_ops", served_ops),
-    ("paused_ops", |scene| Ok(paused_ops(scene))),
-    ("closes", closes),
-    ("notices", notices),
-    ("purges", purges),
-    ("loads", loads),
-    ("appends", appends),
-];
+/// Looks at what goes on.
+pub(super) async fn looks<D: Db>(
+    c: &D,
+    dead: Vec<WorkerNo>,
+    now: Timestamp,
+    words: &Words,
+    checks: &mut Vec<Check>,
+) {
+    let ops = all(c, sql!("doctor_ops"), params![], |r| {
+        let (app, op): (String, String) = (r.get(1)?, r.get(2)?);
+        Ok(Op {
+            id: r.get(0)?,
+            name: format!("{app}/{op}"),
+            paused: r.get(4)?,
+            ready: r.get(5)?,
+        })
+    });
+    let ops = match ops.await {
+        Ok(ops) => ops,
+        Err(error) => return checks.push(words.unread("workers", &error)),
+    };
+    let scene = Scene {
+        c,
+        now,
+        dead: dead.into_iter().collect(),
+        ops,
+        words,
+    };
+    let mut add = |name, looked: Result<Check, StoreError>| {
+        checks.push(looked.unwrap_or_else(|e| words.unread(name, &e)));
+    };
+    add("queue", queue(&scene).await);
+    add("clock", clock(&scene).await);
+    add("workers", Ok(workers(&scene)));
+    add("served_ops", served_ops(&scene).await);
+    add("paused_ops", Ok(paused_ops(&scene)));
+    add("closes", closes(&scene).await);
+    add("notices", notices(&scene).await);
+    add("purges", purges(&scene).await);
+    add("loads", loads(&scene).await);
+    add("appends", appends(&scene).await);
+}
 
 /// A task as it is walked over.
 struct Task {
-    batch: [u8; 16],
+    batch: BatchId,
     id: i64,
     no_batch: bool,
     not_open: bool,
@@ -97,10 +101,11 @@ struct Task {
     no_rows: bool,
 }
 
-fn each_task(c: &Connection, mut look: impl FnMut(&Task)) -> Result<u64, StoreError> {
-    let (mut batch, mut id, mut count) = (Vec::new(), i64::MIN, 0);
+async fn each_task(c: &impl Db, mut look: impl FnMut(&Task)) -> Result<u64, StoreError> {
+    let (mut batch, mut id, mut count) = (None, i64::MIN, 0);
     loop {
-        let page = all(c, sql!("doctor_queue"), params![batch, id, TASKS], |r| {
+        let params = [behind(c, batch), Value::from(id), Value::from(TASKS)];
+        let page = all(c, sql!("doctor_queue"), params, |r| {
             Ok(Task {
                 batch: r.get(0)?,
                 id: r.get(1)?,
@@ -112,18 +117,19 @@ fn each_task(c: &Connection, mut look: impl FnMut(&Task)) -> Result<u64, StoreEr
                 error: r.get(7)?,
                 no_rows: r.get(8)?,
             })
-        })?;
+        })
+        .await?;
         let Some(last) = page.last() else {
             return Ok(count);
         };
-        (batch, id) = (last.batch.to_vec(), last.id);
+        (batch, id) = (Some(last.batch), last.id);
         count += u64::try_from(page.len()).unwrap_or(0);
         page.iter().for_each(&mut look);
     }
 }
 
 /// Every task belongs to an open batch, to a block that was given, and to a worker that has not ended.
-fn queue(scene: &Scene<'_>) -> Result<Check, StoreError> {
+async fn queue(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
     let mut wrong = Wrong::default();
     let count = each_task(scene.c, |task| {
         let what = if task.no_batch {
@@ -139,31 +145,35 @@ fn queue(scene: &Scene<'_>) -> Result<Check, StoreError> {
         } else {
             return;
         };
-        wrong.add(|| format!("task {} of batch {}: {what}", task.id, batch_id(task.batch)));
-    })?;
-    let repair = "restore the file from a copy, and report it with this text: it must not happen";
+        wrong.add(|| format!("task {} of batch {}: {what}", task.id, task.batch));
+    });
+    let count = count.await?;
     Ok(wrong.check(
         "queue",
         counted(count, "task is as it must be", "tasks are as they must be"),
-        repair,
+        scene.words.report,
     ))
 }
 
 /// Batches whose output files could not be assembled again and again.
-fn closes(scene: &Scene<'_>) -> Result<Check, StoreError> {
+async fn closes(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
     let mut wrong = Wrong::default();
     each_task(scene.c, |task| {
         if let Some(error) = task.error.as_ref().filter(|_| task.attempts >= CLOSES) {
             let error = error.lines().next().unwrap_or_default();
-            wrong.add(|| format!("batch {}: {error}", batch_id(task.batch)));
+            wrong.add(|| format!("batch {}: {error}", task.batch));
         }
-    })?;
+    })
+    .await?;
     let repair = "make the object store writable; the batches then end by themselves";
     Ok(wrong.check("closes", "no batch fails to end", repair))
 }
 
-fn clock(scene: &Scene<'_>) -> Result<Check, StoreError> {
-    let newest = one(scene.c, sql!("doctor_newest"), [], |r| r.get(0))?.map(time);
+async fn clock(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
+    let newest = one(scene.c, sql!("doctor_newest"), params![], |r| {
+        r.get::<Us>(0)
+    });
+    let newest = newest.await?.map(time);
     let newest = newest.unwrap_or(Timestamp::UNIX_EPOCH);
     Ok(if newest > scene.now + AHEAD {
         Check::repair(
@@ -179,7 +189,7 @@ fn clock(scene: &Scene<'_>) -> Result<Check, StoreError> {
     })
 }
 
-fn workers(scene: &Scene<'_>) -> Check {
+fn workers<D>(scene: &Scene<'_, D>) -> Check {
     let mut wrong = Wrong::default();
     for worker in &scene.dead {
         wrong.add(|| format!("worker {worker} died and nobody took its tasks over"));
@@ -188,12 +198,13 @@ fn workers(scene: &Scene<'_>) -> Check {
     wrong.check("workers", "no worker died and was not taken over", repair)
 }
 
-fn served_ops(scene: &Scene<'_>) -> Result<Check, StoreError> {
+async fn served_ops(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
     let mut wrong = Wrong::default();
     for op in scene.ops.iter().filter(|op| op.ready > 0 && !op.paused) {
-        let workers = all(scene.c, sql!("doctor_served"), [op.id], |r| {
+        let workers = all(scene.c, sql!("doctor_served"), params![op.id], |r| {
             Ok(WorkerNo(r.get(0)?))
-        })?;
+        })
+        .await?;
         if workers.iter().all(|worker| scene.dead.contains(worker)) {
             wrong.add(|| format!("{}: {}, and no live worker of it", op.name, waiting(op)));
         }
@@ -206,7 +217,7 @@ fn served_ops(scene: &Scene<'_>) -> Result<Check, StoreError> {
     ))
 }
 
-fn paused_ops(scene: &Scene<'_>) -> Check {
+fn paused_ops<D>(scene: &Scene<'_, D>) -> Check {
     let mut wrong = Wrong::default();
     for op in scene.ops.iter().filter(|op| op.paused && op.ready > 0) {
         wrong.add(|| format!("{}: {}", op.name, waiting(op)));
@@ -223,14 +234,11 @@ fn waiting(op: &Op) -> String {
     }
 }
 
-fn notices(scene: &Scene<'_>) -> Result<Check, StoreError> {
-    let oldest = one(scene.c, sql!("doctor_notice"), [], |r| {
-        Ok((
-            batch_id(r.get(0)?),
-            r.get::<_, i64>(1)?,
-            r.get::<_, u32>(2)?,
-        ))
-    })?;
+async fn notices(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
+    let oldest = one(scene.c, sql!("doctor_notice"), params![], |r| {
+        Ok((r.get::<BatchId>(0)?, r.get::<Us>(1)?, r.get::<u32>(2)?))
+    })
+    .await?;
     Ok(match oldest {
         Some((id, at, tries)) if at < scene.before(TELL) => Check::repair(
             "notices",
@@ -245,10 +253,11 @@ fn notices(scene: &Scene<'_>) -> Result<Check, StoreError> {
 }
 
 /// Batches of which nobody sees a row and which still take room.
-fn purges(scene: &Scene<'_>) -> Result<Check, StoreError> {
-    let marked = all(scene.c, sql!("doctor_purging"), [100], |r| {
-        Ok((batch_id(r.get(0)?), r.get::<_, i64>(1)?))
-    })?;
+async fn purges(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
+    let marked = all(scene.c, sql!("doctor_purging"), params![100], |r| {
+        Ok((r.get::<BatchId>(0)?, r.get::<Us>(1)?))
+    })
+    .await?;
     let mut wrong = Wrong::default();
     for (id, at) in marked {
         if at < scene.before(STANDS) {
@@ -259,19 +268,25 @@ fn purges(scene: &Scene<'_>) -> Result<Check, StoreError> {
     Ok(wrong.check("purges", "no purge was cut off", repair))
 }
 
-fn loads(scene: &Scene<'_>) -> Result<Check, StoreError> {
-    let silent = all(scene.c, sql!("keep_loads"), [scene.before(STANDS)], |r| {
-        Ok(batch_id(r.get(0)?))
-    })?;
+async fn loads(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
+    let silent = all(
+        scene.c,
+        sql!("keep_loads"),
+        params![scene.before(STANDS)],
+        id,
+    )
+    .await?;
     Ok(given_up("loads", "submit", &silent))
 }
 
-fn appends(scene: &Scene<'_>) -> Result<Check, StoreError> {
+async fn appends(scene: &Scene<'_, impl Db>) -> Result<Check, StoreError> {
     let params = params![scene.before(STANDS), 100];
-    let silent = all(scene.c, sql!("doctor_appends"), params, |r| {
-        Ok(batch_id(r.get(0)?))
-    })?;
+    let silent = all(scene.c, sql!("doctor_appends"), params, id).await?;
     Ok(given_up("appends", "append", &silent))
+}
+
+fn id(r: &mut Record) -> Result<BatchId, StoreError> {
+    r.get(0)
 }
 
 fn given_up(name: &'static str, what: &str, silent: &[BatchId]) -> Check {
