@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Lines, Shared};
 use super::desk::Work;
+use super::limit::within;
 use super::whose::{Whose, timed_out};
 use super::{BatchProcessor, BoxError, DoneCx, InitBlock, Initializer, RowCx, RowFailure};
 use crate::model::{AppName, Batch, RowOutcome};
@@ -92,9 +93,9 @@ pub(super) async fn guarded<T>(
     let run = AssertUnwindSafe(run).catch_unwind();
     let ended = match work.settings.timeout {
         None => run.await,
-        Some(limit) => match tokio::time::timeout(limit, run).await {
-            Ok(ended) => ended,
-            Err(_) => return Err(timed_out()),
+        Some(limit) => match within(limit, run).await {
+            Some(ended) => ended,
+            None => return Err(timed_out()),
         },
     };
     match ended {

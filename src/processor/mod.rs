@@ -9,6 +9,7 @@ mod desk;
 mod draft;
 mod erased;
 mod failure;
+mod limit;
 mod on_postgres;
 mod per_chunk;
 mod per_piece;

@@ -8,6 +8,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::super::context::{Lines, Shared};
 use super::super::draft;
+use super::super::limit::passed;
 use super::piece::PIECE;
 use super::{Came, Runner, cut, limit, said_of, timed_out};
 use crate::model::{Batch, OutcomeStatus, RowOutcome};
@@ -54,7 +55,7 @@ impl<P: PostgresProcessor> Rows<P> {
             let ended = tokio::select! {
                 biased;
                 ended = &mut call => Some(ended),
-                () = tokio::time::sleep(limit(work)) => None,
+                () = passed(limit(work)) => None,
                 () = cut(work) => {
                     // Whatever its destructors do, it is over.
                     drop(catch_unwind(AssertUnwindSafe(|| drop(call))));

@@ -8,6 +8,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::super::context::Shared;
 use super::super::draft;
+use super::super::limit::passed;
 use super::{Came, Runner, cut, limit, said_of, timed_out};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::probe;
@@ -75,7 +76,7 @@ impl<P: SetProcessor> Runner for Set<P> {
             let ended = tokio::select! {
                 biased;
                 ended = &mut call => Some(ended),
-                () = tokio::time::sleep(limit(work)) => None,
+                () = passed(limit(work)) => None,
                 () = cut(work) => {
                     // Whatever its destructors do, it is over.
                     drop(catch_unwind(AssertUnwindSafe(|| drop(call))));
