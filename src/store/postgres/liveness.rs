@@ -22,6 +22,8 @@ use crate::store::{NewWorker, StoreError};
 
 /// Who was cut off or stood still takes nobody for dead before the others can be back.
 const SETTLE: Duration = Duration::from_secs(5);
+/// Where the server has started again whoever lives is back after this: a pause and a try to connect are shorter.
+const BACK: Duration = Duration::from_secs(3);
 /// How often batches are looked for whose end was missed by a crash.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,8 @@ struct Found {
 struct Judge {
     by_lock: bool,
     by_silence: bool,
+    /// Whoever was there before the server started again, and has not come back.
+    by_absence: bool,
 }
 
 impl Judge {
@@ -84,8 +88,16 @@ impl Judge {
             by_lock: same.is_some_and(|whole| !whole.again || whole.since.elapsed() >= SETTLE),
             // The clock of a new server may have jumped: whoever lives has beaten by it since.
             by_silence: same.is_some_and(|whole| whole.since.elapsed() >= heartbeat),
+            by_absence: same.is_some_and(|whole| whole.since.elapsed() >= BACK),
         }
     }
+}
+
+/// Whether a server is what another one was before it started again. One that was promoted in its place is not: to
+/// find that may take some longer than others.
+fn is_restarted(before: &str, now: &str) -> bool {
+    let timeline = |of: &str| of.split_once('/').map(|(_, line)| line.to_owned());
+    before != now && timeline(before).is_some() && timeline(before) == timeline(now)
 }
 
 impl PostgresStore {
@@ -128,7 +140,7 @@ impl PostgresStore {
     }
 
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when
-    /// it was taken; or by the silence of their beat, lock or no lock.
+    /// it was taken; by not coming back to a server that started again; or by the silence of their beat, lock or no lock.
     async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
         let locks = Locks::of(tx).await?;
         let failed = || postgres_error("looking for dead workers");
@@ -154,8 +166,10 @@ impl PostgresStore {
             let heard: bool = row.try_get(2).map_err(failed())?;
             let ended: bool = row.try_get(3).map_err(failed())?;
             let worker = WorkerNo(no);
+            let held = locks.held.contains(&no);
             let mut dead = ended || (judge.by_silence && !heard);
-            if judge.by_lock && !locks.held.contains(&no) && incarnation == locks.incarnation {
+            dead |= judge.by_absence && !held && is_restarted(&incarnation, &locks.incarnation);
+            if judge.by_lock && !held && incarnation == locks.incarnation {
                 let since = seen.free.get(&worker).copied();
                 let since = since.unwrap_or_else(Instant::now);
                 free.insert(worker, since);
@@ -197,6 +211,24 @@ mod tests {
         let whole = Whole::at("here/1".into(), since.expect("a moment"), again);
         let judge = Judge::of(Some(&whole), incarnation, heartbeat());
         (judge.by_lock, judge.by_silence)
+    }
+
+    #[test]
+    fn who_was_there_before_a_restart_is_missed_when_everybody_else_is_back() {
+        let missed = |since, at: &str| {
+            let since = Instant::now().checked_sub(Duration::from_secs(since));
+            let whole = Whole::at("here/1".into(), since.expect("a moment"), false);
+            Judge::of(Some(&whole), at, heartbeat()).by_absence
+        };
+        assert_eq!([2, 4].map(|since| missed(since, "here/1")), [false, true]);
+        assert!(!missed(4, "here/2"), "it has not come back itself");
+        assert!(is_restarted("12.5/00000001", "99.1/00000001"));
+        assert!(!is_restarted("12.5/00000001", "12.5/00000001"), "the same");
+        assert!(!is_restarted("12.5/00000001", "99.1/00000002"), "another");
+        assert!(
+            !is_restarted("", "99.1/00000001") && !is_restarted("", ""),
+            "never noted"
+        );
     }
 
     #[test]

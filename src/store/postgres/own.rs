@@ -25,7 +25,7 @@ const LOCKED: &str = "2s";
 /// A connection that answers later is lost.
 pub(super) const LATE: Duration = Duration::from_secs(5);
 /// Connecting again takes no longer, or the next try would come too late for those who look for the dead.
-pub(super) const REACH: Duration = Duration::from_secs(3);
+pub(super) const REACH: Duration = Duration::from_secs(2);
 
 /// A statement whose client is gone is ended by the server.
 pub(super) const WATCH: &str = "set client_connection_check_interval to '1s'";

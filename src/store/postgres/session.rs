@@ -18,7 +18,9 @@ use crate::store::StoreError;
 /// A lost connection is tried again after this, and later each time.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Others have to be back before anybody who was cut off, too, takes them for dead.
-const AGAIN_MOST: Duration = Duration::from_secs(1);
+const AGAIN_MOST: Duration = Duration::from_millis(500);
+/// One of so many tries to connect is a long one, for a server that is far away or busy.
+const LONG: u32 = 8;
 /// Of the tries to connect so many are made for a word in the log.
 const SAID: u32 = 30;
 /// Changes are told to other processes at most so often.
@@ -46,7 +48,7 @@ pub(super) struct Whole {
     pub(super) incarnation: Arc<str>,
     /// Since when it has been so without a break, and without a gap in its looks.
     pub(super) since: Instant,
-    /// It was not so before: what cut this process off or froze it may have done so to others.
+    /// It was not so before, on the same server: what cut this process off or froze it may have done so to others.
     pub(super) again: bool,
     last: Instant,
 }
@@ -264,6 +266,7 @@ impl Keeper {
     async fn run(mut self, first: Own) {
         let mut own = first;
         loop {
+            let before = Arc::clone(&own.incarnation);
             let lost = self.serve(own).await;
             of(&self.known).whole = None;
             let Some(why) = lost else { return };
@@ -274,7 +277,9 @@ impl Keeper {
                 return;
             };
             own = again;
-            of(&self.known).whole = Some(Whole::of(&own, true));
+            // Where the server has begun anew, whoever has a lock on it has been back since.
+            let same = own.incarnation == before;
+            of(&self.known).whole = Some(Whole::of(&own, same));
             tracing::info!("the store's own connection is back");
             self.waker.heard();
         }
@@ -380,8 +385,7 @@ impl Keeper {
                 Arc::clone(&self.waker),
                 Arc::clone(&self.clock),
             );
-            // Seldom a long one, for a server that is far away or busy.
-            let long = tries % SAID == SAID - 1;
+            let long = tries % LONG == LONG - 1;
             let most = if long { connect::CONNECT } else { REACH };
             let attempt = async move {
                 let own = Own::connect(&options, &waker, &clock, most).await?;

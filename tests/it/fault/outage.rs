@@ -73,6 +73,28 @@ async fn a_server_that_was_killed_costs_time_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_with_the_server_is_missed_when_the_others_are_back() {
+    let mut server = Postgres::start(&Options::default());
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut crew = Crew::new(dir.path(), &server.url("postgres"));
+    // Nobody's silence is waited for.
+    crew.heartbeat = 600_000;
+    let id = crew.submit(ROWS).await;
+    let [other, killed] = ["other", "killed"].map(|name| crew.start(name, None));
+    for worker in [&other, &killed] {
+        worker.wait_begun(100);
+    }
+    killed.kill();
+    server.kill();
+    server.restart();
+    let lost = crew.assert_whole(id, ROWS).await;
+    assert!(lost > 0, "it had tasks");
+    assert_eq!(crew.alive().len(), 1);
+    assert_eq!(other.says("declared dead"), 0, "{:#?}", other.said());
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_heartbeats_without_connections_cost_time_alone() {
     let server = Postgres::start(&Options::default());
     let proxy = Proxy::start(&server.url("postgres"));

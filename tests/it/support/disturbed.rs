@@ -24,8 +24,6 @@ pub const WORKERS: usize = 4;
 const COMPUTES: Duration = Duration::from_micros(20);
 /// Every so many lines a row fails.
 const FAILS: u64 = 1000;
-/// Whoever died around the restart of the server is known to be dead by silence alone.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Computes for a while, and writes a line to one of two files.
@@ -59,7 +57,6 @@ impl BatchProcessor for Post {
 async fn manager(url: &str, folder: &Path) -> Result<JobManager, Failed> {
     let mut options = Options::new(url)?;
     options.connections = 4;
-    options.heartbeat = HEARTBEAT;
     let store = Store::new(PostgresStore::open(options).await?);
     let manager = JobManager::builder(store)
         .objects(ObjectStore::folder(folder))
