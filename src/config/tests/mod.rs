@@ -293,7 +293,7 @@ fn an_unknown_key_names_the_nearest_or_the_place_where_it_belongs() {
     assert_eq!(
         wrong,
         [
-            "F:1: listen: unknown key; known here: database, objects, migrate, max_row_bytes, max_input_bytes, s3, redis, redis_prefix, redis_timeout, status_ttl, ops",
+            "F:1: listen: unknown key; known here: database, database_session, objects, migrate, max_row_bytes, max_input_bytes, s3, redis, redis_prefix, redis_timeout, status_ttl, ops",
             "F:2: timeout: unknown key here: it belongs in [ops.\"app/op\"]",
             "F:4: ops.\"a/b\".window: unknown key here: it belongs in handler = { … }",
             "F:5: ops.\"a/b\".cap: unknown key here: it belongs in backoff = { … }",
