@@ -102,7 +102,7 @@ impl Scene {
             s3: s3.endpoint().to_owned(),
             halt: moment.halt(),
             // Where nobody is frozen a busy machine frightens nobody.
-            heartbeat: (fault == Some(Fault::Frozen)).then_some(Duration::from_secs(1)),
+            heartbeat: (fault == Some(Fault::Frozen)).then_some(Duration::from_secs(3)),
             // Enough for an upload in parts.
             line: match moment {
                 Moment::WithinUpload => 60_000,
