@@ -1,9 +1,9 @@
 //! Time as a parameter: nothing else asks the machine what time it is.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Token};
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
@@ -53,7 +53,7 @@ impl Measured {
     }
 }
 
-fn us(time: std::time::Duration) -> i64 {
+fn us(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2)
 }
 
@@ -62,6 +62,12 @@ impl Clock for Measured {
         let now = self.offset.load(Ordering::Acquire) + us(self.began.elapsed());
         Timestamp::from_microsecond(now).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Some time between these: so that many do not ask at the same moment.
+pub(crate) fn between(least: Duration, most: Duration) -> Duration {
+    let dice = Token::random().map_or(0, |token| token.0.unsigned_abs() % 1024);
+    least + most.saturating_sub(least) / 1024 * u32::try_from(dice).unwrap_or(0)
 }
 
 /// A clock that stands still until it is moved.

@@ -38,6 +38,7 @@ mod shown;
 mod signals;
 mod status;
 mod submit;
+mod switches;
 mod waits;
 mod work;
 mod workers;
@@ -82,11 +83,11 @@ pub fn run_with(builder: Builder, args: impl IntoIterator<Item = OsString>) -> E
         |a| a.to_string_lossy().into_owned(),
     );
     // Known before the arguments are: a mistake in them is told in the form that they ask for.
-    let mut json = args.iter().any(|a| a == "--json") || session::json_by_environment();
+    let mut json = args.iter().any(|a| a == "--json") || switches::json_by_environment();
     let ended = match args::parse(args) {
         Ok(cli) => {
             json |= cli.global.json;
-            session::switches(&cli.global).and_then(|switches| {
+            switches::switches(&cli.global).and_then(|switches| {
                 json = switches.json;
                 let base = u8::from(matches!(cli.command, Command::Work(_)));
                 logs::start(switches.log, base, switches.verbose);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use crate::model::{Backoff, OpSettings, Timestamp, Token};
+use crate::model::{Backoff, OpSettings, Timestamp};
 use crate::processor::Draft;
 use crate::store::{Again, ClaimedTask, Part, Then};
 
@@ -92,12 +92,6 @@ pub(super) fn delay(backoff: &Backoff, failures: u32) -> Duration {
         .nth(usize::try_from(failures.min(64)).unwrap_or(64))
         .unwrap_or(backoff.cap)
         .min(backoff.cap)
-}
-
-/// This or more, up to a quarter more: so that many workers do not ask at the same moment.
-pub(super) fn jittered(least: Duration) -> Duration {
-    let dice = Token::random().map_or(0, |token| token.0.unsigned_abs() % 256);
-    least + least / 1024 * u32::try_from(dice).unwrap_or(0)
 }
 
 /// Rounds up by at most a sixteenth, so that nearly equal delays become equal.

@@ -9,7 +9,8 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, UNHEARD, lost, parts};
+use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, UNHEARD, lost};
+use crate::clock::between;
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
@@ -87,7 +88,11 @@ impl Engine {
         // A due time is acted on once; the next look says when the next one is.
         self.next_due = None;
         let shared = self.parts.store.heartbeat().is_some();
-        let pause = if shared { parts::jittered(KEEP) } else { KEEP };
+        let pause = if shared {
+            between(KEEP, KEEP * 5 / 4)
+        } else {
+            KEEP
+        };
         self.keep_at = Instant::now() + pause;
         let store = self.parts.store.clone();
         let loud = self.unkept.is_multiple_of(UNHEARD);

@@ -7,6 +7,7 @@
 mod appends;
 mod error;
 mod health;
+mod piece;
 pub mod postgres;
 mod purges;
 mod signal;
@@ -31,14 +32,15 @@ pub(crate) use appends::more_columns;
 pub use appends::{Added, AppendBlocks, AppendContent, AppendPiece, Begun, NewAppend};
 pub use error::StoreError;
 pub use health::{Check, Diagnosis, Schema};
+pub use piece::{Piece, PostgresPiece, PostgresRun, SqlitePiece, Transacted};
 pub use purges::{PurgePage, PurgeScan, Purgeable};
 pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Dialect, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Piece, PostgresPiece, PostgresRun, Recorded,
-    RowsPage, Running, Serves, SqlitePiece, Submitted, TakenOver, Then, Transacted,
+    OpRegistration, OpState, OutcomePart, Part, Recorded, RowsPage, Running, Serves, Submitted,
+    TakenOver, Then,
 };
 
 /// What a step returns.

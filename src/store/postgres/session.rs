@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, Options};
 use super::own::{Own, REACH};
-use super::wake::{Waker, jittered};
-use crate::clock::Measured;
+use super::wake::Waker;
+use crate::clock::{Measured, between};
 use crate::model::WorkerNo;
 use crate::store::StoreError;
 
@@ -291,7 +291,7 @@ impl Keeper {
         let mut check = tokio::time::interval(CHECK.min(pause));
         let mut note_at = Instant::now() + pause;
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut poll_at = tokio::time::Instant::now() + jittered(POLL);
+        let mut poll_at = tokio::time::Instant::now() + between(POLL / 2, POLL);
         loop {
             let done = tokio::select! {
                 ask = self.inbox.recv() => match ask {
@@ -313,7 +313,7 @@ impl Keeper {
                 }
                 () = own.ended() => Err(lost()),
                 () = tokio::time::sleep_until(poll_at) => {
-                    poll_at = tokio::time::Instant::now() + jittered(POLL);
+                    poll_at = tokio::time::Instant::now() + between(POLL / 2, POLL);
                     self.waker.heard();
                     Ok(())
                 }
@@ -421,7 +421,7 @@ impl Keeper {
             tries += 1;
             // Nobody hears of changes now: who waits for one looks for itself.
             self.waker.heard();
-            let mut pausing = tokio::time::sleep(jittered(pause)).boxed();
+            let mut pausing = tokio::time::sleep(between(pause / 2, pause)).boxed();
             loop {
                 tokio::select! {
                     () = &mut pausing => break,

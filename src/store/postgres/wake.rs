@@ -1,18 +1,10 @@
 //! Wake-ups: by a signal within the process, by NOTIFY across processes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::model::Token;
 use crate::store::{Eager, Signal};
-
-/// Half of this or more, up to all of it: so that many do not ask at the same moment.
-pub(super) fn jittered(most: Duration) -> Duration {
-    let dice = Token::random().map_or(0, |token| token.0.unsigned_abs() % 512);
-    most / 2 + most / 1024 * u32::try_from(dice).unwrap_or(0)
-}
 
 /// Tells everyone that the store has changed.
 pub(super) struct Waker {

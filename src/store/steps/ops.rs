@@ -161,18 +161,20 @@ pub(in crate::store) async fn live_ops(c: &impl Db) -> Result<Vec<LiveOp>, Store
     .await
 }
 
+/// Whether workers may claim its tasks.
+#[derive(Clone, Copy)]
+enum Turn {
+    Off,
+    On,
+}
+
 pub(in crate::store) async fn pause_op(
     c: &impl Db,
     op: &JobKey,
     by: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let id = op_id(c, op, now).await?;
-    let paused = change(c, sql!("pause_op"), params![id]).await? == 1;
-    if paused {
-        audit(c, id, "pause_op", None, by, now).await?;
-    }
-    Ok(paused || c.is_again())
+    turn(c, op, Turn::Off, by, now).await
 }
 
 pub(in crate::store) async fn resume_op(
@@ -181,12 +183,26 @@ pub(in crate::store) async fn resume_op(
     by: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
+    turn(c, op, Turn::On, by, now).await
+}
+
+async fn turn(
+    c: &impl Db,
+    op: &JobKey,
+    to: Turn,
+    by: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let id = op_id(c, op, now).await?;
-    let resumed = change(c, sql!("resume_op"), params![id]).await? == 1;
-    if resumed {
-        audit(c, id, "resume_op", None, by, now).await?;
+    let (sql, action) = match to {
+        Turn::Off => (sql!("pause_op"), "pause_op"),
+        Turn::On => (sql!("resume_op"), "resume_op"),
+    };
+    let turned = change(c, sql, params![id]).await? == 1;
+    if turned {
+        audit(c, id, action, None, by, now).await?;
     }
-    Ok(resumed || c.is_again())
+    Ok(turned || c.is_again())
 }
 
 pub(in crate::store) async fn set_op(
