@@ -67,6 +67,10 @@ declare
     next uuid := rowmill_ops.first_id((month + interval '1 month')::timestamp at time zone 'UTC');
     name text;
 begin
+    -- Whoever submits is waited for, and seen.
+    foreach name in array array['blocks', 'attempts'] loop
+        execute format('lock table rowmill.%I in access exclusive mode', name || to_char(month, '_YYYY_MM'));
+    end loop;
     if exists (select 1 from rowmill.batches where id >= first and id < next and done_at is null) then
         raise exception 'a batch of % has not ended', to_char(month, 'YYYY-MM');
     end if;

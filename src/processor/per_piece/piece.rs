@@ -75,8 +75,8 @@ pub(super) async fn run<P: Runner>(
     let mut waiting: VecDeque<Vec<usize>> = VecDeque::new();
     loop {
         let places = match waiting.pop_front() {
-            // Whoever is to stop begins nothing again either.
-            Some(places) if work.cancel.is_cancelled() => {
+            // Whoever is to stop begins nothing again either, and an interrupt that comes late is to end nobody else's statement.
+            Some(places) if work.cancel.is_cancelled() || tx.is_interrupted() => {
                 give_back(work, tried, &places);
                 continue;
             }
@@ -86,6 +86,7 @@ pub(super) async fn run<P: Runner>(
                 let over = begun >= most
                     || bytes > FULL
                     || work.cancel.is_cancelled()
+                    || tx.is_interrupted()
                     || began.elapsed() >= PIECE;
                 while !(places.is_empty() && over)
                     && places.len() < together.min(most - begun)

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 
 use super::connect::{CONNECT, WAIT};
 use super::tls::{Root, Tls, Trust};
@@ -106,12 +105,20 @@ impl Address {
                 config.connect_timeout(Duration::from_secs(seconds));
             }
         }
+        let root = sslrootcert.or_else(|| var("PGSSLROOTCERT"));
+        let is_system = root.as_deref() == Some("system");
         let trust = match (sslmode, var("PGSSLMODE")) {
             (Some(word), _) => Trust::of("sslmode", &word)?,
             (None, Some(word)) => Trust::of("PGSSLMODE", &word)?,
+            (None, None) if is_system => Trust::VerifyFull,
             (None, None) => Trust::default(),
         };
-        let root = sslrootcert.or_else(|| var("PGSSLROOTCERT"));
+        // Of those whom a system trusts anybody can have a certificate, for some name.
+        if is_system && !matches!(trust, Trust::VerifyFull | Trust::Disable) {
+            return Err(unusable(
+                "sslrootcert=system: wants sslmode=verify-full, for only the name tells one server from another",
+            ));
+        }
         let home = || var("HOME").map(|home| Path::new(&home).join(".postgresql/root.crt"));
         let root = match root.as_deref() {
             Some("system") => Root::System,
@@ -120,11 +127,7 @@ impl Address {
                 .filter(|file| file.exists())
                 .map_or(Root::System, Root::Home),
         };
-        config.ssl_mode(match trust {
-            Trust::Disable => SslMode::Disable,
-            Trust::Prefer => SslMode::Prefer,
-            _ => SslMode::Require,
-        });
+        config.ssl_mode(trust.mode());
         settle(&mut config);
         Ok(Self {
             config,
@@ -138,6 +141,13 @@ impl Address {
         settle(&mut config);
         Self { config, tls }
     }
+
+    /// With which a connection is made: encrypted where a certificate is looked at, whatever the driver was told.
+    pub(super) fn settled(&self) -> Config {
+        let mut config = self.config.clone();
+        config.ssl_mode(self.tls.trust.mode());
+        config
+    }
 }
 
 /// What nobody has said.
@@ -146,7 +156,9 @@ fn settle(config: &mut Config) {
         config.application_name("rowmill");
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT);
+        // One that is silent leaves time for the others.
+        let hosts = config.get_hosts().len().max(1);
+        config.connect_timeout(CONNECT / u32::try_from(hosts).unwrap_or(1));
     }
     // A server that is gone without a word is noticed, on a connection where an answer is awaited too.
     if config.get_tcp_user_timeout().is_none() {
@@ -175,7 +187,7 @@ fn nearest(port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::Host;
+    use tokio_postgres::config::{Host, SslMode};
 
     use super::*;
 
@@ -266,6 +278,33 @@ mod tests {
                 (trust, mode)
             );
         }
+    }
+
+    #[test]
+    fn whom_the_system_trusts_is_told_by_the_name_alone() {
+        let tls = |url: &str| with(url, &[]).map(|address| address.tls.trust);
+        let system = "postgres://h/d?sslrootcert=system";
+        assert_eq!(tls(system).unwrap(), Trust::VerifyFull);
+        for weak in ["prefer", "require", "verify-ca"] {
+            let refused = tls(&format!("{system}&sslmode={weak}")).unwrap_err();
+            assert!(refused.to_string().contains("verify-full"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_encrypted_where_a_certificate_is_looked_at() {
+        let tls = Tls {
+            trust: Trust::VerifyFull,
+            root: Root::System,
+        };
+        let made = Address::of(Config::new(), tls).settled();
+        assert_eq!(made.get_ssl_mode(), SslMode::Require);
+    }
+
+    #[test]
+    fn a_silent_host_leaves_time_for_the_next_one() {
+        let two = with("postgres://a,b/d", &[]).unwrap().config;
+        assert_eq!(two.get_connect_timeout(), Some(&(CONNECT / 2)));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use super::PostgresStore;
-use super::liveness::Locks;
 use super::record::record_now;
 use crate::clock::{Clock, Measured};
 use crate::model::{
@@ -64,7 +63,7 @@ impl Backend for PostgresStore {
 
     fn ops(&self) -> Fut<'_, Vec<OpEntry>> {
         read!(self, tx => async {
-            let mut locks = Locks::of(&tx).await?;
+            let mut locks = self.locks(&tx).await?;
             ops::ops(&tx, &mut locks).await
         })
         .boxed()
@@ -72,7 +71,7 @@ impl Backend for PostgresStore {
 
     fn op(&self, key: JobKey, batch: Option<BatchId>) -> Fut<'_, Option<OpState>> {
         read!(self, tx => async {
-            let mut locks = Locks::of(&tx).await?;
+            let mut locks = self.locks(&tx).await?;
             ops::op(&tx, &mut locks, &key, batch).await
         })
         .boxed()
@@ -110,7 +109,7 @@ impl Backend for PostgresStore {
 
     fn workers(&self) -> Fut<'_, Vec<WorkerEntry>> {
         read!(self, tx => async {
-            let mut locks = Locks::of(&tx).await?;
+            let mut locks = self.locks(&tx).await?;
             ops::workers(&tx, &mut locks).await
         })
         .boxed()

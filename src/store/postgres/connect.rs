@@ -155,7 +155,7 @@ impl Options {
             recycling_method: RecyclingMethod::Fast,
         };
         let connector = address.tls.connector()?;
-        let manager = Manager::from_config(address.config.clone(), connector, recycle);
+        let manager = Manager::from_config(address.settled(), connector, recycle);
         Pool::builder(manager)
             .max_size(self.connections)
             .wait_timeout(Some(WAIT))
@@ -163,6 +163,11 @@ impl Options {
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::unavailable("making a pool of connections", e))
+    }
+
+    /// The store's own connection is made as a caller's pool makes its own.
+    pub(super) fn is_made_by_pool(&self) -> bool {
+        matches!(self.way, Way::Pool(_)) && self.session.is_none()
     }
 
     /// How the server is asked, beside a connection of the pool, to end a statement. How a caller's pool trusts is
@@ -183,6 +188,8 @@ impl Options {
     /// A connection outside the pool, and whether a pooler is in between.
     pub(super) async fn first(&self) -> Result<(Line, bool), StoreError> {
         let found = match &self.way {
+            // Some poolers refuse to be asked.
+            Way::Address(address) if self.pooler == Some(true) => (address.own(read).await?, true),
             Way::Address(address) => address.probe(read).await?,
             Way::Pool(pool) => {
                 let own = Line::by(pool).await?;
@@ -289,7 +296,7 @@ impl Address {
         &self,
         drive: impl Fn(Driven) -> JoinHandle<()> + Send + Sync,
     ) -> Result<Line, StoreError> {
-        let connected = self.config.connect(self.tls.connector()?).await;
+        let connected = self.settled().connect(self.tls.connector()?).await;
         let (client, connection) = connected.map_err(postgres_error("connecting to PostgreSQL"))?;
         Ok(Line {
             client: Made::Here(client),
@@ -351,7 +358,10 @@ fn is_refused_at_start(error: &StoreError) -> bool {
     let code = source
         .downcast_ref::<tokio_postgres::Error>()
         .and_then(tokio_postgres::Error::code);
-    code == Some(&SqlState::PROTOCOL_VIOLATION)
+    matches!(
+        code,
+        Some(&SqlState::PROTOCOL_VIOLATION | &SqlState::FEATURE_NOT_SUPPORTED)
+    )
 }
 
 /// Whether a connection of the pool has the same session of the server as one outside of it: only a pooler

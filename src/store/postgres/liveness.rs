@@ -10,7 +10,6 @@ use tokio_postgres::types::{ToSql, Type};
 use super::PostgresStore;
 use super::db::only;
 use super::errors::postgres_error;
-use super::own::LIVES;
 use super::ready::ask;
 use super::session::{Life, Whole};
 use super::tx::Tx;
@@ -35,10 +34,13 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    pub(super) async fn of(tx: &Tx) -> Result<Self, StoreError> {
+    /// `lives` is the first half of their keys; whoever has none lives by a heartbeat of so long.
+    pub(super) async fn of(tx: &Tx, lives: i32, heartbeat: Duration) -> Result<Self, StoreError> {
         let failed = || postgres_error("looking at the workers' locks");
-        let key = i64::from(LIVES);
-        let found = ask(tx, only!("locks"), &[(&key, Type::INT8)]).await?;
+        let (key, silence) = (i64::from(lives), heartbeat.as_secs_f64());
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&key, Type::INT8), (&silence, Type::FLOAT8)];
+        let found = ask(tx, only!("locks"), &params).await?;
         let found = found
             .first()
             .ok_or_else(|| corrupt("nothing is said of locks"))?;
@@ -88,7 +90,7 @@ impl Judge {
             by_lock: same.is_some_and(|whole| !whole.again || whole.since.elapsed() >= SETTLE),
             // The clock of a new server may have jumped: whoever lives has beaten by it since.
             by_silence: same.is_some_and(|whole| whole.since.elapsed() >= heartbeat),
-            by_absence: same.is_some_and(|whole| whole.since.elapsed() >= BACK),
+            by_absence: same.is_some_and(|whole| whole.restarted && whole.since.elapsed() >= BACK),
         }
     }
 }
@@ -108,7 +110,7 @@ impl PostgresStore {
         worker: &NewWorker,
         now: Timestamp,
     ) -> Result<Life<'_>, StoreError> {
-        let mut locks = Locks::of(tx).await?;
+        let mut locks = self.locks(tx).await?;
         let no = take_over::enter(tx, &mut locks, "", worker, now).await?;
         let (life, incarnation) = self.session.take(no).await?;
         let incarnation = &*incarnation;
@@ -123,6 +125,11 @@ impl PostgresStore {
         // Its first look is a whole one.
         self.fresh.store(true, Ordering::Relaxed);
         Ok(life)
+    }
+
+    /// Whose locks are held.
+    pub(super) async fn locks(&self, tx: &Tx) -> Result<Locks, StoreError> {
+        Locks::of(tx, self.options.lives(), self.options.heartbeat).await
     }
 
     /// Workers that are dead. The first look after a worker has entered is a whole one: it may come in the
@@ -142,7 +149,7 @@ impl PostgresStore {
     /// Workers that are dead: by a lock that is free on two looks, with the server the same as when
     /// it was taken; by not coming back to a server that started again; or by the silence of their beat, lock or no lock.
     async fn dead(&self, tx: &Tx) -> Result<Found, StoreError> {
-        let locks = Locks::of(tx).await?;
+        let locks = self.locks(tx).await?;
         let failed = || postgres_error("looking for dead workers");
         let heartbeat = self.options.heartbeat;
         let silence = heartbeat.as_secs_f64();
@@ -168,13 +175,13 @@ impl PostgresStore {
             let worker = WorkerNo(no);
             let held = locks.held.contains(&no);
             let mut dead = ended || (judge.by_silence && !heard);
-            dead |= judge.by_absence && !held && is_restarted(&incarnation, &locks.incarnation);
-            if judge.by_lock && !held && incarnation == locks.incarnation {
+            let absent = !held && is_restarted(&incarnation, &locks.incarnation);
+            if absent || (judge.by_lock && !held && incarnation == locks.incarnation) {
                 let since = seen.free.get(&worker).copied();
                 let since = since.unwrap_or_else(Instant::now);
                 free.insert(worker, since);
                 let twice = since.elapsed() >= self.options.dead_after;
-                dead |= twice;
+                dead |= twice && (judge.by_absence || !absent);
                 found.doubtful |= !twice;
             }
             if dead {
@@ -215,13 +222,16 @@ mod tests {
 
     #[test]
     fn who_was_there_before_a_restart_is_missed_when_everybody_else_is_back() {
-        let missed = |since, at: &str| {
+        let missed = |since, restarted, at: &str| {
             let since = Instant::now().checked_sub(Duration::from_secs(since));
-            let whole = Whole::at("here/1".into(), since.expect("a moment"), false);
+            let mut whole = Whole::at("here/1".into(), since.expect("a moment"), false);
+            whole.restarted = restarted;
             Judge::of(Some(&whole), at, heartbeat()).by_absence
         };
-        assert_eq!([2, 4].map(|since| missed(since, "here/1")), [false, true]);
-        assert!(!missed(4, "here/2"), "it has not come back itself");
+        let here = [2, 4].map(|since| missed(since, true, "here/1"));
+        assert_eq!(here, [false, true]);
+        assert!(!missed(4, true, "here/2"), "it has not come back itself");
+        assert!(!missed(4, false, "here/1"), "it was not there before");
         assert!(is_restarted("12.5/00000001", "99.1/00000001"));
         assert!(!is_restarted("12.5/00000001", "12.5/00000001"), "the same");
         assert!(!is_restarted("12.5/00000001", "99.1/00000002"), "another");

@@ -18,8 +18,8 @@ const LOCK: i64 = 0x726F_776D_696C_6C00;
 /// The rules of writing that this program keeps; a schema may ask for newer ones.
 const WRITER: i64 = 1;
 
-/// Refuses a server that acknowledges commits which a crash of it takes back.
-pub(super) async fn is_durable(client: &Client) -> Result<(), StoreError> {
+/// How the server acknowledges commits; refuses one that acknowledges what a crash of it takes back.
+pub(super) async fn durability(client: &Client) -> Result<String, StoreError> {
     let failed = || postgres_error("asking how commits are acknowledged");
     let asked = "select current_setting('synchronous_commit')";
     let asked = client.query_typed_one(asked, &[]).await;
@@ -30,7 +30,7 @@ pub(super) async fn is_durable(client: &Client) -> Result<(), StoreError> {
                 .to_owned(),
         ));
     }
-    Ok(())
+    Ok(setting)
 }
 
 fn failed() -> impl FnOnce(tokio_postgres::Error) -> StoreError {

@@ -107,7 +107,7 @@ mod wake;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 
@@ -135,6 +135,9 @@ pub use tls::{Root, Tls, Trust};
 const SCHEMA: &str = "rowmill";
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
+/// The longest time that a setting of the server takes.
+const SETTABLE: Duration = Duration::from_millis(2_147_483_647);
+
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
     pool: Pool,
@@ -165,6 +168,8 @@ struct Begin {
     read: String,
     /// What holds for whoever is gone within a transaction.
     guards: String,
+    /// How its commit is acknowledged.
+    durable: String,
     /// Statements are kept under names in the server's session, which is one's own for longer than a transaction.
     named: bool,
 }
@@ -184,7 +189,7 @@ impl PostgresStore {
         let mut options = options.checked()?;
         let pool = options.pool_of()?;
         let (first, is_pooler) = options.first().await?;
-        migrate::is_durable(&first).await?;
+        let durability = migrate::durability(&first).await?;
         migrate::migrate(&first, &options.schema, options.migrate).await?;
         drop(first);
         options.lockless = is_pooler && options.session.is_none();
@@ -195,15 +200,17 @@ impl PostgresStore {
         // Who stands still within a transaction holds nobody up for longer than it takes to be found dead.
         let guards = format!(
             "set local idle_in_transaction_session_timeout to {}{watch}",
-            options.heartbeat.as_millis(),
+            options.heartbeat.min(SETTABLE).as_millis(),
             watch = if session.watches {
                 "; set local client_connection_check_interval to '1s'"
             } else {
                 ""
             },
         );
+        // Whatever a session was left with, by a pooler's other clients or by a processor.
+        let durable = format!("set local synchronous_commit to '{durability}'");
         let settings = format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {guards}; {}",
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {guards}; {durable}; {}",
             options.schema,
             plans::ours(),
         );
@@ -215,9 +222,10 @@ impl PostgresStore {
             tls: options.tls(),
             options,
             begin: Begin {
-                write: format!("begin; {settings}"),
+                write: format!("begin isolation level read committed read write; {settings}"),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
                 guards,
+                durable,
                 named: !is_pooler,
             },
             doubts: Doubts::default(),
@@ -246,7 +254,7 @@ impl PostgresStore {
     pub async fn migrate(options: &Options) -> Result<(), StoreError> {
         let options = options.clone().checked()?;
         let (first, _) = options.first().await?;
-        migrate::is_durable(&first).await?;
+        migrate::durability(&first).await?;
         migrate::migrate(&first, &options.schema, true).await
     }
 

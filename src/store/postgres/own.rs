@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Connection, Row, Statement};
 
+use super::SCHEMA;
 use super::connect::{Line, Options};
 use super::errors::postgres_error;
 use super::wake::Waker;
@@ -17,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::steps::db::{Us, time};
 
 /// The first half of the key of every worker's lock: it meets no other use of advisory locks.
-pub(super) const LIVES: i32 = 0x726F_776D;
+const LIVES: i32 = 0x726F_776D;
 /// The channel on which changes are told.
 pub(super) const CHANNEL: &str = "rowmill";
 /// A worker's lock is waited for no longer.
@@ -38,6 +39,10 @@ pub(super) struct Own {
     pub(super) incarnation: Arc<str>,
     /// The server can look, while a statement runs, whether its client is still there.
     pub(super) watches: bool,
+    /// The server's address, as it sees it.
+    pub(super) at: Option<String>,
+    /// The first half of a lock's key.
+    lives: i32,
     clock: Arc<Measured>,
 }
 
@@ -45,8 +50,10 @@ pub(super) struct Own {
 enum Kind {
     /// A session of its own, with the statement of its beat.
     Session { beat: Statement, pid: i32 },
-    /// Somebody's behind a pooler, another in each transaction: it can hold and hear nothing. With what its
-    /// transactions begin.
+    /// One that a caller's pool has made, on which nothing is set for longer than a transaction: what it is begins with
+    /// these words. It holds locks if it is its own, which is looked at each time.
+    Made { begin: String, pid: i32 },
+    /// Somebody's behind a pooler, another in each transaction: it can hold and hear nothing.
     Pooled { begin: String },
 }
 
@@ -65,6 +72,20 @@ async fn in_time<T>(
     let late = || StoreError::unavailable("asking the store's own connection", "no answer in time");
     let asked = tokio::time::timeout(most, asked).await;
     asked.map_err(|_| late())?
+}
+
+impl Options {
+    /// The first half of the key of a worker's lock: each schema of a database numbers its own workers.
+    pub(super) fn lives(&self) -> i32 {
+        if self.schema == SCHEMA {
+            return LIVES;
+        }
+        // FNV-1a: the same in every release.
+        let hash = self.schema.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        LIVES ^ hash.cast_signed()
+    }
 }
 
 impl Own {
@@ -88,18 +109,26 @@ impl Own {
         let client = options.own(drive).await?;
         let found = client.query_typed_one(alone!("session"), &[]).await;
         let found = found.map_err(failed())?;
-        let of = || Ok((found.try_get(0)?, found.try_get(1)?, found.try_get(2)?));
-        let (pid, incarnation, standby): (i32, String, bool) = of().map_err(failed())?;
+        let of = || {
+            Ok((
+                (found.try_get(0)?, found.try_get(1)?),
+                (found.try_get(2)?, found.try_get(3)?),
+            ))
+        };
+        let ((pid, incarnation), (standby, at)): ((i32, String), (bool, Option<String>)) =
+            of().map_err(failed())?;
         if standby {
             let text = "the server is a standby, which is not written to";
             return Err(StoreError::unavailable("connecting to PostgreSQL", text));
         }
         let schema = &options.schema;
+        let begin = format!(
+            "begin; set local search_path to \"{schema}\"; set local lock_timeout to '{LOCKED}'; set local synchronous_commit to off; set local jit to off"
+        );
         let (kind, watches) = if options.lockless {
-            let begin = format!(
-                "begin; set local search_path to \"{schema}\"; set local lock_timeout to '{LOCKED}'; set local synchronous_commit to off; set local jit to off"
-            );
             (Kind::Pooled { begin }, false)
+        } else if options.is_made_by_pool() {
+            (Kind::Made { begin, pid }, false)
         } else {
             // A beat asks for no disk: a slow one is no death. The server, too, is to notice that this end is gone.
             let settings = format!(
@@ -118,6 +147,8 @@ impl Own {
             kind,
             incarnation: incarnation.into(),
             watches,
+            at,
+            lives: options.lives(),
             clock: Arc::clone(clock),
         };
         own.look(&BTreeSet::new(), false).await?;
@@ -127,13 +158,13 @@ impl Own {
     /// What is noted of the server in a worker's record: nothing where no lock is held, so that nobody looks for one.
     pub(super) fn noted(&self) -> Arc<str> {
         match self.kind {
-            Kind::Session { .. } => Arc::clone(&self.incarnation),
+            Kind::Session { .. } | Kind::Made { .. } => Arc::clone(&self.incarnation),
             Kind::Pooled { .. } => "".into(),
         }
     }
 
     fn holds(&self) -> bool {
-        matches!(self.kind, Kind::Session { .. })
+        !matches!(self.kind, Kind::Pooled { .. })
     }
 
     /// Takes a worker's lock; with `again`, from a connection that was lost and that the server still has.
@@ -146,13 +177,19 @@ impl Own {
         }
         let asked = async {
             if again {
-                let params: [&(dyn ToSql + Sync); 2] = [&i64::from(LIVES), &worker.0];
-                let ended = self.client.query(alone!("end_own"), &params).await;
+                let lives = i64::from(self.lives);
+                let params: [(&(dyn ToSql + Sync), Type); 2] =
+                    [(&lives, Type::INT8), (&worker.0, Type::INT8)];
+                let ended = self.client.query_typed(alone!("end_own"), &params).await;
                 ended.map_err(failed())?;
             }
-            let lock = "select pg_advisory_lock($1, $2)";
-            let taken = self.client.query(lock, &[&LIVES, &key]).await;
-            taken.map_err(failed()).map(drop)
+            let lock = format!("select pg_advisory_lock({}, {key})", self.lives);
+            let lock = match &self.kind {
+                Kind::Made { begin, .. } => format!("{begin}; {lock}; commit"),
+                Kind::Session { .. } | Kind::Pooled { .. } => lock,
+            };
+            let taken = self.client.batch_execute(&lock).await;
+            taken.map_err(failed())
         };
         in_time(LATE, asked).await
     }
@@ -164,10 +201,10 @@ impl Own {
         if !self.holds() {
             return Ok(());
         }
-        let unlock = "select pg_advisory_unlock($1, $2)";
+        let unlock = format!("select pg_advisory_unlock({}, {key})", self.lives);
         let asked = async {
-            let done = self.client.query(unlock, &[&LIVES, &key]).await;
-            done.map_err(failed()).map(drop)
+            let done = self.client.batch_execute(&unlock).await;
+            done.map_err(failed())
         };
         in_time(LATE, asked).await
     }
@@ -184,7 +221,7 @@ impl Own {
         let asked_at = Instant::now();
         let found = in_time(LATE, self.beat(&beats)).await?;
         let answered_at = Instant::now();
-        if let Kind::Session { pid: mine, .. } = &self.kind {
+        if let Kind::Session { pid: mine, .. } | Kind::Made { pid: mine, .. } = &self.kind {
             let (pid, held): (i32, Vec<i64>) = (
                 found.try_get(0).map_err(failed())?,
                 found.try_get(4).map_err(failed())?,
@@ -211,7 +248,7 @@ impl Own {
     /// Notes that these live.
     async fn beat(&self, lives: &[i64]) -> Result<Row, StoreError> {
         let failed = || postgres_error("looking at the store's own connection");
-        let (noted, key) = (self.noted(), i64::from(LIVES));
+        let (noted, key) = (self.noted(), i64::from(self.lives));
         let noted = &*noted;
         match &self.kind {
             Kind::Session { beat, .. } => {
@@ -219,7 +256,7 @@ impl Own {
                 let found = self.client.query_one(beat, &params).await;
                 found.map_err(failed())
             }
-            Kind::Pooled { begin } => {
+            Kind::Made { begin, .. } | Kind::Pooled { begin } => {
                 let begun = self.client.batch_execute(begin).await;
                 begun.map_err(failed())?;
                 let server = self.client.query_typed_one(alone!("session"), &[]).await;
@@ -227,7 +264,7 @@ impl Own {
                 if server != *self.incarnation {
                     return Err(StoreError::unavailable(
                         "looking at the store's own connection",
-                        "behind the pooler the server is another",
+                        "the server is another",
                     ));
                 }
                 let params: [(&(dyn ToSql + Sync), Type); 3] = [

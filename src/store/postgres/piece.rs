@@ -1,7 +1,7 @@
 //! The open transaction of a piece, as its rows and the record of what they came to share it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::plans;
 use super::ready::{Ready, ask};
 use super::tls::Tls;
 use super::tx::{Committed, Link};
-use super::{Begin, Options, STATEMENT};
+use super::{Begin, Options, SETTABLE, STATEMENT};
 use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::{Sql, corrupt};
@@ -46,6 +46,9 @@ pub struct PieceTx<'t> {
     tls: &'t Tls,
     /// Statements of ours are prepared under names, and kept.
     named: bool,
+    durable: &'t str,
+    /// A statement of it was ended from here; that may reach the server late.
+    interrupted: AtomicBool,
     /// Where rowmill's own tables are.
     schema: &'t str,
     wrote: AtomicBool,
@@ -68,7 +71,7 @@ impl<'t> PieceTx<'t> {
     pub(super) async fn begin(
         object: &'t mut Object,
         options: &'t Options,
-        begin: &Begin,
+        begin: &'t Begin,
         tls: &'t Tls,
         isolation: IsolationLevel,
         statement: Duration,
@@ -80,6 +83,8 @@ impl<'t> PieceTx<'t> {
             tx,
             tls,
             named: begin.named,
+            durable: &begin.durable,
+            interrupted: AtomicBool::new(false),
             schema: &options.schema,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
@@ -101,8 +106,9 @@ impl<'t> PieceTx<'t> {
     /// What holds for our own statements.
     fn ours(&self) -> String {
         format!(
-            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {}",
+            "set local search_path to \"{}\"; set local statement_timeout to '{STATEMENT}'; {}; {}",
             self.schema,
+            self.durable,
             plans::ours()
         )
     }
@@ -125,7 +131,8 @@ impl<'t> PieceTx<'t> {
         // Set once, here.
         let _ = (self.mark.set(mark), self.keep.set(keep));
         // A row that takes too long is interrupted from here; the server's own time-out is for the case that this cannot be.
-        let statement = (statement + Duration::from_secs(1)).as_millis();
+        let statement = statement.saturating_add(Duration::from_secs(1));
+        let statement = statement.min(SETTABLE).as_millis();
         let settings = format!(
             "set local search_path to default; set local statement_timeout to {statement}; {}; savepoint rowmill_run",
             plans::theirs()
@@ -210,7 +217,13 @@ impl<'t> PieceTx<'t> {
 
     /// Ends the statement that runs, if there is one.
     pub(crate) async fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
         lent::interrupt(self.tx.cancel_token(), self.tls).await;
+    }
+
+    /// Whether what is asked next may be ended by an interrupt that was meant for what came before.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Commits. An error of the way to the server says that nothing is known of it.

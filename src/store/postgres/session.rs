@@ -50,6 +50,8 @@ pub(super) struct Whole {
     pub(super) since: Instant,
     /// It was not so before, on the same server: what cut this process off or froze it may have done so to others.
     pub(super) again: bool,
+    /// It was there before, on this server as it was before it started again at the same address.
+    pub(super) restarted: bool,
     last: Instant,
 }
 
@@ -59,8 +61,18 @@ impl Whole {
     }
 
     /// Whole from now on.
-    fn of(own: &Own, again: bool) -> Self {
-        Self::at(Arc::clone(&own.incarnation), Instant::now(), again)
+    fn of(own: &Own) -> Self {
+        Self::at(Arc::clone(&own.incarnation), Instant::now(), false)
+    }
+
+    /// Whole again, by another connection than that to `before`.
+    fn again(own: &Own, before: &Before) -> Self {
+        // Where the server has begun anew, whoever has a lock on it has been back since.
+        let same = own.incarnation == before.incarnation;
+        Self {
+            restarted: !same && own.at == before.at,
+            ..Self::at(Arc::clone(&own.incarnation), Instant::now(), same)
+        }
     }
 
     pub(super) fn at(incarnation: Arc<str>, since: Instant, again: bool) -> Self {
@@ -68,9 +80,16 @@ impl Whole {
             incarnation,
             since,
             again,
+            restarted: false,
             last: since,
         }
     }
+}
+
+/// The server of a connection that was lost.
+struct Before {
+    incarnation: Arc<str>,
+    at: Option<String>,
 }
 
 /// What is known of the connection.
@@ -154,7 +173,7 @@ impl Session {
             match first.await {
                 Err(error) => drop(reply.send(Err(error))),
                 Ok(own) => {
-                    of(&keeper.known).whole = Some(Whole::of(&own, false));
+                    of(&keeper.known).whole = Some(Whole::of(&own));
                     drop(reply.send(Ok(own.watches)));
                     keeper.run(own).await;
                 }
@@ -266,7 +285,10 @@ impl Keeper {
     async fn run(mut self, first: Own) {
         let mut own = first;
         loop {
-            let before = Arc::clone(&own.incarnation);
+            let before = Before {
+                incarnation: Arc::clone(&own.incarnation),
+                at: own.at.clone(),
+            };
             let lost = self.serve(own).await;
             of(&self.known).whole = None;
             let Some(why) = lost else { return };
@@ -277,9 +299,7 @@ impl Keeper {
                 return;
             };
             own = again;
-            // Where the server has begun anew, whoever has a lock on it has been back since.
-            let same = own.incarnation == before;
-            of(&self.known).whole = Some(Whole::of(&own, same));
+            of(&self.known).whole = Some(Whole::again(&own, &before));
             tracing::info!("the store's own connection is back");
             self.waker.heard();
         }

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
+use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::SSLMODES;
@@ -24,7 +25,7 @@ pub enum Trust {
     /// `prefer`, and `allow`: encrypted where the server can, whoever it is.
     #[default]
     Prefer,
-    /// `require`: encrypted, whoever the server is; with a file of authorities as `verify-ca`.
+    /// `require`: encrypted, whoever the server is; where there is a file of authorities as `verify-ca`.
     Require,
     /// `verify-ca`: the certificate is signed by somebody who is trusted.
     VerifyCa,
@@ -54,6 +55,15 @@ pub struct Tls {
 }
 
 impl Trust {
+    /// What the driver asks the server for.
+    pub(super) fn mode(self) -> SslMode {
+        match self {
+            Self::Disable => SslMode::Disable,
+            Self::Prefer => SslMode::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => SslMode::Require,
+        }
+    }
+
     /// The word of `sslmode`, which `from` holds; no message repeats it.
     pub(super) fn of(from: &str, word: &str) -> Result<Self, StoreError> {
         Ok(match word {
@@ -95,8 +105,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(failed)?;
         let looks = match (self.trust, &self.root) {
-            (Trust::Disable | Trust::Prefer, _)
-            | (Trust::Require, Root::System | Root::Home(_)) => Looks::Nothing,
+            (Trust::Disable | Trust::Prefer, _) | (Trust::Require, Root::System) => Looks::Nothing,
             (Trust::Require | Trust::VerifyCa, _) => Looks::Signed(self.verifier(&provider)?),
             (Trust::VerifyFull, _) => Looks::All(self.verifier(&provider)?),
         };

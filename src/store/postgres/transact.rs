@@ -19,7 +19,8 @@ use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transac
 
 /// What became of a piece on its connection.
 enum Made {
-    Committed(Committed),
+    /// With whether an interrupt may still come to its connection.
+    Committed(Committed, bool),
     /// Nothing of it is there, and the connection is as it was.
     Undone(Transacted),
     /// The connection is to be closed.
@@ -43,8 +44,11 @@ impl PostgresStore {
         };
         let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
         match self.make(&mut lent, worker, &claim, piece, now).await {
-            Ok(Made::Committed(done)) => {
-                lent.give_back();
+            Ok(Made::Committed(done, interrupted)) => {
+                match interrupted {
+                    true => drop(lent),
+                    false => lent.give_back(),
+                }
                 self.after(done, now).await;
                 Ok(Transacted::Done)
             }
@@ -111,7 +115,7 @@ impl PostgresStore {
             let kept = tx.ended().unwrap_or(true);
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
-        let number = part.part;
+        let (number, interrupted) = (part.part, tx.is_interrupted());
         let recorded = record(&tx, worker, &[part], now).await?;
         if recorded.as_slice() != [Recorded::Done] {
             return Err(corrupt(
@@ -120,7 +124,7 @@ impl PostgresStore {
         }
         probe::at("piece_before_commit");
         match tx.commit().await {
-            Ok(done) => Ok(Made::Committed(done)),
+            Ok(done) => Ok(Made::Committed(done, interrupted)),
             Err(error) if is_unknown(&error) => {
                 tracing::warn!(%error, batch = %claim.batch, "the answer to a commit was lost; looking whether it was made");
                 Ok(Made::Unknown(number))

@@ -6,10 +6,9 @@ mod pieces;
 mod schema;
 mod server;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::errors::postgres_error;
-use super::own::LIVES;
 use super::{Options, PostgresStore, migrate};
 use crate::model::{Timestamp, WorkerNo};
 use crate::store::steps::doctor::{Words, looks};
@@ -65,13 +64,14 @@ impl PostgresStore {
 /// Workers that have not ended and do not live; also those that have and still own tasks.
 async fn dead(c: &Pieces, options: &Options) -> Result<Vec<WorkerNo>, StoreError> {
     let failed = || postgres_error("looking for dead workers");
-    let key = i64::from(LIVES);
-    let locks = c.ask(alone!("locks"), &[(&key, Type::INT8)]).await?;
+    let key = i64::from(options.lives());
+    let silence = options.heartbeat.as_secs_f64();
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::INT8), (&silence, Type::FLOAT8)];
+    let locks = c.ask(alone!("locks"), &params).await?;
     let locks = locks.first().ok_or_else(|| {
         StoreError::unavailable("looking for dead workers", "nothing is said of locks")
     })?;
     let held: Vec<i64> = locks.try_get(0).map_err(failed())?;
-    let silence = options.heartbeat.as_secs_f64();
     let mut dead = Vec::new();
     for row in c.ask(alone!("dead"), &[(&silence, Type::FLOAT8)]).await? {
         let no: i64 = row.try_get(0).map_err(failed())?;
