@@ -61,19 +61,29 @@ macro_rules! write {
 }
 
 /// Reads in one transaction of its own: what it sees is of one moment.
+///
+/// It changes nothing, and is made again where its connection was lost: all that are kept may have been, since
+/// they were last used, and a new one comes after them.
 macro_rules! read {
     ($store:expr, $tx:ident => $step:expr) => {
         async move {
-            let $tx = $store.begin_read().await?;
-            match $step.await {
-                Ok(done) => {
-                    $tx.end_read();
-                    Ok::<_, $crate::store::StoreError>(done)
+            let mut kept = $store.pool.status().max_size;
+            loop {
+                let $tx = $store.begin_read().await?;
+                let failed = match $step.await {
+                    Ok(done) => {
+                        $tx.end_read();
+                        break Ok::<_, $crate::store::StoreError>(done);
+                    }
+                    Err(error) => {
+                        $tx.rollback().await;
+                        error
+                    }
+                };
+                if kept == 0 || !$crate::store::postgres::errors::is_unknown(&failed) {
+                    break Err(failed);
                 }
-                Err(error) => {
-                    $tx.rollback().await;
-                    Err(error)
-                }
+                kept -= 1;
             }
         }
     };

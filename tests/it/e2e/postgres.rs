@@ -130,6 +130,27 @@ async fn a_worker_whose_connections_are_cut_lives_on_and_keeps_its_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_whose_idle_connections_were_all_lost_is_made_on_a_new_one() {
+    let h = Postgres::open().await;
+    let store = h.again().await;
+    let id = rowmill::model::BatchId::new();
+    for _ in 0..3 {
+        // As many connections as reads at once.
+        let reads = join_all((0..8).map(|_| store.batch(id))).await;
+        assert!(
+            reads
+                .into_iter()
+                .all(|read| read.expect("a read").is_none())
+        );
+        let cut = "select pg_terminate_backend(pid, 10000) from pg_stat_activity
+                    where datname = current_database() and application_name = 'rowmill'";
+        Database::run_at(h.url(), cut);
+        let read = store.batch(id).await;
+        assert!(read.expect("a read on another").is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_death_of_a_process_is_found_by_two_looks_at_its_lock() {
     let h = Postgres::open().await;
     let watcher = patient(&h).await;
