@@ -12,7 +12,7 @@ pub mod sqlite;
 
 pub use facts::{Facts, check};
 pub use kit::{Kit, Outcomes, start};
-pub use postgres::Postgres;
+pub use postgres::{Pooled, Postgres};
 pub use sqlite::Sqlite;
 
 use std::future::Future;
