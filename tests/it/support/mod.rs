@@ -1,6 +1,7 @@
 //! What the tests of stores and of the engine share: stores, a clock that stands still, builders, invariants.
 
 mod appends;
+pub mod certificates;
 #[cfg(feature = "probe")]
 pub mod disturbed;
 pub mod facts;
