@@ -4,6 +4,7 @@ mod answers;
 mod append;
 mod bad;
 mod cache;
+mod cache_tls;
 mod clock;
 mod doctor;
 mod doctor_postgres;

@@ -48,6 +48,18 @@ macro_rules! on_every_store {
     ($($cases:tt)+) => {
         on_store!(sqlite, crate::support::Sqlite, $($cases)+);
         on_store!(postgres, crate::support::Postgres, $($cases)+);
+        on_store!(pooled, crate::support::Pooled, $($cases)+);
+    };
+}
+
+/// Cases that are about so many steps or blocks. Behind PgBouncer, where each statement is planned anew, they would take as
+/// long as all others together, and make no other statements.
+macro_rules! on_every_store_but_pooled {
+    ($($cases:tt)+) => {
+        mod large {
+            on_store!(sqlite, crate::support::Sqlite, $($cases)+);
+            on_store!(postgres, crate::support::Postgres, $($cases)+);
+        }
     };
 }
 
@@ -91,7 +103,6 @@ on_every_store! {
         an_append_leaves_what_tells_a_repeated_submit
         columns_that_are_new_are_added_to_the_batchs
         a_later_start_is_that_of_appended_rows_too
-        ten_thousand_small_appends_and_more_are_worked_off_in_line_order
         a_key_that_was_used_is_answered_or_refused_by_its_content
         without_a_key_what_the_latest_append_had_is_a_repeat
         given_lines_are_content
@@ -125,7 +136,6 @@ on_every_store! {
         a_batch_of_rejected_rows_only_ends_at_its_release
         a_rejected_row_is_in_no_task
         a_batch_with_a_later_start_is_not_claimed_before_it
-        a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece
         an_abort_ends_rows_whose_tasks_were_not_made_yet
     ;
     redact:
@@ -308,7 +318,6 @@ on_every_store! {
         a_list_has_what_fits_alone
         a_list_goes_by_the_status_that_is_seen
         a_load_is_in_no_list
-        a_step_of_a_list_looks_at_so_much_alone
     ;
     history:
         each_attempt_of_a_row_is_told_with_what_became_of_it
@@ -342,5 +351,17 @@ on_every_store! {
         a_step_whose_caller_is_gone_is_made_whole
         a_change_is_signalled_to_whoever_looked_before_it
         what_was_acknowledged_is_there_after_the_store_is_opened_again
+    ;
+}
+
+on_every_store_but_pooled! {
+    append:
+        ten_thousand_small_appends_and_more_are_worked_off_in_line_order
+    ;
+    release:
+        a_batch_of_ten_thousand_blocks_and_more_is_given_piece_by_piece
+    ;
+    list:
+        a_step_of_a_list_looks_at_so_much_alone
     ;
 }

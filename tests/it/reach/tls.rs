@@ -1,28 +1,17 @@
 //! `sslmode` and `sslrootcert` against a server with an authority and a certificate of its own.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rowmill::Store;
 use rowmill::store::StoreError;
 use tempfile::TempDir;
 
+use crate::support::certificates::{authority, localhost};
 use crate::support::servers::{Database, Options, Postgres};
 
 struct Tls {
     server: Postgres,
     folder: TempDir,
-}
-
-/// An authority, as a file of its certificate and as whoever signs.
-fn authority(file: &Path) -> Issuer<'static, KeyPair> {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(&key).expect("a certificate");
-    std::fs::write(file, certificate.pem()).expect("a file");
-    Issuer::new(params, key)
 }
 
 /// A server that is `localhost` by its certificate and no other.
@@ -33,15 +22,13 @@ fn tls() -> &'static Tls {
         let ours = authority(&folder.path().join("ca.pem"));
         drop(authority(&folder.path().join("other.pem")));
         std::fs::write(folder.path().join("empty.pem"), "").expect("a file");
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &ours).expect("a certificate");
+        let (certificate, key) = localhost(&ours);
         let hba = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
         let server = Postgres::start(&Options {
             settings: &[("ssl", "on")],
             files: &[
-                ("server.crt", &certificate.pem()),
-                ("server.key", &key.serialize_pem()),
+                ("server.crt", &certificate),
+                ("server.key", &key),
                 ("pg_hba.conf", hba),
             ],
             ..Options::default()

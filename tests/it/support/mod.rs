@@ -1,6 +1,7 @@
 //! What the tests of stores and of the engine share: stores, a clock that stands still, builders, invariants.
 
 mod appends;
+pub mod certificates;
 #[cfg(feature = "probe")]
 pub mod disturbed;
 pub mod facts;
@@ -12,7 +13,7 @@ pub mod sqlite;
 
 pub use facts::{Facts, check};
 pub use kit::{Kit, Outcomes, start};
-pub use postgres::Postgres;
+pub use postgres::{Pooled, Postgres};
 pub use sqlite::Sqlite;
 
 use std::future::Future;

@@ -1,18 +1,19 @@
 //! The PostgreSQL store under test, in a database of its own.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use rowmill::Store;
 use rowmill::model::{BatchId, BatchState, EndedAs, TaskState};
-use rowmill::store::postgres::{Options, PostgresStore};
+use rowmill::store::postgres::{Address, Options, PostgresStore};
 use rowmill::store::{Part, Piece, PostgresPiece};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::facts::{AppendFact, BatchFact, BlockFact, Facts, PartFact, SqlRow, TaskFact};
-use super::servers::{Database, Postgres as Server, Template};
+use super::servers::{Database, PgBouncer, Postgres as Server, Template};
 use super::{Harness, Kit};
 
 /// A database whose schema is made.
@@ -23,19 +24,48 @@ static MIGRATED: Template = Template::new(|url| {
             .enable_all()
             .build();
         runtime.expect("a runtime").block_on(async {
-            drop(store(&url).await);
+            drop(store(Options::new(&url).expect("an address")).await);
         });
     });
     made.join().expect("a schema");
 });
 
-pub struct Postgres {
-    kit: Kit,
-    database: Database,
+/// How the store reaches its database.
+pub trait Way: Send + Sync + 'static {
+    fn options(database: &Database) -> Options;
 }
 
-async fn store(url: &str) -> Store {
-    let mut options = Options::new(url).expect("an address");
+/// Without anything in between.
+pub struct Straight;
+
+impl Way for Straight {
+    fn options(database: &Database) -> Options {
+        Options::new(database.url()).expect("an address")
+    }
+}
+
+/// Through PgBouncer in its transaction mode, with a direct address for the locks.
+pub struct ThroughPgBouncer;
+
+impl Way for ThroughPgBouncer {
+    fn options(database: &Database) -> Options {
+        let url = PgBouncer::shared().url_of(database.name());
+        let mut options = Options::new(&url).expect("an address");
+        options.session = Some(Address::new(database.url()).expect("an address"));
+        options
+    }
+}
+
+pub type Postgres = Reached<Straight>;
+pub type Pooled = Reached<ThroughPgBouncer>;
+
+pub struct Reached<W> {
+    kit: Kit,
+    database: Database,
+    way: PhantomData<W>,
+}
+
+async fn store(mut options: Options) -> Store {
     options.connections = 4;
     // A case looks once, and has seen to it that the lock is free.
     options.dead_after = Duration::ZERO;
@@ -47,10 +77,16 @@ async fn store(url: &str) -> Store {
 impl Postgres {
     /// One on a server of the test's own.
     pub async fn on(server: &Server) -> Self {
-        let database = Database::on(server);
+        Self::of(Database::on(server)).await
+    }
+}
+
+impl<W: Way> Reached<W> {
+    async fn of(database: Database) -> Self {
         Self {
-            kit: Kit::new(store(database.url()).await),
+            kit: Kit::new(store(W::options(&database)).await),
             database,
+            way: PhantomData,
         }
     }
 
@@ -73,14 +109,10 @@ impl Postgres {
     }
 }
 
-impl Harness for Postgres {
+impl<W: Way> Harness for Reached<W> {
     async fn open() -> Self {
         let database = tokio::task::spawn_blocking(|| Database::of(&MIGRATED));
-        let database = database.await.expect("a database");
-        Self {
-            kit: Kit::new(store(database.url()).await),
-            database,
-        }
+        Self::of(database.await.expect("a database")).await
     }
 
     fn kit(&self) -> &Kit {
@@ -88,7 +120,7 @@ impl Harness for Postgres {
     }
 
     async fn again(&self) -> Store {
-        store(self.database.url()).await
+        store(W::options(&self.database)).await
     }
 
     fn make_effects(&self) {

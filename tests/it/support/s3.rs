@@ -17,7 +17,7 @@ use rowmill::files::s3::aws_sdk_s3::config::{
 use rowmill::files::s3::{Connection, Options};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 
 pub const KEY: &str = "testkey";
 pub const SECRET: &str = "testsecret123";
@@ -55,6 +55,8 @@ struct Asked {
     list: Arc<Mutex<Vec<Ask>>>,
     parts: Arc<AtomicU32>,
     most_parts: Arc<AtomicU32>,
+    /// Written to, it lets no part be answered.
+    gate: Arc<RwLock<()>>,
 }
 
 /// The server's service with a look at each request.
@@ -87,6 +89,9 @@ impl hyper::service::Service<Request<Incoming>> for Looking {
         }
         let answer = hyper::service::Service::call(&self.0, request);
         Box::pin(async move {
+            if is_part {
+                drop(asked.gate.read().await);
+            }
             let answer = answer.await;
             if is_part {
                 asked.parts.fetch_sub(1, Ordering::SeqCst);
@@ -165,6 +170,19 @@ impl S3 {
 
     pub fn asked(&self) -> MutexGuard<'_, Vec<Ask>> {
         self.asked.list.lock().unwrap()
+    }
+
+    /// How many parts are on their way.
+    #[cfg(feature = "probe")]
+    pub fn parts(&self) -> u32 {
+        self.asked.parts.load(Ordering::SeqCst)
+    }
+
+    /// Holds every part on its way until what is returned is dropped.
+    #[cfg(feature = "probe")]
+    pub fn hold_parts(&self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
+        let gate = Arc::clone(&self.asked.gate);
+        gate.try_write_owned().expect("no part is on its way")
     }
 
     /// The most parts that were on their way at once.

@@ -116,6 +116,10 @@ impl Scene {
             | Moment::WithinUpload
             | Moment::AfterUpload
             | Moment::WhileTold
+            | Moment::Assembled
+            | Moment::Closed
+            | Moment::BeforeTold
+            | Moment::Told
             // Its rows end with it.
             | Moment::WhileAborted => false,
             Moment::AfterClaim | Moment::WithinRow | Moment::AfterEffect | Moment::AtCommit => true,

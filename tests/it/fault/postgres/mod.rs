@@ -4,6 +4,7 @@
 //! whose commit's answer the proxy holds; then the fault happens, and the worker goes on, or another in its place.
 
 mod checks;
+mod finalise;
 mod four;
 mod rolling;
 mod scene;

@@ -26,6 +26,14 @@ pub(super) enum Moment {
     AfterUpload,
     WhileTold,
     WhileAborted,
+    /// Its files are staged and not published.
+    Assembled,
+    /// The batch has ended, and what was staged is not cleared.
+    Closed,
+    /// The end is to be told, and its receiver has not been called.
+    BeforeTold,
+    /// The receiver has answered, and nobody knows.
+    Told,
 }
 
 impl Moment {
@@ -36,6 +44,10 @@ impl Moment {
             Self::BeforeClose => "close_claimed=stop",
             Self::WithinUpload => "part_sent=stop",
             Self::AfterUpload => "published=stop",
+            Self::Assembled => "assembled=stop",
+            Self::Closed => "closed=stop",
+            Self::BeforeTold => "before_notice=stop",
+            Self::Told => "told=stop",
             _ => "",
         }
     }
@@ -201,6 +213,10 @@ impl Scene {
     pub(super) fn has_entered_again(&self) {
         self.have_entered(3);
         // What it staged for a batch that had ended is removed by the new one's first look.
+        self.has_nothing_staged();
+    }
+
+    pub(super) fn has_nothing_staged(&self) {
         until("no staged files", || {
             let keys = self.s3.keys();
             let staged = keys.iter().any(|key| key.starts_with(".staging/"));
@@ -230,7 +246,8 @@ impl Scene {
     /// How often the end is told: twice where the one who had told it could not say so any more.
     pub(super) fn times_told(&self, fault: Option<Fault>) -> usize {
         let died = fault.is_some_and(Fault::is_death);
-        1 + usize::from(died && self.moment == Moment::WhileTold)
+        let was_told = matches!(self.moment, Moment::WhileTold | Moment::Told);
+        1 + usize::from(died && was_told)
     }
 
     /// The batch, when it has ended and all were told.

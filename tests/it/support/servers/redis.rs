@@ -49,6 +49,30 @@ impl Redis {
         server
     }
 
+    /// One of a test's own that also speaks TLS, at the port that is returned, by this certificate and its key.
+    pub fn start_tls(certificate: &str, key: &str) -> (Self, u16) {
+        let folder = folder::folder("redis-tls");
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("a file");
+            folder::hand_over(&path);
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let (certificate, key) = (file("server.crt", certificate), file("server.key", key));
+        let port = folder::free_port();
+        let server = Self::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &certificate,
+            "--tls-key-file",
+            &key,
+            "--tls-auth-clients",
+            "no",
+        ]);
+        (server, port)
+    }
+
     fn launch(&mut self) -> bool {
         let mut redis = Command::new(programs::program("redis-server"));
         redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
