@@ -130,10 +130,13 @@ impl Leftover {
                 Ok(load.map(|_| 0))
             }
             What::Append => {
-                let open = append::open(c, self.id)
-                    .await?
-                    .filter(|open| open.token == self.token);
-                Ok(open.map(|open| open.first_no))
+                // Under the same token again: its record is locked until these blocks are gone, for whoever takes the
+                // place meanwhile stores blocks of the same numbers.
+                let params = params![self.id, self.token, self.token];
+                if change(c, sql!("discard_append_mark"), params).await? != 1 {
+                    return Ok(None);
+                }
+                Ok(append::open(c, self.id).await?.map(|open| open.first_no))
             }
         }
     }
