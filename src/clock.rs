@@ -70,6 +70,21 @@ pub(crate) fn between(least: Duration, most: Duration) -> Duration {
     least + most.saturating_sub(least) / 1024 * u32::try_from(dice).unwrap_or(0)
 }
 
+/// What is done now and then, and not each time that it could be.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether so long has gone by since it was last due; then it is due again after as long.
+    pub(crate) fn is_due(&mut self, every: Duration) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= every);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
 /// A clock that stands still until it is moved.
 ///
 /// ```

@@ -41,7 +41,9 @@ fn main() -> Result<(), Failed> {
 
 async fn soak(time: Duration, seed: u64) -> Result<(), Failed> {
     println!("soak for {} s with seed {seed}", time.as_secs());
-    let folder = tempfile::Builder::new().prefix("soak-").tempdir_in(".")?;
+    let folder = tempfile::Builder::new()
+        .prefix("soak-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut soak = Soak::begin(folder.path(), seed).await?;
     let began = Instant::now();
     let mut told = began;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::cache::Statuses;
-use crate::clock::Clock;
+use crate::clock::{Clock, Seldom};
 use crate::files::ObjectStore;
 use crate::model::{AppName, BatchId, Timestamp, WorkerNo};
 use crate::processor::{AnyBlock, AppEntry, CancelHandle, Pulse, Registry, unit_block};
@@ -49,6 +49,8 @@ const OUTBOX: usize = 256;
 const COPIES: usize = 1024;
 /// Of the beats, and of the looks at the time, that fail in a row so many are made for a word in the log.
 const UNHEARD: u32 = 100;
+/// Outcomes that are fenced are said at most so often.
+const SAID: Duration = Duration::from_secs(5);
 
 /// What one turn did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,6 +153,8 @@ pub(crate) struct Engine {
     copying: bool,
     /// After a failed commit, not before this.
     record_after: Option<Instant>,
+    /// When it was last said that outcomes were fenced.
+    fenced: Seldom,
     running: HashMap<ClaimRef, Running>,
     /// Tasks that the store believes to run here and of which nothing here knows, since when.
     strangers: HashMap<ClaimRef, Instant>,
@@ -259,6 +263,7 @@ impl Engine {
             may_have_ended: HashSet::new(),
             copying: false,
             record_after: None,
+            fenced: Seldom::default(),
             running: HashMap::new(),
             strangers: HashMap::new(),
             accused_since: None,

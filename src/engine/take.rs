@@ -7,7 +7,7 @@ use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, COPIES, Engine, PURGE, RETRY, STRANGE, Tick, UNHEARD};
+use super::{App, COPIES, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
@@ -270,7 +270,7 @@ impl Engine {
                         tick.recorded += u64::from(out.part.success + out.part.failed);
                     } else {
                         fenced += 1;
-                        if fenced == 1 && !self.stopping {
+                        if fenced == 1 && !self.stopping && self.fenced.is_due(SAID) {
                             let claim = out.part.claim;
                             tracing::warn!(batch = %claim.batch, attempt = claim.attempt, "fenced: the task was somebody else's; its outcomes are dropped");
                         }

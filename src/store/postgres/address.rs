@@ -127,7 +127,6 @@ impl Address {
                 .filter(|file| file.exists())
                 .map_or(Root::System, Root::Home),
         };
-        config.ssl_mode(trust.mode());
         settle(&mut config);
         Ok(Self {
             config,
@@ -274,7 +273,7 @@ mod tests {
         ] {
             let found = with(&format!("postgres://h/d?sslmode={word}"), &[]).unwrap();
             assert_eq!(
-                (found.tls.trust, found.config.get_ssl_mode()),
+                (found.tls.trust, found.settled().get_ssl_mode()),
                 (trust, mode)
             );
         }

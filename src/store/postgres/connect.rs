@@ -1,6 +1,6 @@
 //! How the server is reached: the pool, connections of the store's own, and whether a pooler is in between.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod};
@@ -246,9 +246,7 @@ impl Line {
             driver: None,
         })
     }
-}
 
-impl Line {
     /// Waits until the connection has ended.
     pub(super) async fn ended(&mut self) {
         match &mut self.driver {
@@ -268,15 +266,6 @@ impl Deref for Line {
 
     fn deref(&self) -> &Client {
         match &self.client {
-            Made::Here(client) => client,
-            Made::ByPool(client) => client,
-        }
-    }
-}
-
-impl DerefMut for Line {
-    fn deref_mut(&mut self) -> &mut Client {
-        match &mut self.client {
             Made::Here(client) => client,
             Made::ByPool(client) => client,
         }
@@ -324,9 +313,7 @@ impl Address {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Address {
     /// Whether the server itself answers there.
     pub(super) async fn look(&self) -> Result<(), StoreError> {
         match self.probe(read).await? {

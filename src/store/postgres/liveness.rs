@@ -11,8 +11,9 @@ use super::PostgresStore;
 use super::db::only;
 use super::errors::postgres_error;
 use super::ready::ask;
-use super::session::{Life, Whole};
+use super::session::Life;
 use super::tx::Tx;
+use super::whole::Whole;
 use crate::model::{Timestamp, WorkerNo};
 use crate::store::steps::db::corrupt;
 use crate::store::steps::ops::Lives;
@@ -196,11 +197,7 @@ impl PostgresStore {
     /// Whether it is time to look for batches whose end was missed.
     pub(super) fn may_sweep(&self) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = swept.is_none_or(|at| at.elapsed() >= SWEEP);
-        if due {
-            *swept = Some(Instant::now());
-        }
-        due
+        swept.is_due(SWEEP)
     }
 }
 

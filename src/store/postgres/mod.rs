@@ -113,11 +113,12 @@ mod tls;
 mod transact;
 mod tx;
 mod wake;
+mod whole;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 
@@ -125,7 +126,7 @@ use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, Schema, StoreError};
-use crate::clock::{Clock as _, Measured};
+use crate::clock::{Clock as _, Measured, Seldom};
 use crate::model::{OpId, Timestamp};
 use doubt::Doubts;
 use liveness::Seen;
@@ -169,7 +170,7 @@ pub struct PostgresStore {
     /// Rows and bytes of a task of each op, by what the last claim took.
     sizes: Mutex<HashMap<OpId, (u64, u64)>>,
     /// When batches that nobody asked about were last looked for.
-    swept: Mutex<Option<Instant>>,
+    swept: Mutex<Seldom>,
 }
 
 /// How transactions begin.

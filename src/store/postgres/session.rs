@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, Options};
 use super::own::{Own, REACH};
 use super::wake::Waker;
+use super::whole::{Before, GAP, Whole};
 use crate::clock::{Measured, between};
 use crate::model::WorkerNo;
 use crate::store::StoreError;
@@ -29,8 +30,6 @@ const TELL: Duration = Duration::from_millis(5);
 const CHECK: Duration = Duration::from_secs(1);
 /// Of a heartbeat: so often it is noted that a worker lives.
 const NOTES: u32 = 6;
-/// Whoever did not look for so long was frozen, or cut off without a word.
-const GAP: Duration = Duration::from_secs(5);
 /// What is looked at although nobody told of a change: one who was killed tells nothing.
 const POLL: Duration = Duration::from_secs(5);
 /// What is asked of the connection and not done yet.
@@ -40,56 +39,6 @@ enum Ask {
     Take(WorkerNo, oneshot::Sender<Result<Arc<str>, StoreError>>),
     Drop(WorkerNo),
     Here(oneshot::Sender<()>),
-}
-
-/// A connection that holds all the locks it should.
-#[derive(Clone)]
-pub(super) struct Whole {
-    pub(super) incarnation: Arc<str>,
-    /// Since when it has been so without a break, and without a gap in its looks.
-    pub(super) since: Instant,
-    /// It was not so before, on the same server: what cut this process off or froze it may have done so to others.
-    pub(super) again: bool,
-    /// It was there before, on this server as it was before it started again at the same address.
-    pub(super) restarted: bool,
-    last: Instant,
-}
-
-impl Whole {
-    fn is_seen(&self) -> bool {
-        self.last.elapsed() <= GAP
-    }
-
-    /// Whole from now on.
-    fn of(own: &Own) -> Self {
-        Self::at(Arc::clone(&own.incarnation), Instant::now(), false)
-    }
-
-    /// Whole again, by another connection than that to `before`.
-    fn again(own: &Own, before: &Before) -> Self {
-        // Where the server has begun anew, whoever has a lock on it has been back since.
-        let same = own.incarnation == before.incarnation;
-        Self {
-            restarted: !same && own.at == before.at,
-            ..Self::at(Arc::clone(&own.incarnation), Instant::now(), same)
-        }
-    }
-
-    pub(super) fn at(incarnation: Arc<str>, since: Instant, again: bool) -> Self {
-        Self {
-            incarnation,
-            since,
-            again,
-            restarted: false,
-            last: since,
-        }
-    }
-}
-
-/// The server of a connection that was lost.
-struct Before {
-    incarnation: Arc<str>,
-    at: Option<String>,
 }
 
 /// What is known of the connection.

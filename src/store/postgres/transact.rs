@@ -171,7 +171,9 @@ impl PostgresStore {
 
 /// Undoes all of it.
 async fn undone(tx: PieceTx<'_>, what: Transacted) -> Made {
-    if tx.rollback().await {
+    // What was meant for a statement of its rows may reach whoever has the connection next.
+    let interrupted = tx.is_interrupted();
+    if tx.rollback().await && !interrupted {
         Made::Undone(what)
     } else {
         Made::Closed(what)

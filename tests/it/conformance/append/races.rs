@@ -1,6 +1,7 @@
 //! What may come between the steps of an append, and at the same moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rowmill::model::{NewBatch, Status};
 use rowmill::store::{NewAppend, StoreError};
@@ -8,7 +9,9 @@ use tokio::sync::Barrier;
 
 use super::load::{begin, begun, finish, piece, token};
 use super::refused_at;
-use crate::support::{Harness, Kit};
+use crate::e2e::world::LONG;
+use crate::support::servers::Database;
+use crate::support::{Harness, Kit, Postgres};
 
 /// What a loader meets whose batch is held no more: nothing of it counts, and nothing is left when it goes.
 async fn is_too_late(
@@ -239,6 +242,56 @@ pub async fn whoever_takes_a_place_keeps_it_while_the_old_blocks_go(h: &impl Har
         second
     });
     discarded.unwrap();
+    finish(kit, &next, second, &[1; 100]).await.unwrap();
+    assert_eq!(kit.rows(id).await.len(), 102);
+}
+
+/// As above on PostgreSQL, where the discard stands between its look at whose the place is and its first delete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_discard_that_has_looked_takes_no_block_of_whoever_comes_in_its_place() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (id, _, first) = begun(kit).await;
+    let next = kit.new_append(id, "b");
+    // The first that deletes waits for a lock that this test holds, and so does nobody else.
+    let gate = "create sequence public.first_come;
+                create function public.gate() returns trigger language plpgsql as
+                $$ begin if nextval('public.first_come') = 1 then perform pg_advisory_xact_lock(77); end if; return null; end $$;
+                create trigger gate before delete on rowmill.attempts for each statement execute function public.gate()";
+    Database::run_at(h.url(), gate);
+    let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
+    let (holder, driver) = connected.expect("a connection");
+    tokio::spawn(driver);
+    let lock = "select pg_advisory_lock(77)";
+    holder.batch_execute(lock).await.expect("the lock");
+    let waiting = async || {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let found = holder.query_one(sql, &[]).await.expect("an answer");
+        found.get::<_, i64>(0)
+    };
+    let store = kit.store.clone();
+    let discard = tokio::spawn(async move { store.discard_append(id, first).await });
+    let stands = async { while waiting().await < 1 {} };
+    tokio::time::timeout(LONG, stands).await.expect("it stands");
+    let stored = AtomicBool::new(false);
+    let comes = async {
+        let second = token();
+        while begin(kit, &next, second).await.is_err() {}
+        piece(kit, id, second, &[1; 100], 0).await.unwrap();
+        stored.store(true, Ordering::SeqCst);
+        second
+    };
+    let opens = async {
+        // Whoever comes waits too, or has the place already.
+        while !stored.load(Ordering::SeqCst) && waiting().await < 2 {
+            tokio::task::yield_now().await;
+        }
+        let unlock = "select pg_advisory_unlock(77)";
+        holder.batch_execute(unlock).await.expect("unlocked");
+    };
+    let both = async { tokio::join!(comes, opens) };
+    let (second, ()) = tokio::time::timeout(LONG, both).await.expect("they end");
+    discard.await.expect("no panic").unwrap();
     finish(kit, &next, second, &[1; 100]).await.unwrap();
     assert_eq!(kit.rows(id).await.len(), 102);
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long a server may take to start or to end; a busy machine is slow, and nobody waits for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the servers' own connections run on: a test's runtime may end, or stand still, at any time.
 fn runtime() -> &'static Runtime {
