@@ -6,15 +6,17 @@ mod cluster;
 mod database;
 mod folder;
 mod frames;
+mod minio;
 mod pgbouncer;
 mod postgres;
 mod process;
-mod programs;
+pub mod programs;
 mod proxy;
 mod redis;
 
 pub use cluster::RedisCluster;
 pub use database::{Database, Template};
+pub use minio::Bucket;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Options, Postgres};
 pub use proxy::Proxy;
