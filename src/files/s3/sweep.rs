@@ -42,11 +42,7 @@ struct Page {
     next: Option<String>,
 }
 
-async fn list(
-    bucket: &Bucket,
-    prefix: &str,
-    from: Option<String>,
-) -> Result<Page, StageError> {
+async fn list(bucket: &Bucket, prefix: &str, from: Option<String>) -> Result<Page, StageError> {
     let list = bucket.client.list_objects_v2().bucket(bucket.name());
     let list = list
         .prefix(prefix)

@@ -3,8 +3,8 @@
 use rowmill::{Client, Status, Store};
 
 use super::child::Task;
+use crate::support::minio::Bucket;
 use crate::support::s3::{BUCKET, S3};
-use crate::support::servers::Bucket;
 
 /// The points that are passed only where files go to a bucket.
 pub(super) const POINTS: [&str; 1] = ["part_sent"];

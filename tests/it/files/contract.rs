@@ -4,8 +4,8 @@ use rowmill::ObjectStore;
 use rowmill::model::BatchId;
 
 use super::{begun, noise, read, sha256, stage};
+use crate::support::minio::Bucket;
 use crate::support::s3::S3;
-use crate::support::servers::Bucket;
 
 /// Where a store keeps its files, behind its back.
 trait Make {

@@ -11,8 +11,8 @@ use rowmill::files::s3::{Encryption, Options};
 use rowmill::model::BatchId;
 
 use super::{begun, noise, read, stage};
+use crate::support::minio::Bucket;
 use crate::support::s3::{KEY, PREFIX, SECRET, client};
-use crate::support::servers::Bucket;
 
 const LONG: Duration = Duration::from_secs(60);
 /// Bytes that are one request, and those of an upload in parts.

@@ -2,72 +2,81 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rowmill::ObjectStore;
-use rowmill::files::s3::Options;
-use rowmill::files::s3::aws_sdk_s3::Client;
-
 use super::process::{self, Process};
-use super::{block_on, folder, programs, until};
-use crate::support::s3::{KEY, PREFIX, SECRET, client};
+use super::{folder, programs, until};
 
 /// The key that it encrypts with, and its name.
 const KMS_SECRET_KEY: &str = "rowmill-test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// The server; dropping it ends it.
-struct Minio {
-    _process: Process,
+pub struct Minio {
+    process: Option<Process>,
     folder: PathBuf,
     endpoint: String,
 }
 
 impl Minio {
-    /// The one of the whole process.
-    fn shared() -> &'static Self {
-        static SHARED: OnceLock<Minio> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            let folder = folder::folder("minio");
-            // Between the look and the start another process may take the port.
-            let started = (0..5).find_map(|_| Self::launch(&folder));
-            started.unwrap_or_else(|| panic!("MinIO: {}", process::log(&folder)))
-        })
+    /// Starts it for a user with this key and secret.
+    pub fn start(key: &str, secret: &str) -> Self {
+        let mut server = Self {
+            process: None,
+            folder: folder::folder("minio"),
+            endpoint: String::new(),
+        };
+        // Between the look and the start another process may take the port.
+        let started = (0..5).any(|_| server.launch(key, secret));
+        assert!(started, "MinIO: {}", process::log(&server.folder));
+        server
     }
 
-    fn launch(folder: &Path) -> Option<Self> {
+    fn launch(&mut self, key: &str, secret: &str) -> bool {
+        let folder = &self.folder;
         let port = folder::free_port();
         let address = format!("127.0.0.1:{port}");
-        let mut minio = Command::new(programs::minio());
-        minio.args(["server", "--quiet", "--address", &address]);
-        minio.arg("--certs-dir").arg(folder.join("certs"));
-        minio.arg(folder.join("data"));
-        // It begins with the process's own surroundings cleared.
-        let mut with = Command::new("env");
-        with.args([
+        // A server is started without surroundings, and MinIO takes its settings from there alone.
+        let mut minio = Command::new("env");
+        minio.args([
             &format!("HOME={}", folder.display()),
-            &format!("MINIO_ROOT_USER={KEY}"),
-            &format!("MINIO_ROOT_PASSWORD={SECRET}"),
+            &format!("MINIO_ROOT_USER={key}"),
+            &format!("MINIO_ROOT_PASSWORD={secret}"),
             &format!("MINIO_KMS_SECRET_KEY={KMS_SECRET_KEY}"),
             "MINIO_BROWSER=off",
             "MINIO_UPDATE=off",
         ]);
-        with.arg(minio.get_program()).args(minio.get_args());
-        let mut process = Process::start(&mut with, folder, libc::SIGKILL);
+        minio.arg(programs::minio());
+        minio.args(["server", "--quiet", "--address", &address]);
+        minio.arg("--certs-dir").arg(folder.join("certs"));
+        minio.arg(folder.join("data"));
+        let mut process = Process::start(&mut minio, folder, libc::SIGKILL);
         let answers = until("MinIO's first answer", || {
             if process.has_ended() {
                 return Some(false);
             }
             ready(port).map(|()| true)
         });
-        answers.then(|| Self {
-            _process: process,
-            folder: folder.to_owned(),
-            endpoint: format!("http://{address}"),
-        })
+        self.endpoint = format!("http://{address}");
+        self.process = answers.then_some(process);
+        answers
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Where it keeps what it has, a folder a bucket.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -80,82 +89,4 @@ fn ready(port: u16) -> Option<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.starts_with("HTTP/1.1 200").then_some(())
-}
-
-/// A bucket of a test's own on the server of the whole process.
-pub struct Bucket {
-    name: String,
-}
-
-impl Bucket {
-    pub fn fresh() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self::named(&format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
-    }
-
-    /// One of a name that no other test takes.
-    pub fn named(name: &str) -> Self {
-        let bucket = Self {
-            name: name.to_owned(),
-        };
-        let create = bucket.client().create_bucket().bucket(name);
-        block_on(create.send()).expect("a bucket");
-        bucket
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub fn endpoint(&self) -> &'static str {
-        &Minio::shared().endpoint
-    }
-
-    pub fn client(&self) -> Client {
-        client(self.endpoint(), SECRET)
-    }
-
-    /// The object store in it, below the prefix.
-    pub fn objects(&self) -> ObjectStore {
-        ObjectStore::s3(self.client(), self.options())
-    }
-
-    pub fn options(&self) -> Options {
-        Options::new(&self.name).prefix(PREFIX)
-    }
-
-    /// The keys that there are below the prefix.
-    pub fn keys(&self) -> Vec<String> {
-        let list = self.client().list_objects_v2().bucket(&self.name);
-        let found = block_on(list.send()).expect("a list");
-        assert_ne!(found.is_truncated(), Some(true));
-        let below = format!("{PREFIX}/");
-        let keys = found.contents().iter().filter_map(|object| object.key());
-        keys.map(|key| key.strip_prefix(&below).expect("below it").to_owned())
-            .collect()
-    }
-
-    /// How many uploads have begun and not ended, under whatever key.
-    pub fn uploads(&self) -> usize {
-        let list = self.client().list_multipart_uploads().bucket(&self.name);
-        let found = block_on(list.send()).expect("a list");
-        found.uploads().len()
-    }
-
-    /// Whether these bytes are on the server's disk as they are.
-    pub fn has_on_disk(&self, bytes: &[u8]) -> bool {
-        let mut paths = vec![Minio::shared().folder.join("data").join(&self.name)];
-        while let Some(path) = paths.pop() {
-            if path.is_dir() {
-                let entries = std::fs::read_dir(path).expect("a folder");
-                paths.extend(entries.map(|entry| entry.expect("an entry").path()));
-            } else {
-                let file = std::fs::read(path).expect("a file");
-                if file.windows(bytes.len()).any(|there| there == bytes) {
-                    return true;
-                }
-            }
-        }
-        false
-    }
 }

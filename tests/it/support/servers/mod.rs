@@ -16,7 +16,7 @@ mod redis;
 
 pub use cluster::RedisCluster;
 pub use database::{Database, Template};
-pub use minio::Bucket;
+pub use minio::Minio;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Options, Postgres};
 pub use proxy::Proxy;
@@ -43,7 +43,7 @@ fn runtime() -> &'static Runtime {
 }
 
 /// The answer of this future, from a test that is async or not.
-fn block_on<F>(future: F) -> F::Output
+pub fn block_on<F>(future: F) -> F::Output
 where
     F: Future<Output: Send> + Send + 'static,
 {
