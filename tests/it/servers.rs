@@ -10,6 +10,8 @@ use std::time::Duration;
 use redis::cluster::ClusterClient;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use crate::support::minio::Bucket;
+use crate::support::servers::programs;
 use crate::support::servers::{
     Database, Options, PgBouncer, Postgres, Proxy, Redis, RedisCluster, Template, until,
 };
@@ -315,10 +317,17 @@ fn a_frozen_proxy_passes_on_later_what_it_held_back() {
     assert_eq!(&answer, b"+PONG\r\n");
 }
 
+#[test]
+fn the_check_builds_the_minio_that_the_tests_look_for() {
+    let check = std::fs::read_to_string("check").unwrap();
+    let line = format!("\nminio={}\n", programs::MINIO);
+    assert!(check.contains(&line), "{line}");
+}
+
 /// Says that this process is the child of the test below.
 const CHILD: &str = "ROWMILL_TEST_SERVERS_CHILD";
 
-/// A process with two servers, which ends when its input does.
+/// A process with three servers, which ends when its input does.
 struct Owner {
     process: Child,
     /// Kept to its end: a pipe that nobody reads is broken.
@@ -341,8 +350,8 @@ impl Owner {
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
         let lines = said.by_ref().map(|line| line.unwrap());
         let servers = lines.filter_map(|line| Some(line.strip_prefix("at ")?.to_owned()));
-        let servers: Vec<_> = servers.take(2).collect();
-        assert_eq!(servers.len(), 2);
+        let servers: Vec<_> = servers.take(3).collect();
+        assert_eq!(servers.len(), 3);
         Self {
             process,
             said,
@@ -363,7 +372,9 @@ fn servers_end_with_their_process_and_the_next_one_removes_what_a_kill_left() {
     if std::env::var_os(CHILD).is_some() {
         let redis = Redis::shared().port();
         let postgres = Postgres::shared().port();
-        println!("\nat 127.0.0.1:{redis}\nat 127.0.0.1:{postgres}");
+        let minio = Bucket::fresh().endpoint();
+        let minio = minio.trim_start_matches("http://");
+        println!("\nat 127.0.0.1:{redis}\nat 127.0.0.1:{postgres}\nat {minio}");
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         return;
     }

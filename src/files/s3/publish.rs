@@ -118,13 +118,13 @@ async fn in_parts(bucket: &Bucket, staged: &Staged, to: &str) -> Result<bool, St
 
 async fn begin(bucket: &Bucket, staged: &Staged, to: &str) -> Result<Upload, StageError> {
     let (sse, kms_key) = bucket.sse();
+    // No checksum is asked for: a store may want it of each part, and a copy sends none.
     let create = bucket.client.create_multipart_upload();
     let create = create
         .bucket(bucket.name())
         .key(to)
         .metadata(SHA256, &staged.sha256)
         .content_type(content_type(to))
-        .set_checksum_algorithm(bucket.checksum())
         .set_server_side_encryption(sse)
         .set_ssekms_key_id(kms_key);
     let begun = create.send().await;

@@ -18,7 +18,7 @@ const KEYS: i32 = 1000;
 pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
     let key = bucket.key(&format!("{STAGING}check"));
     // It comes first: a bucket that is not there is told as that by every store.
-    list(bucket, &key, None, None).await?;
+    list(bucket, &key, None).await?;
     uploads(bucket).await?;
     let (sse, kms_key) = bucket.sse();
     let put = bucket.client.put_object().bucket(bucket.name()).key(&key);
@@ -39,29 +39,20 @@ pub(super) async fn check(bucket: &Bucket) -> Result<(), StageError> {
 /// One page of keys.
 struct Page {
     keys: Vec<String>,
-    folders: Vec<String>,
     next: Option<String>,
 }
 
-async fn list(
-    bucket: &Bucket,
-    prefix: &str,
-    delimiter: Option<&str>,
-    from: Option<String>,
-) -> Result<Page, StageError> {
+async fn list(bucket: &Bucket, prefix: &str, from: Option<String>) -> Result<Page, StageError> {
     let list = bucket.client.list_objects_v2().bucket(bucket.name());
     let list = list
         .prefix(prefix)
         .max_keys(KEYS)
-        .set_delimiter(delimiter.map(str::to_owned))
         .set_continuation_token(from);
     let found = list.send().await;
     let found = found.map_err(failed("listing", bucket, prefix))?;
     let keys = found.contents.unwrap_or_default();
-    let folders = found.common_prefixes.unwrap_or_default();
     Ok(Page {
         keys: keys.into_iter().filter_map(|object| object.key).collect(),
-        folders: folders.into_iter().filter_map(|p| p.prefix).collect(),
         next: found.next_continuation_token,
     })
 }
@@ -112,7 +103,7 @@ pub(super) async fn remove(bucket: &Bucket, folder: &str) -> Result<(), StageErr
     let prefix = bucket.key(&format!("{folder}/"));
     let mut from = None;
     loop {
-        let page = list(bucket, &prefix, None, from).await?;
+        let page = list(bucket, &prefix, from).await?;
         delete(bucket, page.keys).await?;
         from = page.next;
         if from.is_none() {
@@ -138,9 +129,10 @@ pub(super) async fn staged(bucket: &Bucket) -> Result<Vec<BatchId>, StageError> 
     let mut batches = BTreeSet::new();
     let mut from = None;
     loop {
-        let page = list(bucket, &prefix, Some("/"), from).await?;
+        // Not folder by folder: a store that keeps versions may list one in which all was removed.
+        let page = list(bucket, &prefix, from).await?;
         // What has another name was put there by others.
-        batches.extend(page.folders.iter().filter_map(|key| batch_of(bucket, key)));
+        batches.extend(page.keys.iter().filter_map(|key| batch_of(bucket, key)));
         from = page.next;
         if from.is_none() {
             break;
@@ -168,7 +160,7 @@ async fn clear_keys(bucket: &Bucket, batch: BatchId) -> Result<(), StageError> {
     let prefix = bucket.staging(batch);
     let mut from = None;
     loop {
-        let page = list(bucket, &prefix, None, from).await?;
+        let page = list(bucket, &prefix, from).await?;
         for note in page.keys.iter().filter(|key| Upload::is_note(key)) {
             if let Some(upload) = Upload::read(bucket, note.clone()).await? {
                 upload.abort(bucket).await?;

@@ -3,7 +3,8 @@
 use rowmill::{Client, Status, Store};
 
 use super::child::Task;
-use crate::support::s3::S3;
+use crate::support::minio::Bucket;
+use crate::support::s3::{BUCKET, S3};
 
 /// The points that are passed only where files go to a bucket.
 pub(super) const POINTS: [&str; 1] = ["part_sent"];
@@ -52,4 +53,26 @@ async fn one_object_is_left_after_a_kill_when_files_were_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_object_is_left_after_a_kill_when_the_batch_was_closed() {
     leaves_one_object_after_kill_at("closed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_lists_its_uploads_has_none_left_of_the_one_that_was_killed() {
+    let (dir, bucket) = (tempfile::tempdir().unwrap(), Bucket::named(BUCKET));
+    let mut task = Task::new(dir.path(), 3000);
+    task.s3 = Some(bucket.endpoint().to_owned());
+    task.line = 4000;
+    assert!(!task.start("part_sent=kill").wait());
+    assert_eq!(bucket.uploads(), 1);
+    assert!(task.start("").wait());
+
+    let client = Client::new(Store::sqlite(task.database()).await.unwrap());
+    let batch = client.batch_done(task.id).await.unwrap();
+    let keys: Vec<_> = batch.files.iter().map(|file| file.key.clone()).collect();
+    assert_eq!((bucket.keys(), bucket.uploads()), (keys, 0));
+    let file = bucket.objects().open(&batch.files[0].key).await;
+    let mut text = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut file.unwrap(), &mut text).await;
+    read.unwrap();
+    let expected: String = (0..3000).map(|n| task.output(n) + "\n").collect();
+    assert!(text == expected);
 }

@@ -1,9 +1,10 @@
-//! What every object store promises, run on the folder and on S3.
+//! What every object store promises, run on the folder, on the S3 server in the test's process and on MinIO.
 
 use rowmill::ObjectStore;
 use rowmill::model::BatchId;
 
 use super::{begun, noise, read, sha256, stage};
+use crate::support::minio::Bucket;
 use crate::support::s3::S3;
 
 /// Where a store keeps its files, behind its back.
@@ -19,6 +20,20 @@ trait Make {
 impl Make for S3 {
     fn make() -> Self {
         Self::start()
+    }
+
+    fn objects(&self) -> ObjectStore {
+        self.objects()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.keys()
+    }
+}
+
+impl Make for Bucket {
+    fn make() -> Self {
+        Self::fresh()
     }
 
     fn objects(&self) -> ObjectStore {
@@ -210,6 +225,13 @@ macro_rules! each_case {
             $(#[tokio::test]
             async fn $case() {
                 super::$case::<super::S3>().await;
+            })+
+        }
+
+        mod minio {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case::<super::Bucket>().await;
             })+
         }
     };

@@ -2,6 +2,7 @@
 
 mod contract;
 mod end_to_end;
+mod minio;
 mod s3;
 
 use rowmill::ObjectStore;

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod disturbed;
 pub mod facts;
 pub mod kit;
+pub mod minio;
 pub mod postgres;
 pub mod s3;
 pub mod servers;

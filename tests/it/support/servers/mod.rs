@@ -6,15 +6,17 @@ mod cluster;
 mod database;
 mod folder;
 mod frames;
+mod minio;
 mod pgbouncer;
 mod postgres;
 mod process;
-mod programs;
+pub mod programs;
 mod proxy;
 mod redis;
 
 pub use cluster::RedisCluster;
 pub use database::{Database, Template};
+pub use minio::Minio;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Options, Postgres};
 pub use proxy::Proxy;
@@ -41,7 +43,7 @@ fn runtime() -> &'static Runtime {
 }
 
 /// The answer of this future, from a test that is async or not.
-fn block_on<F>(future: F) -> F::Output
+pub fn block_on<F>(future: F) -> F::Output
 where
     F: Future<Output: Send> + Send + 'static,
 {
