@@ -30,6 +30,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// What the server says of locks.
 pub(super) struct Locks {
     held: BTreeSet<i64>,
+    /// Those that this process's last look found dead.
+    dead: BTreeSet<WorkerNo>,
     /// The server's start and its timeline: a lock of an earlier one is gone, whoever lives.
     incarnation: String,
 }
@@ -48,6 +50,7 @@ impl Locks {
         let held: Vec<i64> = found.try_get(0).map_err(failed())?;
         Ok(Self {
             held: held.into_iter().collect(),
+            dead: BTreeSet::new(),
             incarnation: found.try_get(1).map_err(failed())?,
         })
     }
@@ -56,6 +59,10 @@ impl Locks {
 impl Lives for Locks {
     fn lives(&mut self, worker: WorkerNo, _lock: &str) -> Result<bool, StoreError> {
         Ok(self.held.contains(&worker.0))
+    }
+
+    fn is_gone(&mut self, worker: WorkerNo, lock: &str) -> Result<bool, StoreError> {
+        Ok(!self.lives(worker, lock)? && self.dead.contains(&worker))
     }
 }
 
@@ -66,6 +73,8 @@ pub(super) struct Seen {
     free: HashMap<WorkerNo, Instant>,
     /// This process's connection has been whole since then: what was seen before it counts no more.
     of: Option<Instant>,
+    /// Who was found dead on the last look.
+    dead: BTreeSet<WorkerNo>,
 }
 
 /// What a look at the workers found.
@@ -112,6 +121,7 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<Life<'_>, StoreError> {
         let mut locks = self.locks(tx).await?;
+        locks.dead = self.seen_dead();
         let no = take_over::enter(tx, &mut locks, "", worker, now).await?;
         let (life, incarnation) = self.session.take(no).await?;
         let incarnation = &*incarnation;
@@ -126,6 +136,11 @@ impl PostgresStore {
         // Its first look is a whole one.
         self.fresh.store(true, Ordering::Relaxed);
         Ok(life)
+    }
+
+    fn seen_dead(&self) -> BTreeSet<WorkerNo> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.dead.clone()
     }
 
     /// Whose locks are held.
@@ -191,6 +206,7 @@ impl PostgresStore {
         }
         // One whose lock is held again begins anew.
         seen.free = free;
+        seen.dead = found.dead.iter().copied().collect();
         Ok(found)
     }
 

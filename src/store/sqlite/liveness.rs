@@ -39,6 +39,11 @@ impl Lives for Locks {
         self.dead.insert(lock.to_owned(), dead);
         Ok(!dead)
     }
+
+    /// A lock of the operating system is lost by death alone.
+    fn is_gone(&mut self, worker: WorkerNo, lock: &str) -> Result<bool, StoreError> {
+        Ok(!self.lives(worker, lock)?)
+    }
 }
 
 /// A lock that lives as long as its worker.

@@ -12,6 +12,9 @@ use crate::store::{LiveOp, OpState, Recorded, StoreError};
 pub(in crate::store) trait Lives {
     /// Whether a worker that has not ended lives; `lock` is what its record names as its life.
     fn lives(&mut self, worker: WorkerNo, lock: &str) -> Result<bool, StoreError>;
+
+    /// Whether it is known to be dead: one that is cut off for a moment neither lives nor is gone.
+    fn is_gone(&mut self, worker: WorkerNo, lock: &str) -> Result<bool, StoreError>;
 }
 
 /// A worker of an op that has not ended.
@@ -49,10 +52,11 @@ async fn serving(
     Ok(serving)
 }
 
-/// Stores an op's ends no longer, unless a live worker tells them.
+/// Stores an op's ends no longer, unless a worker tells them that is not known to be dead: what is stored in vain
+/// goes with its batch, and what is not stored is told to nobody.
 async fn stop_notices(c: &impl Db, lives: &mut impl Lives, op: OpId) -> Result<(), StoreError> {
     for worker in workers_of(c, op.0).await? {
-        if worker.notify && lives.lives(worker.no, &worker.lock)? {
+        if worker.notify && !lives.is_gone(worker.no, &worker.lock)? {
             return Ok(());
         }
     }

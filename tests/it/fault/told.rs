@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rowmill::Store;
 use rowmill::model::{JobKey, Kind, Timestamp};
-use rowmill::store::Signal;
+use rowmill::store::{Serves, Signal};
 
-use crate::support::servers::{Database, Proxy};
+use crate::support::servers::{Database, Proxy, until};
+use crate::support::{Harness as _, Postgres};
 
 /// Less than the time after which it is looked for what nobody told.
 const SOON: Duration = Duration::from_secs(2);
@@ -86,4 +87,35 @@ async fn what_nobody_told_is_looked_for() {
     database.run("update rowmill.meta set value = value");
     let heard = tokio::time::timeout(LONG, signal.changed()).await;
     heard.expect("woken");
+}
+
+/// Its lock is free for as long as it cannot connect; it lives, and tells what ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_are_stored_for_a_worker_that_is_cut_off_while_one_enters_that_tells_none() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let op = kit.register(kit.key(), false, 3).await;
+    let proxy = Proxy::start(h.url());
+    let cut = store(proxy.url()).await;
+    let serves = |notify| vec![Serves { op, notify }];
+    let teller = kit.enter(&cut, serves(true), None).await;
+    proxy.refuse();
+    proxy.cut();
+    let held = "select count(*) from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and a.datname = current_database()";
+    until("its lock is free", || {
+        (h.numbers(held) == [0]).then_some(())
+    });
+    let workers = kit.store.workers().await.expect("workers");
+    assert!(
+        workers.iter().all(|w| w.no == teller && !w.alive),
+        "{workers:?}"
+    );
+    kit.enter(&kit.store, serves(false), None).await;
+    let id = kit.submit(kit.held(), &[1]).await;
+    kit.abort(id).await;
+    assert_eq!(
+        h.facts().notices.len(),
+        1,
+        "it is stored for the one that will be back"
+    );
 }
