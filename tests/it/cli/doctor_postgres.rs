@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use super::rowmill::{Rowmill, csv};
-use crate::support::servers::{Database, Options, PgBouncer, Postgres, Redis};
+use crate::support::servers::{Database, Options, PgBouncer, Postgres, Redis, until};
 
 /// A server that keeps what it acknowledges, as far as its settings say.
 fn server() -> &'static Postgres {
@@ -257,6 +257,27 @@ fn doctor_says_what_a_failover_keeps() {
     });
     let (ok, told) = replication(&standby.url("postgres"));
     assert!(!ok && told.contains("is a standby"), "{told}");
+    // A role of few rights sees that it follows, and not how.
+    for sql in [
+        "alter system set synchronous_standby_names = '*'",
+        "select pg_reload_conf()",
+        "create role app login",
+    ] {
+        primary.run("postgres", sql);
+    }
+    let url = primary.url("postgres");
+    until("the standby is waited for", || {
+        let waited = "select 1 from pg_stat_replication where sync_state = 'sync'";
+        (!Database::rows_at(&url, waited).is_empty()).then_some(())
+    });
+    let (ok, told) = replication(&url);
+    let keeps = "one standby follows, and commits wait for one";
+    assert!(ok && told.starts_with(keeps), "{told}");
+    let (ok, told) = replication(&url.replace("postgres@", "app@"));
+    assert!(
+        ok && told.starts_with("one standby follows") && told.contains("pg_read_all_stats"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -29,7 +29,8 @@ struct Server {
     now: Timestamp,
     standby: bool,
     standbys: i32,
-    awaited: i32,
+    /// Nothing where this role may not see it.
+    awaited: Option<i32>,
     names: String,
     fsync: String,
     full_pages: String,
@@ -169,14 +170,20 @@ fn replication(server: &Server) -> Check {
                 "{followed} and none is waited for: a failover goes back to what the standby has, effects and outcomes together"
             ),
         ),
-        (false, 0) => Check::repair(
+        (false, None) => Check::ok(
+            "replication",
+            format!(
+                "{followed} and commits wait for synchronous_standby_names; whether one of those is there this role may not see: grant it pg_read_all_stats"
+            ),
+        ),
+        (false, Some(0)) => Check::repair(
             "replication",
             format!(
                 "{followed} and none of synchronous_standby_names is there: commits wait for it"
             ),
             "start the standby, or take it out of synchronous_standby_names",
         ),
-        (false, _) => Check::ok(
+        (false, Some(_)) => Check::ok(
             "replication",
             format!(
                 "{followed}, and commits wait for one: a failover to it keeps all that was acknowledged"
@@ -234,7 +241,7 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             standby: false,
             standbys: 0,
-            awaited: 0,
+            awaited: Some(0),
             names: String::new(),
             fsync: "on".to_owned(),
             full_pages: "on".to_owned(),
@@ -280,15 +287,20 @@ mod tests {
     fn what_a_failover_keeps_is_told_and_a_standby_that_is_awaited_and_gone_is_a_fault() {
         let named = |awaited| Server {
             names: "a".to_owned(),
-            standbys: awaited,
+            standbys: 1,
             awaited,
             ..server()
         };
         let alone = replication(&server());
         assert!(alone.ok && alone.detail.contains("goes back"), "{alone:?}");
-        assert!(!replication(&named(0)).ok);
-        let kept = replication(&named(1));
+        assert!(!replication(&named(Some(0))).ok);
+        let kept = replication(&named(Some(1)));
         assert!(kept.ok && kept.detail.contains("keeps all"), "{kept:?}");
+        let blind = replication(&named(None));
+        assert!(
+            blind.ok && blind.detail.contains("may not see"),
+            "{blind:?}"
+        );
         let standby = Server {
             standby: true,
             ..server()
