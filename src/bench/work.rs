@@ -155,6 +155,10 @@ impl SlowQueryProcessor for Post {
     ) -> Result<Output<'static>, RowFailure> {
         input.post()
     }
+
+    fn wants_ends(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ use work::Outgoing;
 const KEEP: Duration = Duration::from_millis(500);
 /// How often running tasks are compared with what the store believes, while it changes.
 const BEAT: Duration = Duration::from_millis(50);
+/// A comparison of very many takes long: it is made again after so many times as long, and after half a second at most.
+const REST: u32 = 9;
 /// A task that the store believes to run here, and of which nothing here knows, is given back after this.
 const STRANGE: Duration = Duration::from_secs(5);
 /// How often it is looked for batches whose time is over, while there are none.

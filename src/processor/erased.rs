@@ -38,9 +38,7 @@ pub(crate) trait ErasedProcessor: Send + Sync {
     fn block(&self) -> (std::any::TypeId, &'static str);
 
     /// Whether it wants to be told of ends.
-    fn wants_ends(&self) -> bool {
-        true
-    }
+    fn wants_ends(&self) -> bool;
 
     /// The database for which its statements are written, where its rows' writes commit with their outcomes.
     fn written_for(&self) -> Option<Dialect> {
@@ -241,6 +239,10 @@ macro_rules! ends {
                 self.0.mark_done(&DoneCx { block, event }, batch).await
             }
             .boxed()
+        }
+
+        fn wants_ends(&self) -> bool {
+            self.0.wants_ends()
         }
 
         fn block(&self) -> (std::any::TypeId, &'static str) {

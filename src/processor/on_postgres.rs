@@ -74,6 +74,11 @@ pub trait TransactionalProcessor: Send + Sync + 'static {
         IsolationLevel::ReadCommitted
     }
 
+    /// As [`BatchProcessor::wants_ends`](super::BatchProcessor::wants_ends).
+    fn wants_ends(&self) -> bool {
+        true
+    }
+
     /// As [`BatchProcessor::mark_done`](super::BatchProcessor::mark_done): outside of any transaction.
     ///
     /// # Errors
@@ -145,6 +150,11 @@ pub trait SetProcessor: Send + Sync + 'static {
     /// As [`TransactionalProcessor::isolation`].
     fn isolation(&self) -> IsolationLevel {
         IsolationLevel::ReadCommitted
+    }
+
+    /// As [`BatchProcessor::wants_ends`](super::BatchProcessor::wants_ends).
+    fn wants_ends(&self) -> bool {
+        true
     }
 
     /// As [`TransactionalProcessor::mark_done`].

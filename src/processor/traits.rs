@@ -61,6 +61,13 @@ pub trait BatchProcessor: Send + Sync + 'static {
         input: Self::Input,
     ) -> impl Future<Output = Result<Self::Output, RowFailure>> + Send;
 
+    /// Whether ends are told at all; `true` unless said otherwise. Where [`mark_done`](Self::mark_done) does nothing, `false` saves
+    /// each end a notice, which is written, claimed and removed. It is asked once, when a worker begins; ends that come after
+    /// the entry of a worker of `false` are told to nobody, also not later.
+    fn wants_ends(&self) -> bool {
+        true
+    }
+
     /// Told of every end of a batch (success, failed, aborted, expired), at least once, after it is durable.
     ///
     /// # Errors
@@ -110,6 +117,11 @@ pub trait ChunkProcessor: Send + Sync + 'static {
         out: &mut ChunkOut<Self::Output>,
     ) -> impl Future<Output = Result<(), RowFailure>> + Send;
 
+    /// As [`BatchProcessor::wants_ends`].
+    fn wants_ends(&self) -> bool {
+        true
+    }
+
     /// As [`BatchProcessor::mark_done`].
     ///
     /// # Errors
@@ -147,6 +159,11 @@ pub trait SlowQueryProcessor: Send + Sync + 'static {
         cx: &mut QueryCx<'_, Self::Block, Self::Context>,
         input: Self::Input,
     ) -> impl Future<Output = Result<Self::Output, RowFailure>> + Send;
+
+    /// As [`BatchProcessor::wants_ends`].
+    fn wants_ends(&self) -> bool {
+        true
+    }
 
     /// As [`BatchProcessor::mark_done`].
     ///

@@ -71,6 +71,11 @@ pub trait TransactionalProcessor: Send + Sync + 'static {
         input: Self::Input,
     ) -> Result<Self::Output, RowFailure>;
 
+    /// As [`BatchProcessor::wants_ends`](super::BatchProcessor::wants_ends).
+    fn wants_ends(&self) -> bool {
+        true
+    }
+
     /// As [`BatchProcessor::mark_done`](super::BatchProcessor::mark_done): outside of any transaction.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ pub(crate) trait Runner: Send + Sync + 'static {
         places: &'a [usize],
     ) -> impl Future<Output = Came> + Send + 'a;
 
+    fn wants_ends(&self) -> bool;
+
     fn mark_done<'a>(
         &'a self,
         cx: &'a DoneCx<'a, Self::Block>,

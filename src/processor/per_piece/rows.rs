@@ -131,6 +131,10 @@ impl<P: PostgresProcessor> Runner for Rows<P> {
         Came::Kept(outcomes)
     }
 
+    fn wants_ends(&self) -> bool {
+        self.0.wants_ends()
+    }
+
     async fn mark_done<'a>(
         &'a self,
         cx: &'a DoneCx<'a, P::Block>,

@@ -133,6 +133,10 @@ impl<P: SetProcessor> Runner for Set<P> {
         Came::Bad { bad, again }
     }
 
+    fn wants_ends(&self) -> bool {
+        self.0.wants_ends()
+    }
+
     async fn mark_done<'a>(
         &'a self,
         cx: &'a DoneCx<'a, P::Block>,

@@ -142,3 +142,87 @@ async fn a_receiver_may_ask_for_the_batch_that_has_ended() {
     assert_eq!(*seen.lock().unwrap(), [Status::Success]);
     world.end(&manager).await;
 }
+
+/// Says that it wants no ends, and would be wrong.
+struct Quiet(Ends);
+
+impl rowmill::BatchProcessor for Quiet {
+    type Block = ();
+    type Context = Value;
+    type Input = Value;
+    type Output = Value;
+    async fn process(
+        &self,
+        _: &mut rowmill::RowCx<'_, (), Value>,
+        input: Value,
+    ) -> Result<Value, RowFailure> {
+        judged(&input)
+    }
+    async fn mark_done(
+        &self,
+        cx: &rowmill::DoneCx<'_, ()>,
+        batch: &rowmill::Batch,
+    ) -> Result<(), rowmill::BoxError> {
+        self.0.tell(cx.event(), batch)
+    }
+    fn wants_ends(&self) -> bool {
+        false
+    }
+}
+
+impl rowmill::SlowQueryProcessor for Quiet {
+    type Block = ();
+    type Context = Value;
+    type Input = Value;
+    type Output = Value;
+    async fn query(
+        &self,
+        _: &mut rowmill::QueryCx<'_, (), Value>,
+        input: Value,
+    ) -> Result<Value, RowFailure> {
+        judged(&input)
+    }
+    async fn mark_done(
+        &self,
+        cx: &rowmill::DoneCx<'_, ()>,
+        batch: &rowmill::Batch,
+    ) -> Result<(), rowmill::BoxError> {
+        self.0.tell(cx.event(), batch)
+    }
+    fn wants_ends(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ends_of_a_processor_that_wants_none_are_neither_stored_nor_told() {
+    let world = World::new().await;
+    let ends = Ends::default();
+    let loud = rows(|_, _| async { Ok(Value::Null) }.boxed()).telling(&ends);
+    let manager = world
+        .builder()
+        .batch("bank", "post", Quiet(ends.clone()))
+        .slow_query("bank", "ask", Quiet(ends.clone()))
+        .batch("bank", "loud", loud);
+    let manager = manager.build().unwrap();
+    manager.tick().await.unwrap();
+    let quiet = [
+        submit(&manager, "post", inputs(&["good".into(), "bad".into()])).await,
+        ask(&manager, "ask", "1").await,
+    ];
+    for id in quiet {
+        manager.batch_abort(id, Duration::ZERO).await.unwrap();
+        assert!(world.facts().notices.is_empty());
+    }
+    let quiet = [
+        submit(&manager, "post", inputs(&["good".into(), "bad".into()])).await,
+        ask(&manager, "ask", "1").await,
+    ];
+    let told = submit(&manager, "loud", numbers(1)).await;
+    world.work(&manager).await;
+    for id in quiet {
+        assert!(manager.batch_done(id).await.unwrap().done);
+    }
+    assert_eq!(ends.told().iter().map(|t| t.1).collect::<Vec<_>>(), [told]);
+    world.end(&manager).await;
+}

@@ -241,7 +241,7 @@ impl Ends {
         told.iter().filter(|t| t.1 == id).map(|t| t.2).collect()
     }
 
-    fn tell(&self, event: i64, batch: &Batch) -> Result<(), BoxError> {
+    pub fn tell(&self, event: i64, batch: &Batch) -> Result<(), BoxError> {
         assert!(batch.done);
         let told = (event, batch.id, batch.status);
         self.told.lock().unwrap().push(told);
