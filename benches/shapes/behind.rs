@@ -30,7 +30,7 @@ pub async fn small(place: &Place, size: &Size, figures: &mut Figures) -> Result<
         .batch("bench", "count", Count)
         .build()?;
     let client = manager.client();
-    let huge = held(&client, "count", 0..size.rows * 5).await?;
+    let huge = held(&client, "count", 0..(size.rows * 5).max(2_000_000)).await?;
     let stop = CancellationToken::new();
     let works = tokio::spawn({
         let (manager, stop) = (manager.clone(), stop.clone());

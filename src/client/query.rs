@@ -49,10 +49,17 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
-        let query = NewQuery { query, input };
-        let submitted = self.slow_query_submit_many(vec![query]).await?;
+        let now = self.clock.now();
+        let query = self.ready(NewQuery { query, input })?;
+        let new = query.0.clone();
+        let submitted = self.store.submit_many(vec![query], now).await?;
         match submitted.as_slice() {
-            [query] => self.submitted(query.id).await,
+            [Submitted::New(_)] => {
+                let query = Batch::submitted(new, 1, now);
+                self.named(&query).await;
+                Ok(query)
+            }
+            [Submitted::Existing(id)] => self.submitted(*id).await,
             _ => Err(Error::new(
                 ErrorKind::Internal,
                 "internal",
@@ -79,21 +86,25 @@ impl Client {
             let text = "one call submits at most 10,000 slow queries, and 64 MiB of inputs and contexts; make several calls";
             return Err(Error::invalid("too_large", text));
         }
-        let mut ready: Vec<(NewBatch, Block, [u8; 32])> = Vec::with_capacity(queries.len());
-        for NewQuery { query, input } in queries {
-            let query = self.signed(query);
-            check(&query, Kind::Query)?;
-            let mut builder = BlockBuilder::new(1, usize::MAX);
-            builder.push(1, input.get());
-            let block = builder.finish().unwrap_or_default();
-            let hash = ContentHash::of(&block);
-            ready.push((query, block, hash));
-        }
+        let ready = queries.into_iter().map(|query| self.ready(query));
+        let ready = ready.collect::<Result<Vec<_>>>()?;
         let submitted = self.store.submit_many(ready, self.clock.now()).await?;
         let submitted = submitted.into_iter().map(|submitted| SubmittedQuery {
             id: submitted.id(),
             existed: matches!(submitted, Submitted::Existing(_)),
         });
         Ok(submitted.collect())
+    }
+
+    /// A query as it is stored.
+    fn ready(&self, query: NewQuery) -> Result<(NewBatch, Block, [u8; 32])> {
+        let NewQuery { query, input } = query;
+        let query = self.signed(query);
+        check(&query, Kind::Query)?;
+        let mut builder = BlockBuilder::new(1, usize::MAX);
+        builder.push(1, input.get());
+        let block = builder.finish().unwrap_or_default();
+        let hash = ContentHash::of(&block);
+        Ok((query, block, hash))
     }
 }

@@ -37,11 +37,16 @@ impl Client {
     /// The batch after it was submitted, or found to be there: its name is known from now on.
     pub(super) async fn submitted(&self, id: BatchId) -> Result<Batch> {
         let batch = self.read(id).await?;
+        self.named(&batch).await;
+        Ok(batch)
+    }
+
+    /// A submitted batch's external id is known from now on.
+    pub(super) async fn named(&self, batch: &Batch) {
         if let Some(name) = &batch.external_id {
             let app = batch.app.as_str();
-            self.statuses.name(app, name, id, true).await;
+            self.statuses.name(app, name, batch.id, true).await;
         }
-        Ok(batch)
     }
 
     fn seen(&self, id: BatchId, batch: Option<Batch>) -> Result<Batch> {

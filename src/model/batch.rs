@@ -169,6 +169,50 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch of so many rows in the moment in which it was stored.
+    pub(crate) fn submitted(new: NewBatch, rows: u64, now: Timestamp) -> Self {
+        let status = if new.hold {
+            Status::Wait
+        } else {
+            Status::Queued
+        };
+        let none = (new.key.kind == Kind::Query).then_some(None);
+        // As times are stored.
+        let stored = |at: Timestamp| Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+        Self {
+            id: new.id,
+            app: new.key.app,
+            op: new.key.op,
+            kind: new.key.kind,
+            status,
+            done: false,
+            counts: Counts {
+                rows,
+                pending: rows,
+                ..Counts::default()
+            },
+            context: new.context,
+            priority: new.priority,
+            parent: new.retry_of.map(|of| of.parent),
+            root: new.retry_of.map_or(new.id, |of| of.root),
+            generation: new.retry_of.map_or(0, |of| of.generation),
+            external_id: new.external_id,
+            created_by: new.by,
+            created_at: stored(now),
+            run_at: new.run_at.map(stored),
+            expires_at: new.expires_at.map(stored),
+            started_at: None,
+            done_at: None,
+            aborting: false,
+            progress: None,
+            files: Vec::new(),
+            result: none.clone(),
+            messages: none,
+            columns: new.columns,
+            purged_at: None,
+        }
+    }
+
     /// What works on it.
     #[must_use]
     pub fn key(&self) -> JobKey {
