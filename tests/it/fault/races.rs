@@ -1,0 +1,108 @@
+//! Steps of several processes that meet on PostgreSQL: one of them stands in the middle of its own until the other is through, or waits.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rowmill::model::{NewBatch, OutputFile, Status, Token};
+use rowmill::store::{Claim, Recorded};
+use tokio_postgres::Client;
+
+use crate::support::servers::Database;
+use crate::support::{Harness as _, Kit, Outcomes, Postgres, invariants};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Where the first statement of a kind stands, and no other.
+struct Gate {
+    holder: Client,
+}
+
+impl Gate {
+    /// Stands before or after a statement: `after update on rowmill.queue`.
+    async fn of(h: &Postgres, moment: &str) -> Self {
+        let gate = format!(
+            "create sequence public.first_come;
+             create function public.gate() returns trigger language plpgsql as
+             $$ begin if nextval('public.first_come') = 1 then perform pg_advisory_xact_lock(77); end if; return null; end $$;
+             create trigger gate {moment} for each statement execute function public.gate()"
+        );
+        Database::run_at(h.url(), &gate);
+        let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
+        let (holder, driver) = connected.expect("a connection");
+        tokio::spawn(driver);
+        let lock = "select pg_advisory_lock(77)";
+        holder.batch_execute(lock).await.expect("the lock");
+        Self { holder }
+    }
+
+    /// How many wait: for the gate, or for what the one who stands there has locked.
+    async fn waiting(&self) -> i64 {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let found = self.holder.query_one(sql, &[]).await.expect("an answer");
+        found.get(0)
+    }
+
+    async fn stands(&self) {
+        let stands = async { while self.waiting().await < 1 {} };
+        tokio::time::timeout(LONG, stands).await.expect("it stands");
+    }
+
+    /// Begins `step`, and opens when that is through or waits, too.
+    async fn meets<T>(self, step: impl Future<Output = T>) -> T {
+        let mut step = pin!(step.fuse());
+        let waits = async { while self.waiting().await < 2 {} };
+        let waits = tokio::time::timeout(LONG, waits);
+        let through = tokio::select! {
+            done = &mut step => Some(done),
+            waits = waits => { waits.expect("it waits"); None }
+        };
+        let unlock = "select pg_advisory_unlock(77)";
+        self.holder.batch_execute(unlock).await.expect("unlocked");
+        match through {
+            Some(done) => done,
+            None => step.await,
+        }
+    }
+}
+
+/// An op whose ends are told to nobody.
+async fn quiet(kit: &Kit) -> (rowmill::model::OpId, rowmill::model::WorkerNo) {
+    let op = kit.register(kit.key(), false, 3).await;
+    (op, kit.worker().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_who_purge_a_batch_none_ends_it_before_all_of_it_is_gone() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = quiet(kit).await;
+    let id = kit.rows_of(3).await;
+    let task = kit.claim_one(worker, op).await;
+    for (n, part) in [
+        Outcomes::of(&task).success(0).goes_on(None),
+        Outcomes::of(&task).part(1).success(1).goes_on(None),
+        Outcomes::of(&task).part(2).success(2).ends(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(kit.record(worker, part).await, Recorded::Done, "part {n}");
+    }
+    assert!(kit.mark_purged(id).await);
+    let gate = Gate::of(&h, "before delete on rowmill.attempts").await;
+    let other = h.again().await;
+    let first = tokio::spawn(async move { other.purge_piece(id, 2).await });
+    gate.stands().await;
+    let second = gate.meets(kit.store.purge_piece(id, 2)).await;
+    let first = first.await.expect("no panic");
+    assert!(
+        !(first.unwrap() && second.unwrap()),
+        "more is left than two pieces"
+    );
+    while !kit.store.purge_piece(id, 2).await.unwrap() {}
+    let facts = h.facts();
+    assert!(facts.parts.is_empty(), "{:?}", facts.parts);
+    assert!(facts.blocks.is_empty());
+    invariants(&h).await;
+}
