@@ -22,6 +22,11 @@ pub(in crate::store) async fn settle(
     settle_now(c, id, now).await
 }
 
+async fn has_open_rows(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+    let open = one(c, sql!("end_open_rows"), params![id], |_| Ok(())).await?;
+    Ok(open.is_some())
+}
+
 async fn has_close(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
     let close = one(c, sql!("batch_progress"), params![id], |_| Ok(())).await?;
     Ok(close.is_some())
@@ -62,16 +67,17 @@ pub(in crate::store) async fn settle_now(
     id: BatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if one(c, sql!("end_open_rows"), params![id], |_| Ok(()))
-        .await?
-        .is_some()
-    {
+    if has_open_rows(c, id).await? {
         return Ok(());
     }
     let Some(batch) = guard(c, id).await? else {
         return Ok(());
     };
     if batch.state == BatchState::Loading || batch.state.is_final() || batch.given < batch.blocks {
+        return Ok(());
+    }
+    // The last blocks may have been given while the batch was waited for: files of what has not run would lack it.
+    if c.is_shared() && has_open_rows(c, id).await? {
         return Ok(());
     }
     if one(c, sql!("end_has_files"), params![id], |_| Ok(()))

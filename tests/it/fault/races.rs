@@ -106,3 +106,51 @@ async fn of_two_who_purge_a_batch_none_ends_it_before_all_of_it_is_gone() {
     assert!(facts.blocks.is_empty());
     invariants(&h).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_last_blocks_are_given_while_its_others_end_is_not_closed_before_they_have_run()
+ {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = quiet(kit).await;
+    let id = kit.submit(kit.new_batch(), &[1; 10_001]).await;
+    let mut last = None;
+    loop {
+        let tasks = kit.claim(worker, op).await;
+        if tasks.is_empty() {
+            break;
+        }
+        let mut parts = Vec::with_capacity(tasks.len());
+        for task in &tasks {
+            // The one of the last block that was given ends later.
+            match task.claim.no {
+                9_999 => last = Some(Outcomes::of(task).writes(0, "a.csv", "x\n").ends()),
+                _ => parts.push(Outcomes::of(task).all_success().ends()),
+            }
+        }
+        kit.store.record(worker, parts, kit.now()).await.unwrap();
+    }
+    let last = last.expect("its first ten thousand blocks are given");
+    let gate = Gate::of(&h, "before insert on rowmill.queue").await;
+    let (other, now) = (h.again().await, kit.now());
+    let gives = tokio::spawn(async move { other.keep(now).await });
+    gate.stands().await;
+    let recorded = gate.meets(kit.record(worker, last)).await;
+    assert_eq!(recorded, Recorded::Done);
+    gives.await.expect("no panic").unwrap();
+    let closes = async || {
+        let token = Token::random().unwrap();
+        let closes = kit.store.claim_close(worker, token, 10, kit.now()).await;
+        closes.unwrap()
+    };
+    assert!(closes().await.is_empty(), "a row has not run");
+    let task = kit.claim_one(worker, op).await;
+    assert_eq!(task.claim.no, 10_000);
+    kit.succeed(worker, &task).await;
+    let close = closes().await.remove(0);
+    let none: Vec<OutputFile> = Vec::new();
+    let closed = kit.store.close(worker, close.claim, none, kit.now()).await;
+    assert_eq!(closed.unwrap(), Recorded::Done);
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.done, batch.counts.success), (true, 10_001));
+}
