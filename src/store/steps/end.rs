@@ -156,14 +156,23 @@ pub(in crate::store) async fn abort(
     stop(c, id, EndedAs::Aborted, now).await
 }
 
-/// Ends what has not begun of a batch whose time has passed, and what came back since.
+/// Ends what has not begun of a batch whose time has passed, and what came back since; false where others hold
+/// something of it, so that it is to be asked for again.
 pub(in crate::store) async fn expire(
     c: &impl Db,
     id: BatchId,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    change(c, sql!("expire_mark"), params![id]).await?;
-    stop(c, id, EndedAs::Expired, now).await
+) -> Result<bool, StoreError> {
+    let is_open = async || {
+        let batch = guard(c, id).await?;
+        Ok::<_, StoreError>(batch.is_some_and(|batch| !batch.state.is_final()))
+    };
+    if !is_open().await? {
+        return Ok(true);
+    }
+    stop(c, id, EndedAs::Expired, now).await?;
+    let marked = change(c, sql!("expire_mark"), params![id]).await? == 1;
+    Ok(marked || !is_open().await?)
 }
 
 /// Ends every row that is in no running task.

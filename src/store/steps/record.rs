@@ -413,7 +413,7 @@ pub(in crate::store) async fn stop_if_stopped(
     if batch.abort_at.is_some() {
         end::stop(c, id, EndedAs::Aborted, now).await
     } else if batch.expires_at.is_some_and(|at| at <= us(now)) {
-        end::expire(c, id, now).await
+        end::expire(c, id, now).await.map(drop)
     } else {
         Ok(())
     }

@@ -108,6 +108,41 @@ async fn of_two_who_purge_a_batch_none_ends_it_before_all_of_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_claim_holds_when_their_batch_expires_expire_with_a_later_look() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let new = NewBatch {
+        expires_at: Some(kit.in_seconds(10)),
+        ..kit.new_batch()
+    };
+    let id = kit.submit(new, &[2, 3]).await;
+    // It locks what it looks at, and takes no more than fits.
+    let ask = Claim {
+        max_rows: 1,
+        ..kit.ask(worker, op)
+    };
+    let gate = Gate::of(&h, "after update on rowmill.queue").await;
+    let (other, now) = (h.again().await, kit.now());
+    let claim = tokio::spawn(async move { other.claim(ask, now).await });
+    gate.stands().await;
+    kit.advance(10);
+    let kept = gate.meets(kit.store.keep(kit.now())).await.unwrap();
+    assert_eq!(kept.expired, 0, "others hold all of it");
+    let claimed = claim.await.expect("no panic").unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(kit.store.keep(kit.now()).await.unwrap().expired, 1);
+    assert_eq!(kit.store.keep(kit.now()).await.unwrap().expired, 0);
+    assert_eq!(kit.succeed(worker, &claimed[0]).await, Recorded::Done);
+    let batch = kit.batch(id).await;
+    assert_eq!(
+        (batch.status, batch.counts.success, batch.counts.expired),
+        (Status::Expired, 2, 3)
+    );
+    invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_last_blocks_are_given_while_its_others_end_is_not_closed_before_they_have_run()
  {
     let h = Postgres::open().await;
