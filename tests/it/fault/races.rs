@@ -189,3 +189,24 @@ async fn a_batch_whose_last_blocks_are_given_while_its_others_end_is_not_closed_
     let batch = kit.batch(id).await;
     assert_eq!((batch.done, batch.counts.success), (true, 10_001));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_of_which_a_part_is_on_its_way_is_not_given_back_as_if_it_had_not_begun() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.rows_of(3).await;
+    let task = kit.claim_one(worker, op).await;
+    let part = Outcomes::of(&task).success(0).goes_on(None);
+    let gate = Gate::of(&h, "before insert on rowmill.attempts").await;
+    let (other, now) = (h.again().await, kit.now());
+    let record = tokio::spawn(async move { other.record(worker, vec![part], now).await });
+    gate.stands().await;
+    let back = kit.store.give_back(worker, vec![task.claim], kit.now());
+    gate.meets(back).await.unwrap();
+    assert_eq!(record.await.expect("no panic").unwrap(), [Recorded::Done]);
+    kit.work_off(worker, op).await;
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.status, batch.counts.success), (Status::Success, 3));
+    invariants(&h).await;
+}
