@@ -210,3 +210,29 @@ async fn a_task_of_which_a_part_is_on_its_way_is_not_given_back_as_if_it_had_not
     assert_eq!((batch.status, batch.counts.success), (Status::Success, 3));
     invariants(&h).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_are_claimed_while_their_worker_leaves_are_told_by_another() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, leaver) = kit.op_and_worker().await;
+    let id = kit.submit(kit.held(), &[1]).await;
+    kit.abort(id).await;
+    let gate = Gate::of(&h, "before update on rowmill.notices").await;
+    let (other, now) = (h.again().await, kit.now());
+    let token = || Token::random().unwrap();
+    let first = token();
+    let claim =
+        tokio::spawn(async move { other.claim_notices(leaver, first, vec![op], now).await });
+    gate.stands().await;
+    gate.meets(kit.store.leave(leaver, kit.now()))
+        .await
+        .unwrap();
+    assert_eq!(claim.await.expect("no panic").unwrap().len(), 1);
+    let alive = kit.worker().await;
+    for dead in kit.store.dead_workers().await.unwrap() {
+        kit.take_over(dead).await;
+    }
+    let told = kit.store.claim_notices(alive, token(), vec![op], kit.now());
+    assert_eq!(told.await.unwrap().len(), 1);
+}
