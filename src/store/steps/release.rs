@@ -31,7 +31,8 @@ pub(in crate::store) async fn release(
         change(c, sql!("audit_add"), params![us(now), by, "release", id]).await?;
         return give(c, id, now).await;
     }
-    if found.state.is_final() {
+    // Where it is this same step that has released it, it may have ended since.
+    if found.state.is_final() && !c.is_again() {
         return Err(StoreError::WrongState {
             id,
             found: found.state.as_str(),
