@@ -50,6 +50,10 @@ pub(in crate::store) async fn give(
 ) -> Result<(), StoreError> {
     let batch = visible(c, id).await?;
     let (from, to) = (batch.given, batch.blocks.min(batch.given + GIVE));
+    // Another has given the rest, or an abort has ended it, since it was listed.
+    if batch.state.is_final() || (from > 0 && from == to) {
+        return Ok(());
+    }
     let (state, due) = queued_or_later(batch.run_at, now);
     // Blocks given later go on from those that were given first.
     let before = if from > 0 {
