@@ -156,6 +156,34 @@ pub(in crate::store) async fn abort(
     stop(c, id, EndedAs::Aborted, now).await
 }
 
+/// Ends what an abort has passed over because others held it; false where they still do.
+pub(in crate::store) async fn abort_rest(
+    c: &impl Db,
+    id: BatchId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if !has_unbegun(c, id).await? {
+        return Ok(true);
+    }
+    let batch = guard(c, id).await?;
+    if batch.is_none_or(|batch| batch.abort_at.is_none() || batch.state.is_final()) {
+        return Ok(true);
+    }
+    stop(c, id, EndedAs::Aborted, now).await?;
+    Ok(!has_unbegun(c, id).await?)
+}
+
+/// Whether a batch has a task that waits to be claimed, or to be due.
+async fn has_unbegun(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+    let (one_state, other) = (TaskState::Later.code(), TaskState::Queued.code());
+    let asked = params![id, 0, one_state, other];
+    let next = one(c, sql!("rows_next_open"), asked, |r| {
+        r.get::<Option<i64>>(0)
+    })
+    .await?;
+    Ok(next.flatten().is_some())
+}
+
 /// Ends what has not begun of a batch whose time has passed, and what came back since; false where others hold
 /// something of it, so that it is to be asked for again.
 pub(in crate::store) async fn expire(

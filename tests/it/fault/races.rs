@@ -21,11 +21,22 @@ struct Gate {
 impl Gate {
     /// Stands before or after a statement: `after update on rowmill.queue`.
     async fn of(h: &Postgres, moment: &str) -> Self {
+        Self::made(h, &format!("trigger gate {moment} for each statement")).await
+    }
+
+    /// Stands at the commit of whoever has changed a record of a table.
+    async fn at_commit(h: &Postgres, table: &str) -> Self {
+        let late = "deferrable initially deferred for each row";
+        let trigger = format!("constraint trigger gate after update on {table} {late}");
+        Self::made(h, &trigger).await
+    }
+
+    async fn made(h: &Postgres, trigger: &str) -> Self {
         let gate = format!(
             "create sequence public.first_come;
              create function public.gate() returns trigger language plpgsql as
              $$ begin if nextval('public.first_come') = 1 then perform pg_advisory_xact_lock(77); end if; return null; end $$;
-             create trigger gate {moment} for each statement execute function public.gate()"
+             create {trigger} execute function public.gate()"
         );
         Database::run_at(h.url(), &gate);
         let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
@@ -43,6 +54,11 @@ impl Gate {
         found.get(0)
     }
 
+    async fn open(self) {
+        let unlock = "select pg_advisory_unlock(77)";
+        self.holder.batch_execute(unlock).await.expect("unlocked");
+    }
+
     async fn stands(&self) {
         let stands = async { while self.waiting().await < 1 {} };
         tokio::time::timeout(LONG, stands).await.expect("it stands");
@@ -57,8 +73,7 @@ impl Gate {
             done = &mut step => Some(done),
             waits = waits => { waits.expect("it waits"); None }
         };
-        let unlock = "select pg_advisory_unlock(77)";
-        self.holder.batch_execute(unlock).await.expect("unlocked");
+        self.open().await;
         match through {
             Some(done) => done,
             None => step.await,
@@ -235,4 +250,39 @@ async fn ends_that_are_claimed_while_their_worker_leaves_are_told_by_another() {
     }
     let told = kit.store.claim_notices(alive, token(), vec![op], kit.now());
     assert_eq!(told.await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_claim_holds_when_their_batch_is_aborted_end_without_another_claim() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[2, 3]).await;
+    let ask = Claim {
+        max_rows: 1,
+        ..kit.ask(worker, op)
+    };
+    // It has seen no abort, and is not through.
+    let gate = Gate::at_commit(&h, "rowmill.queue").await;
+    let (other, now) = (h.again().await, kit.now());
+    let claim = tokio::spawn(async move { other.claim(ask, now).await });
+    gate.stands().await;
+    let store = kit.store.clone();
+    let abort = tokio::spawn(async move { store.abort(id, "eve".to_owned(), now).await });
+    let marked = async { while h.facts().audit.is_empty() {} };
+    tokio::time::timeout(LONG, marked).await.expect("marked");
+    gate.open().await;
+    let claimed = claim.await.expect("no panic").unwrap();
+    abort.await.expect("no panic").unwrap();
+    assert_eq!(claimed.len(), 1);
+    let facts = h.facts();
+    let left: Vec<i64> = facts.rows_tasks(id).iter().map(|task| task.no).collect();
+    assert_eq!(left, [claimed[0].claim.no], "what runs, and nothing else");
+    kit.succeed(worker, &claimed[0]).await;
+    let batch = kit.batch(id).await;
+    assert_eq!(
+        (batch.status, batch.counts.success, batch.counts.aborted),
+        (Status::Aborted, 2, 3)
+    );
+    invariants(&h).await;
 }
