@@ -286,3 +286,36 @@ async fn rows_that_a_claim_holds_when_their_batch_is_aborted_end_without_another
     );
     invariants(&h).await;
 }
+
+/// Between the commit of the last rows and the look whether there are others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_worker_died_before_it_looked_whether_all_has_ended_is_closed() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[1, 1]).await;
+    let tasks = kit.claim(worker, op).await;
+    kit.succeed(worker, &tasks[0]).await;
+    let last = Outcomes::of(&tasks[1]).writes(0, "a.csv", "x\n").ends();
+    let gate = Gate::of(&h, "before update on rowmill.queue").await;
+    let (dying, now) = (h.again().await, kit.now());
+    let record = tokio::spawn(async move { dying.record(worker, vec![last], now).await });
+    gate.stands().await;
+    record.abort();
+    assert!(record.await.is_err_and(|e| e.is_cancelled()));
+    gate.open().await;
+    let closes = async || {
+        let token = Token::random().unwrap();
+        let closes = kit.store.claim_close(worker, token, 10, kit.now()).await;
+        closes.unwrap()
+    };
+    assert!(h.facts().rows_tasks(id).is_empty(), "all has ended");
+    assert!(closes().await.is_empty(), "nobody has looked");
+    kit.store.keep(kit.now()).await.unwrap();
+    let close = closes().await.remove(0);
+    let none: Vec<OutputFile> = Vec::new();
+    let closed = kit.store.close(worker, close.claim, none, kit.now()).await;
+    assert_eq!(closed.unwrap(), Recorded::Done);
+    assert_eq!(kit.batch(id).await.counts.success, 2);
+    invariants(&h).await;
+}
