@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rowmill::model::{NewBatch, OutputFile, Status, Token};
-use rowmill::store::{Claim, Recorded};
+use rowmill::store::{Claim, NewWorker, Recorded, Serves};
 use tokio_postgres::Client;
 
 use crate::support::servers::Database;
@@ -318,4 +318,34 @@ async fn a_batch_whose_worker_died_before_it_looked_whether_all_has_ended_is_clo
     assert_eq!(closed.unwrap(), Recorded::Done);
     assert_eq!(kit.batch(id).await.counts.success, 2);
     invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_are_stored_for_a_worker_that_enters_beside_one_that_tells_none() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let op = kit.op().await;
+    // What it tells is noted already: it changes nothing of the op.
+    let gate = Gate::of(&h, "after update on rowmill.ops").await;
+    let (other, now) = (h.again().await, kit.now());
+    let teller = NewWorker {
+        host: "there".to_owned(),
+        pid: 1,
+        version: "0",
+        ops: vec![Serves { op, notify: true }],
+        only: None,
+    };
+    let enters = tokio::spawn(async move {
+        let entered = other.enter(teller, now).await;
+        // Its store lives as long as it does.
+        (entered, other)
+    });
+    gate.stands().await;
+    let serves = vec![Serves { op, notify: false }];
+    gate.meets(kit.enter(&kit.store, serves, None)).await;
+    let (entered, _lives) = enters.await.expect("no panic");
+    entered.unwrap();
+    let id = kit.submit(kit.held(), &[1]).await;
+    kit.abort(id).await;
+    assert_eq!(h.facts().notices.len(), 1, "somebody tells it");
 }
