@@ -2,6 +2,7 @@
 
 use rowmill::model::Status;
 
+use crate::e2e::world::LONG;
 use crate::support::{Harness as _, Postgres, invariants};
 
 /// An abort passes over tasks that a claim holds; where that claim then comes to nothing they stay queued.
@@ -24,6 +25,34 @@ async fn tasks_that_an_abort_had_to_pass_over_end_where_a_claim_meets_them() {
     let batch = kit.batch(passed).await;
     assert_eq!((batch.status, batch.counts.aborted), (Status::Aborted, 4));
     kit.succeed(worker, &claimed[0]).await;
+    invariants(&h).await;
+}
+
+/// Workers of one batch would else wait at its record for each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_and_records_of_a_batch_wait_for_nobody_who_holds_its_record() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[2, 2, 2]).await;
+    let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
+    let (holder, driver) = connected.expect("a connection");
+    tokio::spawn(driver);
+    let hold = "begin; select 1 from rowmill.batches for update";
+    holder.batch_execute(hold).await.expect("held");
+    let works = async {
+        let tasks = kit.claim(worker, op).await;
+        assert_eq!(tasks.len(), 3);
+        for task in &tasks[..2] {
+            kit.succeed(worker, task).await;
+        }
+        tasks
+    };
+    let tasks = tokio::time::timeout(LONG, works).await;
+    let tasks = tasks.expect("nobody waits");
+    holder.batch_execute("rollback").await.expect("let go");
+    kit.succeed(worker, &tasks[2]).await;
+    assert_eq!(kit.batch(id).await.counts.success, 6);
     invariants(&h).await;
 }
 

@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::store::steps::single::Known;
 use crate::store::steps::{
-    append, claim, close, discard, end, guard, history, keep, list, ops, purge, read, record,
-    redact, release, retry, submit, take_over,
+    append, claim, close, discard, guard, history, keep, list, ops, purge, read, record, redact,
+    release, retry, submit, take_over,
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
@@ -228,7 +228,7 @@ impl Backend for PostgresStore {
     }
 
     fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()> {
-        write!(self, now, tx => end::abort(&tx, id, &by, now)).boxed()
+        self.abort_now(id, by, now).boxed()
     }
 
     fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {

@@ -127,7 +127,7 @@ use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
 use super::{Fut, Schema, StoreError};
 use crate::clock::{Clock as _, Measured, Seldom};
-use crate::model::{OpId, Timestamp};
+use crate::model::{BatchId, OpId, Timestamp};
 use doubt::Doubts;
 use liveness::Seen;
 use session::Session;
@@ -146,6 +146,9 @@ pub use tls::{Root, Tls, Trust};
 const SCHEMA: &str = "rowmill";
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
+/// An abort waits so long for claims that hold some of its tasks, and looks again so often.
+const HOLDS: Duration = Duration::from_millis(20);
+const HELD: u32 = 100;
 /// The longest time that a setting of the server takes.
 const SETTABLE: Duration = Duration::from_millis(2_147_483_647);
 
@@ -297,6 +300,19 @@ impl PostgresStore {
                 }
             }
         }
+    }
+
+    /// Aborts a batch. What claims that are under way held is ended when they are through; what they hold for long
+    /// ends with the next claim that meets it.
+    async fn abort_now(&self, id: BatchId, by: String, now: Timestamp) -> Result<(), StoreError> {
+        write!(self, now, tx => end::abort(&tx, id, &by, now)).await?;
+        for _ in 0..HELD {
+            if write!(self, now, tx => end::abort_rest(&tx, id, now)).await? {
+                break;
+            }
+            tokio::time::sleep(HOLDS).await;
+        }
+        Ok(())
     }
 
     /// Removes what is left of an abandoned load, a step a piece: others commit in between.

@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Connection, Row, Statement};
 
-use super::SCHEMA;
 use super::connect::{Line, Options};
 use super::errors::postgres_error;
 use super::wake::Waker;
+use super::{SCHEMA, STATEMENT};
 use crate::clock::Measured;
 use crate::model::{Timestamp, WorkerNo};
 use crate::store::StoreError;
@@ -123,7 +123,7 @@ impl Own {
         }
         let schema = &options.schema;
         let begin = format!(
-            "begin; set local search_path to \"{schema}\"; set local lock_timeout to '{LOCKED}'; set local synchronous_commit to off; set local jit to off"
+            "begin; set local search_path to \"{schema}\"; set local statement_timeout to '{STATEMENT}'; set local lock_timeout to '{LOCKED}'; set local synchronous_commit to off; set local jit to off"
         );
         let (kind, watches) = if options.lockless {
             (Kind::Pooled { begin }, false)
@@ -132,7 +132,7 @@ impl Own {
         } else {
             // A beat asks for no disk: a slow one is no death. The server, too, is to notice that this end is gone.
             let settings = format!(
-                "set search_path to \"{schema}\"; set lock_timeout to '{LOCKED}'; set synchronous_commit to off; set jit to off;
+                "set search_path to \"{schema}\"; set statement_timeout to '{STATEMENT}'; set lock_timeout to '{LOCKED}'; set synchronous_commit to off; set jit to off;
                  set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 5; set tcp_keepalives_count to 3; set tcp_user_timeout to '20s';
                  listen {CHANNEL}"
             );

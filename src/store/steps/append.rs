@@ -126,17 +126,17 @@ async fn enter(
 ) -> Result<Way<()>, StoreError> {
     let id = append.batch;
     held(c, id).await?;
-    if let Some(other) = open(c, id).await? {
+    while let Some(other) = open(c, id).await? {
         if c.is_again() && other.token == token.0 {
             return Ok(Way::Made(()));
         }
         if other.at > silent_before(now) {
             return Err(StoreError::AppendInProgress(id));
         }
-        let left = take_append(c, id, other.token).await?;
-        return Ok(Way::Blocked(left.ok_or_else(|| {
-            corrupt("an open append is under another token")
-        })?));
+        if let Some(left) = take_append(c, id, other.token).await? {
+            return Ok(Way::Blocked(left));
+        }
+        // Whoever sweeps it was first, and may have removed the last of it: nobody begins another meanwhile.
     }
     let place = one(c, sql!("append_batch"), params![id], |r| {
         Ok((r.get::<i64>(0)?, r.get::<i64>(1)?))

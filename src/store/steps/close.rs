@@ -228,6 +228,10 @@ pub(in crate::store) async fn claim_notices(
     now: Timestamp,
 ) -> Result<Vec<ClaimedNotice>, StoreError> {
     take_over::alive(c, worker).await?;
+    if c.is_again() {
+        // What this same step has claimed nobody here knows of, and it would be told to nobody for as long as the worker lives.
+        change(c, sql!("take_over_notices"), params![worker.0]).await?;
+    }
     let mut claimed = Vec::new();
     for op in ops {
         let params = params![op.0, us(now), token.0, worker.0];

@@ -22,6 +22,11 @@ pub(in crate::store) async fn settle(
     settle_now(c, id, now).await
 }
 
+async fn has_open_rows(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+    let open = one(c, sql!("end_open_rows"), params![id], |_| Ok(())).await?;
+    Ok(open.is_some())
+}
+
 async fn has_close(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
     let close = one(c, sql!("batch_progress"), params![id], |_| Ok(())).await?;
     Ok(close.is_some())
@@ -62,16 +67,17 @@ pub(in crate::store) async fn settle_now(
     id: BatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if one(c, sql!("end_open_rows"), params![id], |_| Ok(()))
-        .await?
-        .is_some()
-    {
+    if has_open_rows(c, id).await? {
         return Ok(());
     }
     let Some(batch) = guard(c, id).await? else {
         return Ok(());
     };
     if batch.state == BatchState::Loading || batch.state.is_final() || batch.given < batch.blocks {
+        return Ok(());
+    }
+    // The last blocks may have been given while the batch was waited for: files of what has not run would lack it.
+    if c.is_shared() && has_open_rows(c, id).await? {
         return Ok(());
     }
     if one(c, sql!("end_has_files"), params![id], |_| Ok(()))
@@ -150,14 +156,51 @@ pub(in crate::store) async fn abort(
     stop(c, id, EndedAs::Aborted, now).await
 }
 
-/// Ends what has not begun of a batch whose time has passed, and what came back since.
+/// Ends what an abort has passed over because others held it; false where they still do.
+pub(in crate::store) async fn abort_rest(
+    c: &impl Db,
+    id: BatchId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if !has_unbegun(c, id).await? {
+        return Ok(true);
+    }
+    let batch = guard(c, id).await?;
+    if batch.is_none_or(|batch| batch.abort_at.is_none() || batch.state.is_final()) {
+        return Ok(true);
+    }
+    stop(c, id, EndedAs::Aborted, now).await?;
+    Ok(!has_unbegun(c, id).await?)
+}
+
+/// Whether a batch has a task that waits to be claimed, or to be due.
+async fn has_unbegun(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+    let (one_state, other) = (TaskState::Later.code(), TaskState::Queued.code());
+    let asked = params![id, 0, one_state, other];
+    let next = one(c, sql!("rows_next_open"), asked, |r| {
+        r.get::<Option<i64>>(0)
+    })
+    .await?;
+    Ok(next.flatten().is_some())
+}
+
+/// Ends what has not begun of a batch whose time has passed, and what came back since; false where others hold
+/// something of it, so that it is to be asked for again.
 pub(in crate::store) async fn expire(
     c: &impl Db,
     id: BatchId,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    change(c, sql!("expire_mark"), params![id]).await?;
-    stop(c, id, EndedAs::Expired, now).await
+) -> Result<bool, StoreError> {
+    let is_open = async || {
+        let batch = guard(c, id).await?;
+        Ok::<_, StoreError>(batch.is_some_and(|batch| !batch.state.is_final()))
+    };
+    if !is_open().await? {
+        return Ok(true);
+    }
+    stop(c, id, EndedAs::Expired, now).await?;
+    let marked = change(c, sql!("expire_mark"), params![id]).await? == 1;
+    Ok(marked || !is_open().await?)
 }
 
 /// Ends every row that is in no running task.

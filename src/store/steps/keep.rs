@@ -68,7 +68,7 @@ pub(in crate::store) async fn keep(
     let more = damage.count();
     for id in all(c, sql!("keep_expire"), params![us(now), more], |r| r.get(0)).await? {
         let done = damage.apart(c, id, end::expire(c, id, now)).await?;
-        kept.expired += u64::from(done.is_some());
+        kept.expired += u64::from(done == Some(true));
     }
     let mut given = 0;
     for id in all(c, sql!("keep_giving"), params![more], |r| r.get(0)).await? {
@@ -79,8 +79,8 @@ pub(in crate::store) async fn keep(
         kept.swept += u64::from(left.remove(c, DISCARD).await?);
     }
     let (next, notice) = next_due(c, now).await?;
-    // What stays due because it is damaged is looked at now and then, and not without a pause.
-    let stays = damage.count() > 0 && kept.woken + kept.expired + given == 0;
+    // What stays due because it is damaged, or in others' hands, is looked at now and then, and not without a pause.
+    let stays = (damage.count() > 0 || c.is_shared()) && kept.woken + kept.expired + given == 0;
     kept.next_due = first(next.filter(|at| !stays || *at > now), notice);
     Ok(kept)
 }

@@ -289,6 +289,8 @@ pub(in crate::store) async fn serve(
     new: &crate::store::NewWorker,
 ) -> Result<(), StoreError> {
     for serves in &new.ops {
+        // Of two who enter at the same moment, the one that tells none would not see the other, and end what it tells.
+        one(c, sql!("op_lock"), params![serves.op.0], |_| Ok(())).await?;
         let only = new.only;
         let params = params![worker.0, serves.op.0, only, serves.notify];
         change(c, sql!("worker_serves"), params).await?;

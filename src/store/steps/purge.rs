@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::claim::job_key;
-use super::db::{Db, Record, Us, all, change, corrupt, one, params, sql, time, us};
+use super::db::{Db, Record, Us, all, change, corrupt, locked, params, sql, time, us};
 use super::guard::guard;
 use crate::config::LiveSettings;
 use crate::model::{BatchId, OpId, OpSettings, Timestamp};
@@ -116,10 +116,11 @@ pub(in crate::store) async fn piece(
     id: BatchId,
     most: u32,
 ) -> Result<bool, StoreError> {
-    if one(c, sql!("purge_state"), params![id], |_| Ok(()))
-        .await?
-        .is_none()
-    {
+    // Held until this piece is gone: of two who remove the same at the same moment the later would find nothing of the
+    // first kind, and take for the end what is none.
+    let (lock, state) = (sql!("batch_lock"), sql!("purge_state"));
+    let purging = locked(c, lock, state, params![id], |_| Ok(())).await?;
+    if purging.is_none() {
         return Ok(true);
     }
     let mut left = u64::from(most).max(1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::db::{Db, Us, change, corrupt, one, params, sql, us, us_opt};
+use super::db::{Db, Us, change, corrupt, locked, one, params, sql, us, us_opt};
 use super::end;
 use super::guard::{guard, share};
 use super::single;
@@ -386,10 +386,9 @@ pub(in crate::store) async fn give_back(
 ) -> Result<(), StoreError> {
     for claim in tasks {
         let params = params![claim.batch, claim.task.0, claim.token.0, worker.0];
-        if one(c, sql!("give_back_begun"), params, |_| Ok(()))
-            .await?
-            .is_some()
-        {
+        // Asked under the task's lock: a part of it may be on its way to its commit, by a connection that was taken for lost.
+        let (lock, begun) = (sql!("record_task"), sql!("give_back_begun"));
+        if locked(c, lock, begun, params, |_| Ok(())).await?.is_some() {
             take_over::lose(c, worker, claim, now).await?;
             continue;
         }
@@ -413,7 +412,7 @@ pub(in crate::store) async fn stop_if_stopped(
     if batch.abort_at.is_some() {
         end::stop(c, id, EndedAs::Aborted, now).await
     } else if batch.expires_at.is_some_and(|at| at <= us(now)) {
-        end::expire(c, id, now).await
+        end::expire(c, id, now).await.map(drop)
     } else {
         Ok(())
     }

@@ -31,7 +31,8 @@ pub(in crate::store) async fn release(
         change(c, sql!("audit_add"), params![us(now), by, "release", id]).await?;
         return give(c, id, now).await;
     }
-    if found.state.is_final() {
+    // Where it is this same step that has released it, it may have ended since.
+    if found.state.is_final() && !c.is_again() {
         return Err(StoreError::WrongState {
             id,
             found: found.state.as_str(),
@@ -49,6 +50,10 @@ pub(in crate::store) async fn give(
 ) -> Result<(), StoreError> {
     let batch = visible(c, id).await?;
     let (from, to) = (batch.given, batch.blocks.min(batch.given + GIVE));
+    // Another has given the rest, or an abort has ended it, since it was listed.
+    if batch.state.is_final() || (from > 0 && from == to) {
+        return Ok(());
+    }
     let (state, due) = queued_or_later(batch.run_at, now);
     // Blocks given later go on from those that were given first.
     let before = if from > 0 {

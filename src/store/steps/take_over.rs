@@ -58,6 +58,9 @@ pub(in crate::store) async fn leave(
         return Ok(false);
     }
     change(c, sql!("worker_serves_none"), params![worker.0]).await?;
+    // A claim that was under way when it was asked whether it holds something is through by now: tasks are found by the
+    // next look, ends that it was to tell would be nobody's.
+    change(c, sql!("take_over_notices"), params![worker.0]).await?;
     Ok(true)
 }
 

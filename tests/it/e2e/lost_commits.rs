@@ -215,6 +215,38 @@ async fn appends_and_a_release_whose_commit_was_not_answered_are_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_whose_commit_was_not_answered_is_made_though_its_batch_has_ended_since() {
+    let net = Net::new().await;
+    let kit = &net.kit;
+    // No row of it is to run: it ends with its release.
+    let refused = vec![kit.block_with_rejected(&[true, true])];
+    let id = kit.try_submit(kit.held(), refused).await.unwrap().id();
+    net.lose(kit.release(id)).await.unwrap();
+    assert_eq!(kit.batch(id).await.status, Status::Failed);
+    assert!(kit.release(id).await.is_err(), "one that has ended before");
+    invariants(&net.h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_whose_claim_was_not_answered_are_told_by_who_claimed_them() {
+    let net = Net::new().await;
+    let kit = &net.kit;
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.held(), &[1]).await;
+    kit.abort(id).await;
+    let token = Token::random().unwrap();
+    let claim = kit.store.claim_notices(worker, token, vec![op], kit.now());
+    let claimed = net.lose(claim).await.unwrap();
+    let [notice] = claimed.as_slice() else {
+        panic!("{claimed:?}");
+    };
+    assert_eq!(notice.batch.id, id);
+    let told = vec![(notice.claim, None)];
+    kit.store.settle_notices(worker, told).await.unwrap();
+    assert!(net.h.facts().notices.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_an_op_whose_commit_was_not_answered_are_told_as_made() {
     let net = Net::new().await;
     let kit = &net.kit;

@@ -1,19 +1,20 @@
 //! The engine on PostgreSQL: several processes on one database, and what cuts them from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rowmill::model::{Kind, NewBatch, Status};
 use rowmill::store::postgres::{Options, PostgresStore};
-use rowmill::store::{Piece, PostgresPiece, Serves, StoreError, Transacted};
+use rowmill::store::{Piece, PostgresPiece, Recorded, Serves, StoreError, Transacted};
 use rowmill::{JobManager, ObjectStore, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{LONG, Tally, count, done, key, numbers, read, rows, rows_of, settings, submit};
-use crate::support::servers::{Database, until};
+use crate::support::servers::{Database, Proxy, until};
 use crate::support::{Harness as _, Kit, Postgres, invariants};
 
 /// A process of its own on the database, as far as the store can tell.
@@ -126,6 +127,46 @@ async fn a_worker_whose_connections_are_cut_lives_on_and_keeps_its_tasks() {
     let recorded = kit.store.record(worker, vec![part], kit.now()).await;
     assert_eq!(recorded.expect("recorded").len(), 1);
     assert_eq!(kit.batch(id).await.status, Status::Success);
+    invariants(&h).await;
+}
+
+/// Whoever looks on was not cut off itself, and may conclude from a lock that is free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_connections_are_cut_is_not_missed_by_who_was_not_cut_off() {
+    let h = Postgres::open().await;
+    let proxy = Proxy::start(h.url());
+    let behind = Options::new(proxy.url()).expect("an address");
+    let behind = PostgresStore::open(behind).await.expect("a store");
+    let mut options = Options::new(h.url()).expect("an address");
+    // A busy machine may need longer than usual to be back.
+    options.dead_after = Duration::from_secs(2);
+    let watcher = Store::new(PostgresStore::open(options).await.expect("a store"));
+    let kit = Kit {
+        store: Store::new(behind),
+        clock: Arc::clone(&h.kit().clock),
+    };
+    let (op, worker) = kit.op_and_worker().await;
+    kit.rows_of(1).await;
+    let task = kit.claim_one(worker, op).await;
+    let holder = "select pid::bigint from pg_locks where locktype = 'advisory' and classid = 1919907693 and granted
+                    and database = (select oid from pg_database where datname = current_database())";
+    let looks = async |until_held_by: &dyn Fn(&[i64]) -> bool| loop {
+        let dead = watcher.dead_workers().await.expect("a look");
+        assert!(dead.is_empty(), "{dead:?}");
+        if until_held_by(&h.numbers(holder)) {
+            break;
+        }
+    };
+    for _ in 0..5 {
+        let before = h.numbers(holder);
+        assert_eq!(before.len(), 1);
+        proxy.cut();
+        let again = |pids: &[i64]| pids.len() == 1 && pids != before;
+        let back = tokio::time::timeout(LONG, looks(&again));
+        back.await.expect("it takes its lock again");
+    }
+    let part = crate::support::Outcomes::of(&task).all_success().ends();
+    assert_eq!(kit.record(worker, part).await, Recorded::Done);
     invariants(&h).await;
 }
 

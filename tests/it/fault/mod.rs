@@ -15,6 +15,7 @@ mod postgres;
 mod power;
 #[cfg(feature = "probe")]
 mod purge;
+mod races;
 mod random;
 #[cfg(feature = "probe")]
 mod s3;

@@ -8,7 +8,7 @@ use rowmill::{Batch, RowView, Status};
 use sha2::Digest;
 
 use super::scene::{Fault, Moment, ROWS, Scene};
-use super::worker::{FAILS, result};
+use super::worker::{FAILS, HALTS, result};
 use crate::support::s3::PREFIX;
 use crate::support::servers::Database;
 use crate::support::{Harness as _, invariants};
@@ -23,6 +23,7 @@ impl Scene {
             .await
             .unwrap();
         self.each_row_has_its_outcome(batch, &rows);
+        self.the_row_that_met_it_is_told(fault, &rows);
         self.the_file_is_as_ever(batch, &rows);
         self.effects_are_at_least_once(&rows);
         self.nothing_was_charged(fault);
@@ -69,6 +70,24 @@ impl Scene {
             _ => Status::Failed,
         };
         assert_eq!(batch.status, wanted);
+    }
+
+    /// What the table says of the one row at which the worker halted.
+    fn the_row_that_met_it_is_told(&self, fault: Option<Fault>, rows: &[RowView]) {
+        let died = fault.is_some_and(Fault::is_death);
+        let row = rows.iter().find(|row| row.line.0 == HALTS).expect("a row");
+        match self.moment {
+            // Who is cut off for a moment is told when it is back, and records what finished.
+            Moment::WhileAborted => assert_eq!(row.status == Status::Aborted, died, "{row:?}"),
+            // Nobody knows of the effect of one who died: it is there twice.
+            Moment::AfterEffect => {
+                let key = format!("{}/{HALTS}", self.id);
+                let sql = format!("select count(*) from public.effects where key = '{key}'");
+                let effects: i64 = Database::rows_at(self.store.url(), &sql)[0].get(0);
+                assert_eq!(effects, 1 + i64::from(died));
+            }
+            _ => {}
+        }
     }
 
     /// One object, with the bytes of an undisturbed run: a line of each row that ended by itself, in line order.
@@ -133,6 +152,10 @@ impl Scene {
 
     fn the_end_was_told(&self, batch: &Batch, fault: Option<Fault>) {
         let told = self.job.told();
-        assert_eq!(told, vec![batch.status.as_str(); self.times_told(fault)]);
+        let (statuses, events): (Vec<&str>, Vec<&str>) =
+            told.iter().filter_map(|told| told.split_once(' ')).unzip();
+        let times = self.times_told(fault);
+        assert_eq!(statuses, vec![batch.status.as_str(); times]);
+        assert_eq!(events, vec![events[0]; times], "one end has one event's id");
     }
 }

@@ -93,7 +93,7 @@ impl Job {
         starts
     }
 
-    /// The ends that were told, a status each.
+    /// The ends that were told, a status and an event's id each.
     pub(super) fn told(&self) -> Vec<String> {
         lines(&self.dir.join("told"))
     }
@@ -261,7 +261,8 @@ impl BatchProcessor for Work {
     }
 
     async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
-        note(&cx.block().job.dir.join("told"), batch.status)?;
+        let told = format!("{} {}", batch.status, cx.event());
+        note(&cx.block().job.dir.join("told"), told)?;
         cx.block().may_halt(Halt::WhileTold);
         Ok(())
     }
