@@ -288,7 +288,10 @@ pub(in crate::store) async fn serve(
     worker: WorkerNo,
     new: &crate::store::NewWorker,
 ) -> Result<(), StoreError> {
-    for serves in &new.ops {
+    // In one order everywhere: who enters waits for others, and nobody for each other.
+    let mut ops: Vec<_> = new.ops.iter().collect();
+    ops.sort_unstable_by_key(|serves| serves.op);
+    for serves in ops {
         // Of two who enter at the same moment, the one that tells none would not see the other, and end what it tells.
         one(c, sql!("op_lock"), params![serves.op.0], |_| Ok(())).await?;
         let only = new.only;
