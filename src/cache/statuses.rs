@@ -88,6 +88,11 @@ impl Statuses {
         }
     }
 
+    /// Whether it is known, by a copy or by the store, that it has not ended.
+    pub(crate) async fn is_open(&self, id: BatchId) -> Result<bool, StoreError> {
+        Ok(self.copy(id, false).await.is_none() && self.store.is_open(id).await?)
+    }
+
     /// The status as the store has it.
     pub(crate) async fn read(&self, id: BatchId) -> Result<Option<Batch>, StoreError> {
         let began = Instant::now();

@@ -104,9 +104,12 @@ impl Client {
         let mut signal = self.store.signal();
         loop {
             signal.take();
-            let batch = self.batch_now(id).await?;
-            if batch.done {
-                return Ok(batch);
+            // Each change of any batch wakes: little is asked before there is something to return.
+            if !self.statuses.is_open(id).await? {
+                let batch = self.batch_now(id).await?;
+                if batch.done {
+                    return Ok(batch);
+                }
             }
             match until {
                 None => signal.changed().await,

@@ -39,8 +39,8 @@ pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Dialect, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, Recorded, RowsPage, Running, Serves, Submitted,
-    TakenOver, Then,
+    OpRegistration, OpState, OutcomePart, Part, QueryBlock, Recorded, RowsPage, Running, Serves,
+    Submitted, TakenOver, Then,
 };
 
 /// What a step returns.
@@ -199,11 +199,7 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Fut<'_, Submitted>;
 
     /// Stores many slow queries in one transaction: all of them, or none.
-    fn submit_many(
-        &self,
-        queries: Vec<(NewBatch, Block, [u8; 32])>,
-        now: Timestamp,
-    ) -> Fut<'_, Vec<Submitted>>;
+    fn submit_many(&self, queries: Vec<QueryBlock>, now: Timestamp) -> Fut<'_, Vec<Submitted>>;
 
     /// Begins the load of a larger batch, which nobody sees until [`Backend::finish_load`].
     fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted>;
@@ -356,6 +352,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One batch as it is seen; `None` where there is none or it is still being loaded.
     fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>>;
+
+    /// Whether a batch is seen and has not ended: what whoever waits asks again and again.
+    fn is_open(&self, id: BatchId) -> Fut<'_, bool>;
 
     /// The batch that carries an external id in its app.
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>>;

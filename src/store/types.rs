@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Batch, BatchId, BatchState, Block, EndedAs, HistoryEntry, JobKey, OpId, RowView, TaskId,
-    Timestamp, Token, WorkerNo,
+    Batch, BatchId, BatchState, Block, EndedAs, HistoryEntry, JobKey, NewBatch, OpId, RowView,
+    TaskId, Timestamp, Token, WorkerNo,
 };
 
 /// A worker that begins.
@@ -83,6 +83,9 @@ pub struct LoadPiece {
     /// The blocks.
     pub blocks: Vec<Block>,
 }
+
+/// A slow query to store: its block of one row, and the hash of its content.
+pub type QueryBlock = (NewBatch, Block, [u8; 32]);
 
 /// What became of a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::support::{Harness as _, Postgres};
 /// Statements that are made for each submit, task, end, poll, page of rows, beat or tick.
 const HOT: &str = "
     append_batch append_begin append_count append_done append_known append_latest append_open append_piece
-    batch_begun batch_files batch_get batch_guard batch_lock batch_progress batch_rejected batch_running batch_share batch_started
+    batch_begun batch_files batch_get batch_guard batch_lock batch_open batch_progress batch_rejected batch_running batch_share batch_started
     beat claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_ready claim_ready_all claim_running claim_task
     close_any close_claim close_end close_file close_later close_outcomes close_ready dead
     end_batch end_counts end_drop_close end_has_files end_notice end_open_rows end_single end_single_notice end_wake_close

@@ -20,8 +20,8 @@ use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
     Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
     LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
-    Piece, PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted,
-    TakenOver, Transacted,
+    Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running, Signal,
+    Submitted, TakenOver, Transacted,
 };
 use std::time::Duration;
 
@@ -134,17 +134,18 @@ impl Backend for PostgresStore {
         self.over_silent(now, submit).boxed()
     }
 
-    fn submit_many(
-        &self,
-        queries: Vec<(NewBatch, Block, [u8; 32])>,
-        now: Timestamp,
-    ) -> Fut<'_, Vec<Submitted>> {
-        let queries = Arc::new(queries);
-        let submit = move || {
-            let queries = Arc::clone(&queries);
-            write!(self, now, tx => submit::submit_many(&tx, &queries, now)).boxed()
-        };
-        self.over_silent(now, submit).boxed()
+    fn submit_many(&self, queries: Vec<QueryBlock>, now: Timestamp) -> Fut<'_, Vec<Submitted>> {
+        let mut queries: Vec<_> = queries.into_iter().map(|q| Arc::new((q, now))).collect();
+        async move {
+            match queries.pop() {
+                Some(one) if queries.is_empty() => Ok(vec![self.submit_together(one).await?]),
+                last => {
+                    queries.extend(last);
+                    self.submit_all(queries).await
+                }
+            }
+        }
+        .boxed()
     }
 
     fn begin_load(&self, batch: NewBatch, token: Token, now: Timestamp) -> Fut<'_, Submitted> {
@@ -378,6 +379,10 @@ impl Backend for PostgresStore {
 
     fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>> {
         read!(self, tx => read::batch(&tx, id)).boxed()
+    }
+
+    fn is_open(&self, id: BatchId) -> Fut<'_, bool> {
+        read!(self, tx => read::is_open(&tx, id)).boxed()
     }
 
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {

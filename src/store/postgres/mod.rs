@@ -110,6 +110,7 @@ mod ready;
 mod record;
 mod session;
 mod tls;
+mod together;
 mod transact;
 mod tx;
 mod wake;
@@ -131,6 +132,7 @@ use crate::model::{BatchId, OpId, Timestamp};
 use doubt::Doubts;
 use liveness::Seen;
 use session::Session;
+use together::Together;
 use tx::{Committed, Tx};
 use wake::Waker;
 
@@ -174,6 +176,8 @@ pub struct PostgresStore {
     sizes: Mutex<HashMap<OpId, (u64, u64)>>,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Seldom>,
+    /// Queries that wait to be stored.
+    together: Together,
 }
 
 /// How transactions begin.
@@ -248,6 +252,7 @@ impl PostgresStore {
             fresh: AtomicBool::new(false),
             sizes: Mutex::default(),
             swept: Mutex::default(),
+            together: Together::new(),
         })
     }
 

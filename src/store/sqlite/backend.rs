@@ -14,6 +14,7 @@ use crate::model::{
     OpEntry, OpId, OutputFile, Status, Timestamp, Token, WorkerEntry, WorkerNo,
 };
 use crate::store::steps::single::Known;
+use crate::store::steps::submit::Asked;
 use crate::store::steps::{
     claim, close, discard, end, guard, history, keep, list, ops, purge, read, record, redact,
     release, retry, submit, take_over,
@@ -22,8 +23,8 @@ use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
     Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
     LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
-    Piece, PurgePage, PurgeScan, Purgeable, Recorded, RowsPage, Running, Signal, Submitted,
-    TakenOver, Then, Transacted,
+    Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running, Signal,
+    Submitted, TakenOver, Then, Transacted,
 };
 
 impl Backend for SqliteStore {
@@ -146,15 +147,14 @@ impl Backend for SqliteStore {
         self.over_silent(now, submit).boxed()
     }
 
-    fn submit_many(
-        &self,
-        queries: Vec<(NewBatch, Block, [u8; 32])>,
-        now: Timestamp,
-    ) -> Fut<'_, Vec<Submitted>> {
+    fn submit_many(&self, queries: Vec<QueryBlock>, now: Timestamp) -> Fut<'_, Vec<Submitted>> {
         let queries = Arc::new(queries);
         let submit = move || {
             let queries = Arc::clone(&queries);
-            self.write(move |c| run(submit::submit_many(c, &queries, now)))
+            self.write(move |c| {
+                let asked: Vec<_> = queries.iter().map(|q| Asked::of(q, now)).collect();
+                run(submit::submit_many(c, &asked))
+            })
         };
         self.over_silent(now, submit).boxed()
     }
@@ -391,6 +391,10 @@ impl Backend for SqliteStore {
 
     fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>> {
         self.read(move |c| run(read::batch(c, id)))
+    }
+
+    fn is_open(&self, id: BatchId) -> Fut<'_, bool> {
+        self.read(move |c| run(read::is_open(c, id)))
     }
 
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {

@@ -133,6 +133,11 @@ pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<B
     Ok(Some(batch))
 }
 
+pub(in crate::store) async fn is_open(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+    let open = one(c, sql!("batch_open"), params![id], |_| Ok(())).await?;
+    Ok(open.is_some())
+}
+
 /// The batch that carries an external id in its app.
 pub(in crate::store) async fn external(
     c: &impl Db,

@@ -5,11 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::future::try_join3;
+
 use super::db::{Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt};
 use super::guard::op_id;
 use super::release::queued_or_later;
 use super::retry;
-use super::submit::{BLOCKS, columns};
+use super::submit::{Asked, BLOCKS, columns};
 use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, Timestamp};
 use crate::store::{Part, StoreError};
 
@@ -56,6 +58,7 @@ struct Whole<'a> {
     op: i64,
     turn: i64,
     columns: Option<String>,
+    now: Timestamp,
 }
 
 impl<'a> Whole<'a> {
@@ -80,11 +83,14 @@ impl<'a> Whole<'a> {
             op,
             turn,
             columns: columns(batch)?,
+            now,
         })
     }
 
-    fn record(&self, now: Timestamp) -> [Value<'_>; 21] {
-        let Self { batch, block, .. } = self;
+    fn record(&self) -> [Value<'_>; 21] {
+        let Self {
+            batch, block, now, ..
+        } = self;
         let state = if batch.hold {
             BatchState::Wait
         } else {
@@ -98,7 +104,7 @@ impl<'a> Whole<'a> {
             batch.priority,
             batch.external_id.as_deref(),
             batch.by.as_str(),
-            us(now),
+            us(*now),
             us_opt(batch.run_at),
             us_opt(batch.expires_at),
             self.columns.as_deref(),
@@ -128,9 +134,11 @@ impl<'a> Whole<'a> {
         ]
     }
 
-    fn task(&self, now: Timestamp) -> [Value<'_>; 17] {
-        let Self { batch, block, .. } = self;
-        let (task, due) = queued_or_later(us_opt(batch.run_at), now);
+    fn task(&self) -> [Value<'_>; 17] {
+        let Self {
+            batch, block, now, ..
+        } = self;
+        let (task, due) = queued_or_later(us_opt(batch.run_at), *now);
         params![
             batch.id,
             0,
@@ -140,7 +148,7 @@ impl<'a> Whole<'a> {
             task.code(),
             batch.priority,
             self.turn,
-            us(now),
+            us(*now),
             due,
             block.rows,
             None::<&[u32]>,
@@ -153,15 +161,26 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// Stores batches with their blocks and tasks, a table after the other.
-async fn store(c: &impl Db, whole: &[Whole<'_>], now: Timestamp) -> Result<(), StoreError> {
-    let records = Many::of(whole.iter().map(|one| one.record(now)));
-    c.add(BATCHES, &records).await?;
-    c.add(BLOCKS, &Many::of(whole.iter().map(Whole::block)))
-        .await?;
+/// Stores batches with their blocks and tasks.
+async fn store(c: &impl Db, whole: &[Whole<'_>]) -> Result<(), StoreError> {
     let given = whole.iter().filter(|one| !one.batch.hold);
-    let tasks = Many::of(given.map(|one| one.task(now)));
-    c.add(TASKS, &tasks).await
+    let (batches, blocks, tasks) = (
+        Many::of(whole.iter().map(Whole::record)),
+        Many::of(whole.iter().map(Whole::block)),
+        Many::of(given.map(Whole::task)),
+    );
+    if whole.len() > 1 {
+        c.add(BATCHES, &batches).await?;
+        c.add(BLOCKS, &blocks).await?;
+        return c.add(TASKS, &tasks).await;
+    }
+    // One wait for all three.
+    let added = (
+        c.add(BATCHES, &batches),
+        c.add(BLOCKS, &blocks),
+        c.add(TASKS, &tasks),
+    );
+    try_join3(added.0, added.1, added.2).await.map(drop)
 }
 
 /// Stores a batch of one block without rejected rows, that is not there yet.
@@ -174,7 +193,7 @@ pub(in crate::store) async fn submit(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let whole = Whole::of(c, known, batch, block, &hash, now).await?;
-    store(c, std::slice::from_ref(&whole), now).await?;
+    store(c, std::slice::from_ref(&whole)).await?;
     if let Some(external) = &batch.external_id {
         change(
             c,
@@ -191,29 +210,34 @@ pub(in crate::store) async fn submit(
 pub(in crate::store) async fn submit_new(
     c: &impl Db,
     known: &mut Known,
-    queries: &[(NewBatch, Block, [u8; 32])],
-    now: Timestamp,
+    queries: &[Asked<'_>],
 ) -> Result<HashSet<BatchId>, StoreError> {
     if queries.len() < 2 {
         return Ok(HashSet::new());
     }
     let mut times: HashMap<BatchId, usize> = HashMap::with_capacity(queries.len());
-    for (query, ..) in queries {
+    for Asked { query, .. } in queries {
         *times.entry(query.id).or_default() += 1;
     }
     let alone = |query: &NewBatch| {
         query.external_id.is_none() && query.retry_of.is_none() && times.get(&query.id) == Some(&1)
     };
-    let ids: Vec<BatchId> = queries.iter().map(|(query, ..)| query.id).collect();
+    let ids: Vec<BatchId> = queries.iter().map(|asked| asked.query.id).collect();
     let there = all(c, sql!("submit_there"), params![&ids[..]], |r| r.get(0)).await?;
     let there: HashSet<BatchId> = there.into_iter().collect();
     let mut new = Vec::new();
-    for (query, block, hash) in queries {
+    for Asked {
+        query,
+        block,
+        hash,
+        at,
+    } in queries
+    {
         if alone(query) && block.rejected.is_empty() && !there.contains(&query.id) {
-            new.push(Whole::of(c, known, query, block, hash, now).await?);
+            new.push(Whole::of(c, known, query, block, hash, *at).await?);
         }
     }
-    store(c, &new, now).await?;
+    store(c, &new).await?;
     Ok(new.iter().map(|whole| whole.batch.id).collect())
 }
 

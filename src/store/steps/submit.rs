@@ -9,7 +9,7 @@ use super::release::give;
 use super::retry;
 use super::single::{self, Known};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
-use crate::store::{LoadPiece, StoreError, Submitted};
+use crate::store::{LoadPiece, QueryBlock, StoreError, Submitted};
 
 /// A CSV's columns as they are stored.
 pub(in crate::store) fn columns(batch: &NewBatch) -> Result<Option<String>, StoreError> {
@@ -47,6 +47,26 @@ async fn begin(
     )
     .await?;
     Ok(op)
+}
+
+/// A query that is to be stored.
+pub(in crate::store) struct Asked<'a> {
+    pub(in crate::store) query: &'a NewBatch,
+    pub(in crate::store) block: &'a Block,
+    pub(in crate::store) hash: &'a [u8; 32],
+    /// When it came.
+    pub(in crate::store) at: Timestamp,
+}
+
+impl<'a> Asked<'a> {
+    pub(in crate::store) fn of((query, block, hash): &'a QueryBlock, at: Timestamp) -> Self {
+        Self {
+            query,
+            block,
+            hash,
+            at,
+        }
+    }
 }
 
 /// A block and where it stands in its batch: its number, and the line that its own are counted from.
@@ -281,18 +301,17 @@ async fn is_ours(c: &impl Db, id: BatchId, token: Token) -> Result<bool, StoreEr
 /// Submits many queries of one block each: those that can be nobody else's are added together.
 pub(in crate::store) async fn submit_many(
     c: &impl Db,
-    queries: &[(NewBatch, Block, [u8; 32])],
-    now: Timestamp,
+    queries: &[Asked<'_>],
 ) -> Result<Vec<Submitted>, StoreError> {
     let mut known = Known::default();
-    let together = single::submit_new(c, &mut known, queries, now).await?;
+    let together = single::submit_new(c, &mut known, queries).await?;
     let mut done = Vec::with_capacity(queries.len());
-    for (query, block, hash) in queries {
-        done.push(if together.contains(&query.id) {
-            Submitted::New(query.id)
+    for asked in queries {
+        done.push(if together.contains(&asked.query.id) {
+            Submitted::New(asked.query.id)
         } else {
-            let blocks = std::slice::from_ref(block);
-            submit(c, &mut known, query, blocks, *hash, now).await?
+            let blocks = std::slice::from_ref(asked.block);
+            submit(c, &mut known, asked.query, blocks, *asked.hash, asked.at).await?
         });
     }
     Ok(done)

@@ -74,6 +74,8 @@ on_every_store! {
         an_op_has_one_queue_whatever_the_case_it_is_written_in
         a_pair_has_an_op_of_each_kind
         many_queries_are_submitted_together_or_not_at_all
+        what_the_submit_of_a_query_answers_is_what_is_read
+        of_queries_that_come_at_the_same_moment_a_refused_one_refuses_no_other
         everything_that_was_submitted_is_read_back
         submits_at_the_same_moment_are_all_there
     ;

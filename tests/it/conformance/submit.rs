@@ -1,6 +1,7 @@
 //! submit: stored and acknowledged in one step, or not there at all.
 
-use rowmill::model::{BatchId, ContentHash, NewBatch, RawJson, Status};
+use jiff::SignedDuration;
+use rowmill::model::{Batch, BatchId, ContentHash, NewBatch, RawJson, Status};
 use rowmill::store::{StoreError, Submitted};
 
 use crate::support::Harness;
@@ -183,6 +184,68 @@ pub async fn many_queries_are_submitted_together_or_not_at_all(h: &impl Harness)
         both,
         [Submitted::New(good.0.id), Submitted::Existing(there.0.id)]
     );
+}
+
+/// With times that are finer than what is stored.
+pub async fn what_the_submit_of_a_query_answers_is_what_is_read(h: &impl Harness) {
+    let kit = h.kit();
+    let client = kit.client();
+    let now = kit.now();
+    let fine = |seconds| kit.in_seconds(seconds) + SignedDuration::from_nanos(1_234_567);
+    for hold in [true, false] {
+        let new = NewBatch {
+            context: RawJson::from_string("{\"b\": 1.10}".to_owned()).unwrap(),
+            hold,
+            priority: 7,
+            run_at: Some(fine(60)),
+            expires_at: Some(fine(90)),
+            external_id: Some(format!("held {hold}")),
+            by: "ann".to_owned(),
+            ..NewBatch::new(kit.query_key())
+        };
+        let input = || RawJson::from_string("1".to_owned()).unwrap();
+        let told = client
+            .slow_query_submit(new.clone(), input())
+            .await
+            .unwrap();
+        let read = client.batch_status(told.id).await.unwrap();
+        let all = |batch: &Batch| format!("{batch:#?}");
+        assert_eq!(all(&told), all(&read));
+        assert_eq!(told.created_at, now);
+        let again = client.slow_query_submit(new, input()).await.unwrap();
+        assert_eq!(all(&again), all(&read), "and so is that of the same again");
+    }
+}
+
+pub async fn of_queries_that_come_at_the_same_moment_a_refused_one_refuses_no_other(
+    h: &impl Harness,
+) {
+    let kit = h.kit();
+    let query = |n: u32| {
+        let block = kit.blocks(&[n]).remove(0);
+        let hash = ContentHash::of(&block);
+        (NewBatch::new(kit.query_key()), block, hash)
+    };
+    let there = query(1);
+    let submit = |one| kit.store.submit_many(vec![one], kit.now());
+    submit(there.clone()).await.unwrap();
+    let mut other = query(2);
+    other.0.id = there.0.id;
+    let good: Vec<_> = (0..40).map(|_| query(1)).collect();
+    let mut asked = good.clone();
+    asked.insert(20, other);
+    asked.insert(30, there.clone());
+    let answers = futures_util::future::join_all(asked.into_iter().map(submit)).await;
+    for (at, answer) in answers.into_iter().enumerate() {
+        match at {
+            20 => assert!(matches!(answer, Err(StoreError::Duplicate { .. }))),
+            30 => assert_eq!(answer.unwrap(), [Submitted::Existing(there.0.id)]),
+            _ => assert!(matches!(answer.unwrap()[..], [Submitted::New(_)])),
+        }
+    }
+    for (query, ..) in good {
+        assert_eq!(kit.batch(query.id).await.status, Status::Queued);
+    }
 }
 
 pub async fn everything_that_was_submitted_is_read_back(h: &impl Harness) {

@@ -26,6 +26,7 @@ mod staged;
 mod stop;
 mod submit_in;
 mod submit_in_postgres;
+mod together;
 mod transactional;
 mod turns;
 mod work;
