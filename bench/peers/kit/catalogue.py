@@ -106,7 +106,7 @@ def clean(text):
     text = re.sub(r"\b(?:\d{1,3}\.){3}\d{1,3}(:\d+)?\b", "(address)", text)
     text = re.sub(r"(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*", "(path)", text)
     text = re.sub(r"\b" + re.escape(os.uname().nodename) + r"\b", "(host)", text)
-    return text[:200]
+    return " ".join(text.split())[:200]
 
 
 def names():

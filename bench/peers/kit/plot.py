@@ -7,7 +7,7 @@ from statistics import median
 from .catalogue import REFERENCE
 from .report import number, ratio
 
-WIDTH, LEFT, RIGHT, TOP, BAR, GAP = 960, 230, 150, 74, 20, 10
+WIDTH, LEFT, RIGHT, TOP, BAR, GAP = 960, 230, 150, 92, 20, 10
 COLOURS = {"rowmill": "#0b6e4f", REFERENCE: "#4a5568"}
 OTHER = "#7fa7d6"
 
@@ -27,12 +27,13 @@ def svg(session, entries):
         'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#1a202c">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="28" font-size="17" font-weight="bold">{session["rows"]:,} rows, submitted and worked off: rows a second</text>',
-        f'<text x="16" y="50" fill="#4a5568">Median of {session["rounds"]} runs, the line from the least to the most; × the reference of the same round. Longer is faster; each step of the scale is ten times the one before.</text>',
+        f'<text x="16" y="50" fill="#4a5568">Median of {session["rounds"]} runs, the thin line from the least to the most; × the reference of the same round.</text>',
+        '<text x="16" y="68" fill="#4a5568">Longer is faster; each step of the scale is ten times the one before.</text>',
     ]
     for power in range(low, high + 1):
         x = at(10**power)
         out.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}" stroke="#d5dbe3"/>')
-        out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{10**power:,}</text>' if power >= 0 else "")
+        out.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{10**power:,}</text>')
     out.append(f'<text x="{LEFT + width / 2:.0f}" y="{bottom + 40}" text-anchor="middle" fill="#4a5568">rows a second, end to end (logarithmic)</text>')
     for i, entry in enumerate(shown):
         y, value = TOP + i * (BAR + GAP), median(entry.end_to_end)
@@ -43,7 +44,7 @@ def svg(session, entries):
         middle = y + BAR / 2
         out.append(f'<path d="M{least:.1f} {middle}H{most:.1f}M{least:.1f} {middle - 4}v8M{most:.1f} {middle - 4}v8" stroke="#1a202c" fill="none"/>')
         cut = ", cut off" if entry.cut else ""
-        out.append(f'<text x="{max(at(value), most) + 8:.1f}" y="{y + 15}"{weight}>{number(value)} (× {ratio(entry)}{cut})</text>')
+        out.append(f'<text x="{max(at(value), most) + 8:.1f}" y="{y + 15}"{weight}>{number(value)} (× {escape(ratio(entry))}{cut})</text>')
     for i, entry in enumerate(absent):
         why = "could not run" if not entry.runs else "recorded nothing"
         out.append(f'<text x="16" y="{bottom + 62 + 18 * i}" fill="#9b2c2c">{escape(entry.name)}: {why}, see the table</text>')

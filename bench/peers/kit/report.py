@@ -70,7 +70,8 @@ def spread(values):
     """The median, the least and the most."""
     if not values:
         return "-"
-    return f"{number(median(values))} ({number(min(values))}–{number(max(values))})"
+    least, most = number(min(values)), number(max(values))
+    return number(median(values)) + (f" ({least}–{most})" if least != most else "")
 
 
 def middle(values):
@@ -81,7 +82,7 @@ def ratio(entry):
     if not entry.ratios:
         return "-"
     value = median(entry.ratios)
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def note(entry, limit):

@@ -23,6 +23,7 @@ import (
 var (
 	workers  = flag.Int("workers", 100, "jobs at once (MaxWorkers)")
 	cooldown = flag.Duration("cooldown", 100*time.Millisecond, "FetchCooldown")
+	poll     = flag.Duration("poll", time.Second, "FetchPollInterval")
 	fast     = flag.Bool("fast", false, "insert by COPY (InsertManyFast)")
 	call     = flag.Int("call", 10_000, "jobs of one call")
 )
@@ -100,9 +101,9 @@ func main() {
 	river.AddWorker(registry, &Post{})
 	client, err := river.NewClient(driver, &river.Config{
 		Workers:       registry,
-		FetchCooldown: *cooldown,
-		Queues:        map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: *workers}},
-		Logger:        slog.New(slog.NewTextHandler(io.Discard, nil)),
+		FetchCooldown: *cooldown, FetchPollInterval: *poll,
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: *workers}},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	must(err)
 	var count int64

@@ -1,5 +1,5 @@
 //! River's client for Rust: one job a row; the result is recorded as the job's output.
-//! `peer WORKERS COOLDOWN_MS CALL`
+//! `peer WORKERS COOLDOWN_MS POLL_MS CALL`
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -55,16 +55,17 @@ async fn submit(client: &Client, call: usize) -> Result<u64, BoxError> {
 async fn main() -> Result<(), BoxError> {
     let args: Vec<String> = std::env::args().collect();
     let number = |at: usize| args[at].parse::<usize>();
-    let (workers, cooldown, call) = (number(1)?, number(2)?, number(3)?);
+    let ms = |at: usize| number(at).map(|ms| Duration::from_millis(ms as u64));
+    let (workers, cooldown, poll, call) = (number(1)?, ms(2)?, ms(3)?, number(4)?);
     let pool = PgPoolOptions::new().max_connections(20);
     let pool = pool.connect(&std::env::var("PEER_URL")?).await?;
     PostgresMigrator::new(pool.clone()).migrate_up().await?;
     let mut registry = Workers::new();
     registry.add_fn(post)?;
-    let queue = QueueConfig::new(workers);
+    let queue = QueueConfig::new(workers).with_fetch_poll_interval(poll);
     let client = Client::builder(pool.clone())
         .workers(registry)
-        .fetch_cooldown(Duration::from_millis(cooldown as u64))
+        .fetch_cooldown(cooldown)
         .queue("default", queue)
         .build()?;
     let mut count = 0;
