@@ -84,7 +84,7 @@ def run_build(command, folder, environment, left, limit, log):
         try:
             code = child.wait(max(left, 1))
         except subprocess.TimeoutExpired:
-            raise Missing(f"its build took longer than {limit:.0f} s") from None
+            raise Missing(f"its build took longer than {limit:g} s") from None
         finally:
             process.end(child)
         if code:
@@ -93,11 +93,10 @@ def run_build(command, folder, environment, left, limit, log):
 
 
 def reason(text):
-    """The line of a program's output that says most, without addresses and paths."""
+    """What of a program's output says most, without addresses and paths."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"(?i)(npm )?\[?(error|fatal|panic|exception)", line)]
-    line = (telling or lines[-1:] or ["it said nothing"])[0]
-    return clean(line)
+    return clean("; ".join(telling[:2] or lines[-1:] or ["it said nothing"]))
 
 
 def clean(text):

@@ -110,7 +110,7 @@ def run(peer, setting, postgres, rows, files, redis, limits, folder):
 
 def measured(peer, postgres, database, program, rows, limits):
     if program.wait("ready", limits["start"]) is None:
-        raise Failed(f"it was not ready within {limits['start']:.0f} s")
+        raise Failed(f"it was not ready within {limits['start']:g} s")
     line = {}
     if not peer.one_phase:
         postgres.sql("checkpoint")
@@ -118,7 +118,7 @@ def measured(peer, postgres, database, program, rows, limits):
         program.tell("submit")
         took = program.wait("submitted", limits["run"])
         if took is None:
-            raise Failed(f"it had not submitted {rows:,} rows within {limits['run']:.0f} s")
+            raise Failed(f"it had not submitted {rows:,} rows within {limits['run']:g} s")
         line["submit"] = {"seconds": took, **phase.end()}
     postgres.sql("analyze", database)
     postgres.sql("checkpoint")

@@ -40,6 +40,15 @@ def end(child, *signals):
     child.wait()
 
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def undisturbed():
+    """Whatever is sent from now on is no reason to leave things lying."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stat(pid):
     """The fields of /proc/PID/stat after the name, or none where the process is gone."""
     try:

@@ -90,7 +90,7 @@ def note(entry, limit):
     if entry.cut:
         least, most = min(entry.cut_rows), max(entry.cut_rows)
         rows = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        parts.append(f"cut off after {limit:.0f} s of work with {rows} rows done, in {len(entry.cut)} of {entry.rounds} runs: the rate until then")
+        parts.append(f"cut off after {limit:g} s of work with {rows} rows done, in {len(entry.cut)} of {entry.rounds} runs: the rate until then")
     if entry.whys:
         what = "cannot run" if not entry.runs else f"no figures in {entry.rounds - entry.runs} of {entry.rounds} runs"
         parts.append(f"{what}: {'; '.join(entry.whys)}".replace("|", "\\|"))

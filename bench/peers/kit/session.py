@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 
-from . import machine, measure, rows
+from . import machine, measure, process, rows
 from .catalogue import OUT, clean
 from .server import Missing, Postgres, Redis
 
@@ -101,6 +101,7 @@ def run(peers, options, out):
                     shutil.rmtree(place, ignore_errors=True)
                 out(line)
     finally:
+        process.undisturbed()
         for server in reversed(servers):
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
