@@ -112,16 +112,16 @@ def measured(peer, postgres, database, program, rows, limits):
     if program.wait("ready", limits["start"]) is None:
         raise Failed(f"it was not ready within {limits['start']:g} s")
     line = {}
+    # None between the phases: it would have every page that is updated written whole into the log.
+    postgres.sql("checkpoint")
     if not peer.one_phase:
-        postgres.sql("checkpoint")
         phase = Phase(postgres, program)
         program.tell("submit")
         took = program.wait("submitted", limits["run"])
         if took is None:
             raise Failed(f"it had not submitted {rows:,} rows within {limits['run']:g} s")
         line["submit"] = {"seconds": took, **phase.end()}
-    postgres.sql("analyze", database)
-    postgres.sql("checkpoint")
+        postgres.sql("analyze", database)
     phase = Phase(postgres, program)
     program.tell("process")
     took = program.wait("processed", limits["run"])

@@ -16,7 +16,7 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "1GB",
-    # Or a checkpoint would fall into some runs and not into others; the kit makes one before each phase.
+    # Or a checkpoint would fall into some runs and not into others; the kit makes one before each run.
     "max_wal_size": "4GB",
     "checkpoint_timeout": "30min",
     "max_connections": "200",
