@@ -6,6 +6,7 @@ mod claims;
 mod cli;
 mod compose;
 mod conformance;
+mod cost;
 mod docs;
 mod e2e;
 mod fault;
