@@ -138,16 +138,14 @@ impl Engine {
     fn claim(&mut self) {
         if self.look && !self.looking {
             self.look = false;
-            self.looking = true;
-            let ops = self
-                .ops
-                .iter()
-                .filter(|op| !op.more || op.claiming)
-                .map(|op| op.id)
-                .collect();
-            let (store, only) = (self.parts.store.clone(), self.only);
-            self.steps
-                .spawn(async move { Step::Looked(store.heads(ops, only).await) });
+            let unknown = self.ops.iter().filter(|op| !op.more || op.claiming);
+            let ops: Vec<_> = unknown.map(|op| op.id).collect();
+            if !ops.is_empty() {
+                self.looking = true;
+                let (store, only) = (self.parts.store.clone(), self.only);
+                self.steps
+                    .spawn(async move { Step::Looked(store.heads(ops, only).await) });
+            }
         }
         if self.turns().is_held() {
             return;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join_all;
+
 use super::claim::job_key;
 use super::db::{Db, Us, all, change, corrupt, one, params, sql, time, us};
 use super::end;
@@ -12,6 +14,9 @@ use crate::model::{BatchId, BatchState, EndedAs, OpId, OutputFile, Timestamp, To
 use crate::store::{
     BlockOutcomes, CloseRef, CloseTask, Notice, NoticeRef, OutcomePart, Recorded, StoreError,
 };
+
+/// Ended batches that are read at the same time.
+const TOGETHER: usize = 25;
 
 /// Whether a close task is ready; takes no lock.
 pub(in crate::store) async fn is_ready(c: &impl Db) -> Result<bool, StoreError> {
@@ -259,14 +264,17 @@ pub(in crate::store) async fn read_notices(
     claimed: &[ClaimedNotice],
 ) -> Result<Vec<Notice>, StoreError> {
     let mut notices = Vec::with_capacity(claimed.len());
-    for notice in claimed {
-        let batch = read::batch(c, notice.batch).await?;
-        notices.push(Notice {
-            claim: notice.claim,
-            op: notice.op,
-            attempts: notice.attempts,
-            batch: batch.ok_or(StoreError::NotFound(notice.batch))?,
-        });
+    for some in claimed.chunks(TOGETHER) {
+        // One wait for all of them, where a read waits.
+        let read = some.iter().map(|notice| read::batch(c, notice.batch));
+        for (notice, batch) in some.iter().zip(try_join_all(read).await?) {
+            notices.push(Notice {
+                claim: notice.claim,
+                op: notice.op,
+                attempts: notice.attempts,
+                batch: batch.ok_or(StoreError::NotFound(notice.batch))?,
+            });
+        }
     }
     Ok(notices)
 }

@@ -117,7 +117,7 @@ fn costs(shape: Shape, asked: &[Asked], written: &Written, counts: bool, same: b
         all.received += asked.received;
     }
     costs.exact("transactions", work.len());
-    costs.exact("round_trips", all.trips);
+    costs.about("round_trips", all.trips);
     costs.all("statements", &all.statements);
     costs.exact("prepared", all.prepared);
     if counts {
