@@ -193,7 +193,8 @@ async fn on_postgres_money_moves_once_when_the_server_crashes_and_when_it_is_res
 async fn on_postgres_money_moves_once_under_kills_resets_and_restarts_together() {
     let moved = tokio::task::spawn_blocking(|| {
         let mut server = Postgres::start(&Options::default());
-        let bank = Bank::on(Database::on(&server), 9000);
+        // What a child says of all of them fits the pipe, which nobody may read for long.
+        let bank = Bank::on(Database::on(&server), 6000);
         let proxy = Proxy::start(bank.database.url());
         let behind = bank.behind(&proxy);
         // Who has run a row has submitted: from then on it goes on by itself.
@@ -210,7 +211,7 @@ async fn on_postgres_money_moves_once_under_kills_resets_and_restarts_together()
             dice ^= dice >> 17;
             dice ^= dice << 5;
             workers.swap(0, usize::from(dice.is_multiple_of(2)));
-            workers[0].wait_rows(dice / 2 % 150 + 1);
+            workers[0].wait_rows(dice / 2 % 50 + 1);
             match round % 3 {
                 0 => workers.swap_remove(0).kill(),
                 1 => proxy.cut(),
@@ -221,7 +222,7 @@ async fn on_postgres_money_moves_once_under_kills_resets_and_restarts_together()
             }
         }
         let moves = bank.numbers("select count(*) from public.moves");
-        assert!(moves[0] < 8900, "it all came while they worked: {moves:?}");
+        assert!(moves[0] < 5900, "it all came while they worked: {moves:?}");
         assert!(workers.into_iter().all(Running::wait), "they go on");
         (server, bank)
     });
