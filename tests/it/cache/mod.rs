@@ -10,7 +10,7 @@ mod same;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rowmill::{Client, JobManager, RedisOptions, StatusCache};
+use rowmill::{Builder, Client, JobManager, RedisOptions, StatusCache};
 
 use crate::e2e::world::World;
 use crate::support::servers::Redis;
@@ -27,6 +27,10 @@ async fn patient_at(urls: &str) -> StatusCache {
 
 /// Doubles a number; a query's answer is an object.
 fn manager(world: &World, cache: StatusCache) -> JobManager {
+    manager_by(world.builder(), cache)
+}
+
+fn manager_by(builder: Builder, cache: StatusCache) -> JobManager {
     use rowmill::{QueryCx, RawJson, RowCx, RowFailure};
     struct Double;
     impl rowmill::BatchProcessor for Double {
@@ -56,7 +60,7 @@ fn manager(world: &World, cache: StatusCache) -> JobManager {
             Ok(input)
         }
     }
-    let builder = world.builder().cache(cache);
+    let builder = builder.cache(cache);
     let builder = builder.batch("bank", "double", Double);
     builder
         .slow_query("bank", "ask", Ask)

@@ -1,11 +1,12 @@
 //! Asking for what has ended costs the database nothing.
 
 use rowmill::model::{BatchId, NewBatch};
-use rowmill::{Client, NewQuery, StatusCache};
+use rowmill::{Client, JobManager, NewQuery, ObjectStore, StatusCache, Store};
 
-use super::{manager, other, patient};
+use super::{manager, manager_by, other, patient};
 use crate::e2e::world::{World, query, raw};
-use crate::support::servers::Redis;
+use crate::support::servers::{Proxy, Redis};
+use crate::support::{Harness as _, Postgres};
 
 fn name(n: usize) -> String {
     format!("question {n}")
@@ -13,7 +14,10 @@ fn name(n: usize) -> String {
 
 /// A thousand queries that have ended, by names of their own.
 async fn thousand(world: &World, cache: StatusCache) -> (Client, Vec<BatchId>) {
-    let manager = manager(world, cache);
+    asked(manager(world, cache)).await
+}
+
+async fn asked(manager: JobManager) -> (Client, Vec<BatchId>) {
     let asked = (0..1000).map(|n| NewQuery {
         query: NewBatch {
             external_id: Some(name(n)),
@@ -25,7 +29,7 @@ async fn thousand(world: &World, cache: StatusCache) -> (Client, Vec<BatchId>) {
         .slow_query_submit_many(asked.collect())
         .await
         .unwrap();
-    world.work(&manager).await;
+    while !manager.tick().await.unwrap().is_idle() {}
     manager.stop().await.unwrap();
     (
         manager.client(),
@@ -79,6 +83,28 @@ async fn polling_a_thousand_finished_batches_issues_no_sql_in_any_process_with_r
     }
     let second = other(&world, patient(&redis).await).await;
     hide_the_tables(&world);
+    reads_the_database(&second).await;
+    poll(&second, &ids).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn polling_a_thousand_finished_batches_on_postgres_issues_no_sql_with_redis() {
+    let (h, redis) = (Postgres::open().await, Redis::start());
+    let folder = tempfile::tempdir().unwrap();
+    let builder =
+        JobManager::builder(h.kit().store.clone()).objects(ObjectStore::folder(folder.path()));
+    let (first, ids) = asked(manager_by(builder, patient(&redis).await)).await;
+    for n in 0..ids.len() {
+        first.find_external("bank", &name(n)).await.unwrap();
+    }
+    // A process that has seen none of them but the first, by which it learns under which keys this database's copies
+    // are; then there is no way to the database any more.
+    let proxy = Proxy::start(h.url());
+    let store = Store::postgres_url(proxy.url()).await.unwrap();
+    let second = Client::new(store).cached(patient(&redis).await);
+    assert!(second.slow_query_done(ids[0]).await.unwrap().done);
+    proxy.refuse();
+    proxy.cut();
     reads_the_database(&second).await;
     poll(&second, &ids).await;
 }

@@ -12,6 +12,7 @@ use rowmill::clock::Clock;
 use rowmill::ingest::Options;
 use rowmill::model::{Backoff, Delivery, Line, RawJson, Timestamp};
 use rowmill::sqlite::{TransactionalProcessor, Tx};
+use rowmill::store::postgres::{Options as Server, PostgresStore};
 use rowmill::{
     AppendOptions, Batch, BatchId, BatchProcessor, BoxError, DoneCx, InitBlock, Initializer,
     JobKey, JobManager, Kind, Message, NewBatch, ObjectStore, OpSettings, Purge, QueryCx, RowCx,
@@ -41,6 +42,8 @@ pub(super) struct Task {
     pub(super) transactional: bool,
     /// The PostgreSQL database that it works on, in place of a file.
     pub(super) postgres: Option<String>,
+    /// There, who is silent for longer is dead; else it is as by default.
+    pub(super) heartbeat: Option<Duration>,
     /// No row begins twice.
     pub(super) once: bool,
     /// Rows that are submitted, held; the others are appended and release the batch.
@@ -76,6 +79,7 @@ impl Task {
             block_rows: 1000,
             transactional: false,
             postgres: None,
+            heartbeat: None,
             once: false,
             held: None,
             query: None,
@@ -380,7 +384,11 @@ fn run_as_child() {
 
 async fn work(task: Task) {
     let store = match &task.postgres {
-        Some(url) => Store::postgres_url(url).await.unwrap(),
+        Some(url) => {
+            let mut options = Server::new(url).unwrap();
+            options.heartbeat = task.heartbeat.unwrap_or(options.heartbeat);
+            Store::new(PostgresStore::open(options).await.unwrap())
+        }
         None => Store::sqlite(task.database()).await.unwrap(),
     };
     let delivery = if task.once {

@@ -1,5 +1,6 @@
 //! Object stores: what each of them promises, and what is particular to S3.
 
+mod busy;
 mod contract;
 mod end_to_end;
 mod minio;

@@ -57,6 +57,41 @@ struct Asked {
     most_parts: Arc<AtomicU32>,
     /// Written to, it lets no part be answered.
     gate: Arc<RwLock<()>>,
+    busy: Arc<Mutex<Option<Busy>>>,
+}
+
+/// Requests that the store is too busy for.
+struct Busy {
+    /// How their lines begin, and what stands in them.
+    line: (&'static str, &'static str),
+    answer: (u16, &'static str),
+    times: u32,
+    refused: u32,
+}
+
+impl Asked {
+    /// What is answered in place of what was asked for.
+    fn is_busy(&self, line: &str) -> Option<(u16, &'static str)> {
+        let mut busy = self.busy.lock().unwrap();
+        let busy = busy.as_mut().filter(|busy| busy.times > 0)?;
+        if !line.starts_with(busy.line.0) || !line.contains(busy.line.1) {
+            return None;
+        }
+        busy.times -= 1;
+        busy.refused += 1;
+        Some(busy.answer)
+    }
+}
+
+/// An error in S3's words, when the request has been read to its end.
+async fn refusal(mut body: Incoming, (status, code): (u16, &str)) -> s3s::HttpResponse {
+    use hyper::body::Body as _;
+    while let Some(Ok(_)) =
+        std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await
+    {}
+    let text = format!("<Error><Code>{code}</Code><Message>Later.</Message></Error>");
+    let answer = hyper::Response::builder().status(status);
+    answer.body(s3s::Body::from(text)).expect("an answer")
 }
 
 /// The server's service with a look at each request.
@@ -82,10 +117,20 @@ impl hyper::service::Service<Request<Incoming>> for Looking {
         };
         let is_part = ask.is_part();
         let asked = self.1.clone();
+        let busy = asked.is_busy(&ask.line);
         asked.list.lock().unwrap().push(ask);
         if is_part {
             let now = asked.parts.fetch_add(1, Ordering::SeqCst) + 1;
             asked.most_parts.fetch_max(now, Ordering::SeqCst);
+        }
+        if let Some(busy) = busy {
+            return Box::pin(async move {
+                let answer = refusal(request.into_body(), busy).await;
+                if is_part {
+                    asked.parts.fetch_sub(1, Ordering::SeqCst);
+                }
+                Ok(answer)
+            });
         }
         let answer = hyper::service::Service::call(&self.0, request);
         Box::pin(async move {
@@ -170,6 +215,27 @@ impl S3 {
 
     pub fn asked(&self) -> MutexGuard<'_, Vec<Ask>> {
         self.asked.list.lock().unwrap()
+    }
+
+    /// Answers so many requests with an error, whose lines begin and go on like this.
+    pub fn is_busy(
+        &self,
+        line: (&'static str, &'static str),
+        answer: (u16, &'static str),
+        times: u32,
+    ) {
+        *self.asked.busy.lock().unwrap() = Some(Busy {
+            line,
+            answer,
+            times,
+            refused: 0,
+        });
+    }
+
+    /// How many requests were answered so.
+    pub fn refused(&self) -> u32 {
+        let busy = self.asked.busy.lock().unwrap();
+        busy.as_ref().map_or(0, |busy| busy.refused)
     }
 
     /// How many parts are on their way.

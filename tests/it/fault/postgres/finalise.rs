@@ -1,6 +1,7 @@
 //! The end of a batch under many workers: one of them closes it, whoever dies, and an upload holds nothing.
 
 use super::scene::{Fault, Moment, Scene};
+use super::worker::Halt;
 use crate::support::servers::{Database, until};
 
 impl Scene {
@@ -9,6 +10,28 @@ impl Scene {
         let asked = self.s3.asked();
         let puts = asked.iter().filter(|ask| ask.line.starts_with("PUT "));
         puts.filter(|ask| !ask.line.contains(".staging")).count()
+    }
+
+    /// Waits until nobody is in a transaction, or holds another lock than that by which a worker lives. Beats and
+    /// looks are transactions of a moment; whatever is held for longer would be seen at every one.
+    async fn has_a_moment_without_locks(&self) {
+        let holds = "select 1 from pg_stat_activity a
+                      where a.datname = current_database() and a.backend_type = 'client backend'
+                        and a.pid <> pg_backend_pid()
+                        and (a.xact_start is not null or exists (
+                            select 1 from pg_locks l where l.pid = a.pid and l.locktype <> 'advisory'))";
+        let held = || Database::rows_at(self.store.url(), holds).len();
+        let url = self.store.url();
+        let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+        let (other, driver) = connected.unwrap();
+        let driver = tokio::spawn(driver);
+        other.batch_execute("begin").await.unwrap();
+        assert!(held() > 0, "who is in a transaction is seen");
+        drop(other);
+        driver.await.unwrap().unwrap();
+        until("a moment at which nobody holds anything", || {
+            (held() == 0).then_some(())
+        });
     }
 }
 
@@ -76,27 +99,33 @@ async fn an_upload_holds_no_transaction_and_no_lock() {
     let parts = scene.s3.hold_parts();
     let worker = scene.other();
     until("a part on its way", || (scene.s3.parts() > 0).then_some(()));
-    // Beats and looks are transactions of a moment; whatever the upload held would be seen at every one.
-    let holds = "select 1 from pg_stat_activity a
-                  where a.datname = current_database() and a.backend_type = 'client backend'
-                    and a.pid <> pg_backend_pid()
-                    and (a.xact_start is not null or exists (
-                        select 1 from pg_locks l where l.pid = a.pid and l.locktype <> 'advisory'))";
-    let held = || Database::rows_at(scene.store.url(), holds).len();
-    let url = scene.store.url();
-    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
-    let (other, driver) = connected.unwrap();
-    let driver = tokio::spawn(driver);
-    other.batch_execute("begin").await.unwrap();
-    assert!(held() > 0, "who is in a transaction is seen");
-    drop(other);
-    driver.await.unwrap().unwrap();
-    until("a moment at which nobody holds anything", || {
-        (held() == 0).then_some(())
-    });
+    scene.has_a_moment_without_locks().await;
     assert!(scene.s3.parts() > 0 && !scene.is_done().await);
     drop(parts);
     let done = scene.done(None).await;
     worker.ends();
     scene.is_whole(&done, None).await;
+}
+
+/// Nothing is held while the application's own code stands still.
+async fn holds_nothing_while(halt: Halt) {
+    let mut scene = Scene::new(Moment::AfterClaim, None).await;
+    scene.job.halt = Some(halt);
+    let worker = scene.job.start("");
+    until("something that stands", || scene.job.stands().then_some(()));
+    scene.has_a_moment_without_locks().await;
+    scene.job.go();
+    let done = scene.done(None).await;
+    worker.ends();
+    scene.is_whole(&done, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_runs_holds_no_transaction_and_no_lock() {
+    holds_nothing_while(Halt::RowStands).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_is_told_holds_no_transaction_and_no_lock() {
+    holds_nothing_while(Halt::ReceiverStands).await;
 }

@@ -33,13 +33,19 @@ async fn plays(moment: Moment, fault: Fault) {
             done
         }
         Fault::CutOff | Fault::Restarted => {
+            // Another lives, and takes nothing over.
+            let other = scene.other();
+            scene.have_entered(2);
+            let entered = scene.entered();
             match fault {
                 Fault::Restarted => scene.restart(),
                 _ => scene.cut(),
             }
             worker.signal(libc::SIGCONT);
             let done = scene.done(Some(fault)).await;
+            assert_eq!(scene.entered(), entered, "nobody was declared dead");
             worker.ends();
+            other.ends();
             done
         }
     };

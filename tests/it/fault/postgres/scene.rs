@@ -209,6 +209,12 @@ impl Scene {
         });
     }
 
+    /// The numbers of the workers that have entered; who is declared dead is none of them any more.
+    pub(super) fn entered(&self) -> Vec<i64> {
+        self.store
+            .numbers("select no::bigint from rowmill.workers order by no")
+    }
+
     /// Waits until the worker has seen that it was taken for dead, and has entered as a third one.
     pub(super) fn has_entered_again(&self) {
         self.have_entered(3);

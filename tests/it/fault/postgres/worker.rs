@@ -30,6 +30,10 @@ pub(super) const HALTS: u32 = 37;
 /// Every so many lines a row fails.
 pub(super) const FAILS: u32 = 25;
 const VARIABLE: &str = "ROWMILL_TEST_WORKER";
+/// The file that there is when something stands.
+const STANDS: &str = "stands";
+/// The file that lets it go.
+const GO: &str = "go";
 
 /// Where a process stops itself, once.
 #[derive(Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -44,6 +48,10 @@ pub(super) enum Halt {
     UntilTold,
     /// The receiver of an end has it and has not answered.
     WhileTold,
+    /// It does not stop, but a row waits until it is let go.
+    RowStands,
+    /// Likewise the receiver of an end.
+    ReceiverStands,
 }
 
 /// What a worker is to do; it travels as JSON in one environment variable.
@@ -91,6 +99,16 @@ impl Job {
             *starts.entry(line.parse().unwrap()).or_default() += 1;
         }
         starts
+    }
+
+    /// Whether something stands that was to.
+    pub(super) fn stands(&self) -> bool {
+        self.dir.join(STANDS).exists()
+    }
+
+    /// Lets it go.
+    pub(super) fn go(&self) {
+        std::fs::write(self.dir.join(GO), "").unwrap();
     }
 
     /// The ends that were told, a status and an event's id each.
@@ -177,10 +195,23 @@ impl Effects {
     /// Stops the process if it is to be here; whether it was.
     fn may_halt(&self, at: Halt) -> bool {
         let halts = self.job.halt == Some(at) && !self.halted.swap(true, Ordering::SeqCst);
-        if halts && at != Halt::UntilTold {
+        let goes_on = [Halt::UntilTold, Halt::RowStands, Halt::ReceiverStands];
+        if halts && !goes_on.contains(&at) {
             probe::stop();
         }
         halts
+    }
+
+    /// Waits if it is to be here, until it is let go.
+    async fn may_stand(&self, at: Halt) -> std::io::Result<()> {
+        if self.may_halt(at) {
+            std::fs::write(self.job.dir.join(STANDS), "")?;
+            let began = Instant::now();
+            while !self.job.dir.join(GO).exists() && began.elapsed() < LONG {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Has an effect, under the row's key; a server that is away is waited for, as an application would.
@@ -243,6 +274,7 @@ impl BatchProcessor for Work {
         let effects = cx.block();
         note(&effects.job.dir.join("starts"), n)?;
         if n == HALTS {
+            effects.may_stand(Halt::RowStands).await?;
             effects.may_halt(Halt::WithinRow);
             if effects.may_halt(Halt::WithinAbortedRow) || effects.may_halt(Halt::UntilTold) {
                 tokio::time::timeout(LONG, cx.cancel().cancelled()).await?;
@@ -263,6 +295,7 @@ impl BatchProcessor for Work {
     async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
         let told = format!("{} {}", batch.status, cx.event());
         note(&cx.block().job.dir.join("told"), told)?;
+        cx.block().may_stand(Halt::ReceiverStands).await?;
         cx.block().may_halt(Halt::WhileTold);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The same on PostgreSQL, where the way to the database fails too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rowmill::{Client, Status, Store};
@@ -186,6 +187,103 @@ async fn on_postgres_money_moves_once_when_the_server_crashes_and_when_it_is_res
     let (server, bank) = moved.await.unwrap();
     bank.assert_moved().await;
     drop((bank, server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_money_moves_once_under_kills_resets_and_restarts_together() {
+    let moved = tokio::task::spawn_blocking(|| {
+        let mut server = Postgres::start(&Options::default());
+        // What a child says of all of them fits the pipe, which nobody may read for long.
+        let bank = Bank::on(Database::on(&server), 6000);
+        let proxy = Proxy::start(bank.database.url());
+        let behind = bank.behind(&proxy);
+        // Who has run a row has submitted: from then on it goes on by itself.
+        let started = || {
+            let mut child = behind.start("");
+            child.wait_rows(1);
+            child
+        };
+        let mut workers = vec![started(), started()];
+        // The moments are as good as any, and a failure can be seen again.
+        let mut dice = 0x2545_F491_u32;
+        for round in 0..9 {
+            dice ^= dice << 13;
+            dice ^= dice >> 17;
+            dice ^= dice << 5;
+            workers.swap(0, usize::from(dice.is_multiple_of(2)));
+            workers[0].wait_rows(dice / 2 % 50 + 1);
+            match round % 3 {
+                0 => workers.swap_remove(0).kill(),
+                1 => proxy.cut(),
+                _ => server.restart(),
+            }
+            if workers.len() == 1 {
+                workers.push(started());
+            }
+        }
+        let moves = bank.numbers("select count(*) from public.moves");
+        assert!(moves[0] < 5900, "it all came while they worked: {moves:?}");
+        assert!(workers.into_iter().all(Running::wait), "they go on");
+        (server, bank)
+    });
+    let (server, bank) = moved.await.unwrap();
+    bank.assert_moved().await;
+    drop((bank, server));
+}
+
+/// Waits until the server has made a commit whose answer the proxy holds.
+fn is_held_at_a_commit(child: &mut Running, proxy: &Proxy) {
+    child.wait_rows(300);
+    proxy.hold_next_answer_to(&[b"COMMIT\0"]);
+    until("a commit", || (proxy.held() > 0).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_money_moves_once_when_the_server_crashes_at_a_commit() {
+    let moved = tokio::task::spawn_blocking(|| {
+        let mut server = Postgres::start(&Options::default());
+        let bank = Bank::on(Database::on(&server), 1500);
+        let proxy = Proxy::start(bank.database.url());
+        let mut child = bank.behind(&proxy).start("");
+        is_held_at_a_commit(&mut child, &proxy);
+        let moves = "select line from public.moves order by line";
+        let committed = bank.numbers(moves);
+        assert!(committed.len() < 1400, "there is more to do");
+        server.kill();
+        server.restart();
+        assert_eq!(
+            bank.numbers(moves),
+            committed,
+            "what was committed is there"
+        );
+        proxy.cut();
+        assert!(child.wait(), "it goes on by itself");
+        (server, bank)
+    });
+    let (server, bank) = moved.await.unwrap();
+    bank.assert_moved().await;
+    drop((bank, server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_money_moves_once_when_its_worker_is_frozen_at_a_commit() {
+    let mut bank = Bank::new(1500).await;
+    bank.task.heartbeat = Some(Duration::from_secs(5));
+    let proxy = Proxy::start(bank.database.url());
+    let (task, mut frozen) = (bank.task.clone(), bank.behind(&proxy).start(""));
+    let ended = tokio::task::spawn_blocking(move || {
+        is_held_at_a_commit(&mut frozen, &proxy);
+        frozen.signal(libc::SIGSTOP);
+        assert!(
+            task.start("").wait(),
+            "another takes over, and ends the batch"
+        );
+        proxy.cut();
+        frozen.signal(libc::SIGCONT);
+        assert!(frozen.wait(), "it learns that its commit was made");
+    });
+    ended.await.unwrap();
+    bank.assert_moved().await;
 }
 
 /// Stops the child while it has a transaction open.
