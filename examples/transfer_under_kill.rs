@@ -54,11 +54,7 @@ async fn main() -> Result<(), BoxError> {
     let client = Client::new(bank::store(&at).await?);
     let bank = Bank::open(&at)?;
     bank.prepare(ACCOUNTS).await?;
-    let rows = (0..TRANSFERS).map(|n| {
-        // Each block has its own accounts: two workers seldom meet in a deadlock.
-        let first = n / 1000 * 5;
-        NewRow::json(&(first + n % 5, first + (n * 3 + 1) % 5, n % 100))
-    });
+    let rows = (0..TRANSFERS).map(|n| NewRow::json(&(n % ACCOUNTS, n * 7 % ACCOUNTS, n % 100)));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let new = NewBatch::new(JobKey::new("bank", "transfer", Kind::Batch)?);
     let id = client.batch_submit(new, rows).await?.id;

@@ -97,12 +97,17 @@ impl Statuses {
     pub(crate) async fn read(&self, id: BatchId) -> Result<Option<Batch>, StoreError> {
         let began = Instant::now();
         let batch = self.store.batch(id).await?;
-        if let Some(batch) = &batch
-            && began.elapsed() < self.cache.open_for
-        {
-            self.leave(batch, Why::Read).await;
+        if let Some(batch) = &batch {
+            self.known(batch, began).await;
         }
         Ok(batch)
+    }
+
+    /// Leaves a copy of a status that the store had, or was given, since then.
+    pub(crate) async fn known(&self, batch: &Batch, since: Instant) {
+        if since.elapsed() < self.cache.open_for {
+            self.leave(batch, Why::Read).await;
+        }
     }
 
     /// The status as the store has it, by whoever has just changed it.

@@ -1,5 +1,7 @@
 //! Slow queries: submitted alone or many at once.
 
+use tokio::time::Instant;
+
 use super::{Client, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Batch, BatchId, Block, BlockBuilder, ContentHash, Kind, NewBatch, RawJson};
@@ -51,11 +53,12 @@ impl Client {
     pub async fn slow_query_submit(&self, query: NewBatch, input: Box<RawJson>) -> Result<Batch> {
         let now = self.clock.now();
         let query = self.ready(NewQuery { query, input })?;
-        let new = query.0.clone();
+        let (new, began) = (query.0.clone(), Instant::now());
         let submitted = self.store.submit_many(vec![query], now).await?;
         match submitted.as_slice() {
             [Submitted::New(_)] => {
                 let query = Batch::submitted(new, 1, now);
+                self.statuses.known(&query, began).await;
                 self.named(&query).await;
                 Ok(query)
             }

@@ -121,7 +121,7 @@ impl Registry {
     /// Registers a processor of whole sets of rows whose writes commit with their outcomes, on PostgreSQL.
     #[must_use]
     pub fn set_based(self, app: &str, op: &str, processor: impl SetProcessor) -> Self {
-        let processor = PerPiece(Arc::new(Set(processor)));
+        let processor = PerPiece::new(Set(processor));
         self.op(app, op, Kind::Batch, Arc::new(processor))
     }
 

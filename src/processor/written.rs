@@ -36,6 +36,6 @@ impl<P: TransactionalProcessor> sealed::Sealed<OnSqlite> for P {
 
 impl<P: PostgresProcessor> sealed::Sealed<OnPostgres> for P {
     fn erased(self) -> Erased {
-        Erased(Arc::new(PerPiece(Arc::new(Rows(self)))))
+        Erased(Arc::new(PerPiece::new(Rows(self))))
     }
 }

@@ -21,7 +21,7 @@ use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::store::postgres::{PieceTx, Said, said};
 use crate::store::{Dialect, Transacted};
 use piece::{End, Tried};
-use unrest::Unrest;
+use unrest::{Calm, Unrest};
 
 pub(crate) use rows::Rows;
 pub(crate) use set::Set;
@@ -77,9 +77,13 @@ pub(crate) enum Came {
     Cut,
 }
 
-pub(crate) struct PerPiece<P>(pub(crate) Arc<P>);
+pub(crate) struct PerPiece<P>(Arc<P>, Calm);
 
 impl<P: Runner> PerPiece<P> {
+    pub(crate) fn new(runner: P) -> Self {
+        Self(Arc::new(runner), Calm::default())
+    }
+
     async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
         let mut context = None;
         shared::<P::Block, P::Context>(work, &mut context)?;
@@ -87,7 +91,7 @@ impl<P: Runner> PerPiece<P> {
             return Ok(());
         };
         // A suspect row is committed before it starts, so each has a transaction of its own.
-        let mut unrest = Unrest::new(if work.task.suspect { 1 } else { usize::MAX });
+        let mut unrest = Unrest::new(&self.1, if work.task.suspect { 1 } else { usize::MAX });
         while let Some(first) = work.next().await {
             let tried = Arc::new(Mutex::new(Tried::default()));
             let rows = self.piece(work, &context, first, unrest.most(), &tried);

@@ -1,6 +1,7 @@
 //! What a piece that was undone is followed by: a pause, fewer rows, and in the end a word about a row.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -10,28 +11,65 @@ use super::piece::PIECE;
 use crate::processor::RowFailure;
 use crate::processor::whose::Whose;
 
-/// A piece that others are in the way of is made again so often; then its rows go one at a time, each so often.
+/// A piece that others are in the way of is made again so often, each time with half of its rows; then they go one at
+/// a time, each so often.
 const TRIES: usize = 10;
 /// After a piece that was in others' way, at first and at most.
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MOST: Duration = Duration::from_millis(500);
+/// After so many pieces that nobody was in the way of, the next have twice as many rows.
+const CLEAN: u32 = 8;
 /// After a transaction that could not be made because of the database or the way to it.
 const LOST: Duration = Duration::from_millis(200);
 /// A row during which the connection was lost each time may be why, after so many.
 const LOSSES: u32 = 10;
 
+/// Rows of one piece that others are seldom in the way of, by what the op's tasks have met in this process. Who locks many
+/// records for long meets the others of its op again and again, and each deadlock costs a second to be found.
+pub(crate) struct Calm(AtomicUsize);
+
+impl Default for Calm {
+    fn default() -> Self {
+        Self(AtomicUsize::new(usize::MAX))
+    }
+}
+
+impl Calm {
+    fn most(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Half of a piece's rows; at least one.
+    fn half(&self, of: usize) -> usize {
+        let half = (of / 2).max(1);
+        self.0.store(half, Ordering::Relaxed);
+        half
+    }
+
+    fn twice(&self) {
+        self.0
+            .store(self.most().saturating_mul(2), Ordering::Relaxed);
+    }
+}
+
 /// How the pieces of a task went lately.
-pub(super) struct Unrest {
+pub(super) struct Unrest<'a> {
+    /// Rows that others are seldom in the way of.
+    calm: &'a Calm,
+    /// Rows for whatever other reason.
     most: usize,
+    clean: u32,
     /// Pauses that are left.
     pauses: Option<backon::ExponentialBackoff>,
     lost: HashMap<usize, u32>,
 }
 
-impl Unrest {
-    pub(super) fn new(most: usize) -> Self {
+impl<'a> Unrest<'a> {
+    pub(super) fn new(calm: &'a Calm, most: usize) -> Self {
         Self {
+            calm,
             most,
+            clean: 0,
             pauses: None,
             lost: HashMap::new(),
         }
@@ -39,12 +77,17 @@ impl Unrest {
 
     /// Rows of the next piece, at most.
     pub(super) fn most(&self) -> usize {
-        self.most
+        self.most.min(self.calm.most())
     }
 
     /// So many rows were committed in that time.
     pub(super) fn done(&mut self, rows: usize, took: Duration) {
         self.pauses = None;
+        self.clean += 1;
+        if self.clean == CLEAN {
+            self.clean = 0;
+            self.calm.twice();
+        }
         if took > PIECE {
             let fit = PIECE.as_secs_f64() / took.as_secs_f64() * 1e6;
             // Whole millionths of as many rows as one knows of: nothing is lost by it.
@@ -76,6 +119,13 @@ impl Unrest {
         };
         tracing::debug!(batch = %work.task.batch.id, rows = places.len(), "others were in a piece's way; it is made again");
         work.desk.put_back(places);
+        self.clean = 0;
+        if places.len() > 1 {
+            // The tries of one row are its own.
+            if self.calm.half(places.len()) == 1 {
+                self.pauses = None;
+            }
+        }
         rest(work, pause).await;
     }
 
@@ -104,5 +154,31 @@ async fn rest(work: &Work, pause: Duration) {
     tokio::select! {
         () = tokio::time::sleep(pause) => {}
         _ = work.cancel.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_halved_to_a_row_and_grow_again() {
+        let calm = Calm::default();
+        let mut unrest = Unrest::new(&calm, usize::MAX);
+        assert_eq!(unrest.most(), usize::MAX);
+        let halves: Vec<usize> = (0..8)
+            .scan(100, |rows, _| {
+                *rows = calm.half(*rows);
+                Some(*rows)
+            })
+            .collect();
+        assert_eq!(halves, [50, 25, 12, 6, 3, 1, 1, 1]);
+        assert_eq!(unrest.most(), 1);
+        let other = Unrest::new(&calm, usize::MAX);
+        for _ in 0..CLEAN * 2 {
+            unrest.done(1, Duration::ZERO);
+        }
+        assert_eq!(other.most(), 4, "and so for the op's other tasks");
+        assert_eq!(Unrest::new(&calm, 1).most(), 1, "a suspect stays alone");
     }
 }
