@@ -7,7 +7,7 @@ use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
 use super::work::Outgoing;
-use super::{App, COPIES, Engine, KEEP, PURGE, REST, RETRY, SAID, STRANGE, Tick, UNHEARD};
+use super::{App, COPIES, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
@@ -46,8 +46,7 @@ impl Engine {
                     Ok(believed) => {
                         self.unheard = 0;
                         self.pulse.beaten(at);
-                        let rest = (at.elapsed() * REST).min(KEEP);
-                        self.beat_at = self.beat_at.max(Instant::now() + rest);
+                        self.rest_after_beat(at);
                         self.compare(&asked, &believed);
                     }
                     Err(StoreError::Fenced(_)) => self.declared_dead(),

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, OUTBOX, Running, Tick, UNHEARD, lost};
+use super::{App, BEAT, Engine, KEEP, OUTBOX, REST, Running, Tick, UNHEARD, lost};
 use crate::clock::between;
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
@@ -133,6 +133,12 @@ impl Engine {
             let result = store.beat(worker).await;
             Step::Beaten { at, asked, result }
         });
+    }
+
+    /// The next beat waits for longer where this one, which began then, took long.
+    pub(super) fn rest_after_beat(&mut self, began: Instant) {
+        let rest = Instant::now() + (began.elapsed() * REST).min(KEEP);
+        self.beat_at = self.beat_at.max(rest);
     }
 
     fn claim(&mut self) {

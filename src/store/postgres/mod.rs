@@ -312,9 +312,10 @@ impl PostgresStore {
     async fn abort_now(&self, id: BatchId, by: String, now: Timestamp) -> Result<(), StoreError> {
         write!(self, now, tx => end::abort(&tx, id, &by, now)).await?;
         for _ in 0..HELD {
-            if write!(self, now, tx => end::abort_rest(&tx, id, now)).await? {
+            // The abort is made, whatever this look comes to.
+            let Ok(false) = write!(self, now, tx => end::abort_rest(&tx, id, now)).await else {
                 break;
-            }
+            };
             tokio::time::sleep(HOLDS).await;
         }
         Ok(())

@@ -443,6 +443,39 @@ async fn repeatable_rows_in_each_others_way_are_each_there_once() {
     assert_eq!(counts(IsolationLevel::RepeatableRead, 60).await, 60);
 }
 
+/// As a deadlock does to whoever locks much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_others_are_in_the_way_of_together_go_in_smaller_pieces_and_not_one_by_one() {
+    const MOST: i64 = 4;
+    let world = World::new().await;
+    world
+        .h
+        .run("alter table public.effects add tx bigint default txid_current()");
+    let manager = world.manager(effects(|tx, _, n| {
+        async move {
+            note(tx, n).await?;
+            let mine = "select count(*) from effects where tx = txid_current()";
+            if tx.query_one(mine, &[]).await?.get::<_, i64>(0) > MOST {
+                let refused =
+                    "do $$ begin raise exception 'too many' using errcode = '40P01'; end $$";
+                tx.batch_execute(refused).await?;
+            }
+            Ok(json!(n))
+        }
+        .boxed()
+    }));
+    let id = submit(&manager, "post", numbers(100)).await;
+    world.work(&manager).await;
+    assert_eq!(statuses(&manager, id).await, [Success; 100]);
+    assert_eq!(world.noted().len(), 100, "each is there once");
+    let pieces = world
+        .h
+        .numbers("select count(*) from public.effects group by tx");
+    assert!(pieces.iter().all(|rows| *rows <= MOST), "{pieces:?}");
+    assert!(pieces.len() < 60, "{pieces:?}");
+    world.end(&manager).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_an_abort_leaves_effects_of_the_rows_that_succeeded_and_of_no_other() {
     let world = World::new().await;
