@@ -35,10 +35,14 @@ impl Scene {
         lock.batch_execute("begin; lock table rowmill.batches in share mode")
             .await
             .expect("locked");
-        let first = (0..TURNS).map(|_| tokio::spawn(submit(&h, query(&h))));
-        let first = first.collect();
-        let scene = Self { h, lock, first };
-        scene.wait_stuck(TURNS);
+        let first = Vec::new();
+        let mut scene = Self { h, lock, first };
+        // One after the other: two that come at once may share a turn.
+        for turn in 1..=TURNS {
+            let one = submit(&scene.h, query(&scene.h));
+            scene.first.push(tokio::spawn(one));
+            scene.wait_stuck(turn);
+        }
         scene
     }
 
