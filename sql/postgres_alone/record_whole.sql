@@ -19,5 +19,5 @@ ended as (
     returning b.id, b.op),
 noticed as (
     insert into notices (batch, op, at, due_at)
-    select e.id, e.op, $2::timestamptz, $2::timestamptz from ended e join ops o on o.id = e.op where o.notify)
+    select e.id, e.op, $2::timestamptz, $2::timestamptz from ended e where e.op = any (array(select id from ops where notify)))
 select g.place, g.batch in (select id from ended) from gone g

@@ -1,7 +1,8 @@
-//! Many slow queries of one row each, submitted a thousand at a time.
+//! Many slow queries of one row each, submitted a thousand at a time by two callers.
 
 use std::time::Instant;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
@@ -13,7 +14,9 @@ use crate::error::Result;
 use crate::model::{JobKey, Kind, NewBatch, Status};
 
 /// Queries of one call.
-const CALL: u64 = 1000;
+const CALL: usize = 1000;
+/// Calls at the same time.
+const CALLERS: usize = 2;
 
 /// Submits, then works until the last outcome is recorded.
 pub(super) async fn measure(place: &Place, queries: u64) -> Result<Rates> {
@@ -22,18 +25,20 @@ pub(super) async fn measure(place: &Place, queries: u64) -> Result<Rates> {
         .await?;
     let key = JobKey::new(APP, OP, Kind::Query).map_err(|e| failed("naming the op", e))?;
     let began = Instant::now();
-    let mut last = None;
-    let mut from = 0;
-    while from < queries {
-        let to = queries.min(from + CALL);
+    let calls = (0..queries).step_by(CALL).map(|from| {
+        let to = queries.min(from + CALL as u64);
         let call = (from..to).map(|i| NewQuery {
             query: NewBatch::new(key.clone()),
             input: work::input(i),
         });
-        let submitted = manager.slow_query_submit_many(call.collect()).await?;
-        last = submitted.last().map(|query| query.id);
-        from = to;
+        manager.slow_query_submit_many(call.collect())
+    });
+    let mut submitted = stream::iter(calls).buffered(CALLERS);
+    let mut last = None;
+    while let Some(call) = submitted.try_next().await? {
+        last = call.last().map(|query| query.id);
     }
+    drop(submitted);
     let acknowledged = Instant::now();
     let stop = CancellationToken::new();
     let running = tokio::spawn({

@@ -22,6 +22,8 @@ use crate::store::postgres::{Line, Options, PostgresStore};
 const LOCK: i64 = 0x0072_6F77_6265_6E63;
 /// How often it is looked whether all tasks have ended.
 const LOOK: Duration = Duration::from_millis(2);
+/// A look that took long is made again after so many times as long.
+const REST: u32 = 9;
 
 pub(super) struct Server {
     options: Options,
@@ -74,11 +76,13 @@ impl Server {
         let wrong = |e| failed("waiting", e);
         let left = self.client.prepare(sql).await.map_err(wrong)?;
         loop {
+            let began = Instant::now();
             let row = self.client.query_one(&left, &[]).await.map_err(wrong)?;
             if !row.try_get::<_, bool>(0).map_err(wrong)? {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            // It passes over all that has ended: what is measured is not to be the measure.
+            tokio::time::sleep(LOOK.max(began.elapsed() * REST)).await;
         }
     }
 

@@ -45,8 +45,11 @@ const STRANGE: Duration = Duration::from_secs(5);
 const PURGE: Duration = Duration::from_secs(60);
 /// A step that failed because of the store is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
-/// Parts that wait for a commit; a task that has more waits itself.
+/// Parts that are on their way to those that wait for a commit; a task that has more waits itself.
 const OUTBOX: usize = 256;
+/// Parts that wait for a commit, as many as a claim takes, and no more than these bytes of them and the last one.
+const WAITING: usize = 1024;
+const WAITING_BYTES: usize = 16 << 20;
 /// Batches whose ends wait to be copied; the copies of others grow old.
 const COPIES: usize = 1024;
 /// Of the beats, and of the looks at the time, that fail in a row so many are made for a word in the log.
@@ -149,6 +152,7 @@ pub(crate) struct Engine {
     inbox: mpsc::Receiver<Outgoing>,
     /// Parts that wait for the commit that is under way.
     waiting: Vec<Outgoing>,
+    waiting_bytes: usize,
     recording: bool,
     /// Batches that may have ended with what was recorded, until somebody else may know it.
     may_have_ended: HashSet<BatchId>,
@@ -261,6 +265,7 @@ impl Engine {
             outbox,
             inbox,
             waiting: Vec::new(),
+            waiting_bytes: 0,
             recording: false,
             may_have_ended: HashSet::new(),
             copying: false,

@@ -81,7 +81,7 @@ pub(super) struct Op {
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
     pub(super) claiming: bool,
-    /// A head was seen while a claim was under way.
+    /// A head was seen while the claim that is under way was.
     pub(super) seen: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Engine, KEEP, OUTBOX, Tick, lost, work};
+use super::{App, Engine, KEEP, Tick, lost, work};
 use crate::processor::CancelCause;
 use crate::store::StoreError;
 
@@ -53,7 +53,7 @@ impl Engine {
                 Some(Err(error)) => lost(&error),
                 None => {}
             },
-            Some(outgoing) = self.inbox.recv(), if self.waiting.len() < OUTBOX => self.waiting.push(outgoing),
+            Some(outgoing) = self.inbox.recv(), if self.has_room() => self.wait(outgoing),
             () = self.signal.changed_keep(), if !self.stopping => {}
             () = tokio::time::sleep_until(until.into()) => {}
         }

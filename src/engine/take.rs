@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
+use super::turn::bytes_of;
 use super::work::Outgoing;
 use super::{App, COPIES, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
 use crate::model::{AppName, Backoff};
@@ -168,11 +169,12 @@ impl Engine {
             return;
         };
         op.claiming = false;
+        let seen = std::mem::take(&mut op.seen);
         match result {
             Ok(tasks) => {
                 self.patience.answered(Asked::Claim);
                 // A head that was seen while the claim was under way may have come after it.
-                op.more = full || std::mem::take(&mut op.seen);
+                op.more = full || seen;
                 // What was left is looked at again; an empty claim waits for the next change.
                 self.look |= !tasks.is_empty();
                 if op.is_outdated() {
@@ -289,6 +291,7 @@ impl Engine {
                 }
                 let mut again = outgoing;
                 again.append(&mut self.waiting);
+                self.waiting_bytes = bytes_of(&again);
                 self.waiting = again;
                 self.record_after = Some(Instant::now() + RETRY);
                 self.look_again_later();

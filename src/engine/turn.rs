@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, OUTBOX, REST, Running, Tick, UNHEARD, lost};
+use super::{App, BEAT, Engine, KEEP, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost};
 use crate::clock::between;
 use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
@@ -28,6 +28,10 @@ fn together(waiting: &[Outgoing]) -> usize {
     waiting.iter().take_while(fits).count()
 }
 
+pub(super) fn bytes_of(parts: &[Outgoing]) -> usize {
+    parts.iter().map(|out| out.part.body.len()).sum()
+}
+
 impl Engine {
     /// One turn: takes in what has ended, starts what can be started; waits for nothing.
     pub(super) fn turn(&mut self) -> Tick {
@@ -41,10 +45,10 @@ impl Engine {
                 Err(error) => lost(&error),
             }
         }
-        while self.waiting.len() < OUTBOX
+        while self.has_room()
             && let Ok(outgoing) = self.inbox.try_recv()
         {
-            self.waiting.push(outgoing);
+            self.wait(outgoing);
         }
         self.record();
         self.copy();
@@ -65,6 +69,17 @@ impl Engine {
         }
         tick.next_due = self.next_due;
         tick
+    }
+
+    /// Whether another part may wait for a commit.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING && self.waiting_bytes < WAITING_BYTES
+    }
+
+    /// A part waits for a commit.
+    pub(super) fn wait(&mut self, outgoing: Outgoing) {
+        self.waiting_bytes += outgoing.part.body.len();
+        self.waiting.push(outgoing);
     }
 
     /// The store has changed: everything that depends on it is looked at again.
@@ -144,7 +159,11 @@ impl Engine {
     fn claim(&mut self) {
         if self.look && !self.looking {
             self.look = false;
-            let unknown = self.ops.iter().filter(|op| !op.more || op.claiming);
+            // A head that was seen beside a claim is claimed next, whatever else has come.
+            let unknown = self
+                .ops
+                .iter()
+                .filter(|op| !(op.more && (op.seen || !op.claiming)));
             let ops: Vec<_> = unknown.map(|op| op.id).collect();
             if !ops.is_empty() {
                 self.looking = true;
@@ -299,7 +318,8 @@ impl Engine {
         }
         self.recording = true;
         let together = together(&self.waiting);
-        let outgoing = self.waiting.drain(..together).collect();
+        let outgoing: Vec<Outgoing> = self.waiting.drain(..together).collect();
+        self.waiting_bytes -= bytes_of(&outgoing);
         let (store, worker, now) = (
             self.parts.store.clone(),
             self.worker,

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
+use futures_util::future::try_join;
+
 use super::PostgresStore;
 use super::db::only;
-use super::errors::is_in_the_way;
+use super::errors::{is_in_the_way, is_unknown};
 use super::tx::{Link as _, Tx};
-use crate::model::{BatchId, OpId, TaskId, Timestamp};
-use crate::store::steps::claim::{Seen, claim, read_head, room};
-use crate::store::steps::db::{Column, Db as _, Record, params, us};
+use crate::model::{BatchId, JobKey, OpId, TaskId, Timestamp};
+use crate::store::steps::claim::{claim, raw, room};
+use crate::store::steps::db::{Column, Db as _, Record, Us, params, time, us};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
 
 /// So many of the tasks that fit are asked for: those that come next may be smaller.
@@ -26,14 +28,17 @@ impl PostgresStore {
         match quick {
             Ok(Some(claimed)) => {
                 let done = tx.commit().await?;
-                self.after(done, now).await;
+                // A claim is news for nobody, unless others have passed over what it held and did not take.
+                if is_cut(ask, &claimed) {
+                    self.after(done, now).await;
+                }
                 self.note_size(ask.op, &claimed);
                 return Ok(claimed);
             }
             Ok(None) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
             Err(error) => {
                 tx.rollback().await;
-                if !is_in_the_way(&error) {
+                if !is_in_the_way(&error) && !is_unknown(&error) {
                     return Err(error);
                 }
             }
@@ -48,10 +53,16 @@ impl PostgresStore {
         ask: &Claim,
         now: Timestamp,
     ) -> Result<Option<Vec<ClaimedTask>>, StoreError> {
-        let limit = room(tx, ask).await?.min(self.fitting(ask));
-        if limit == 0 {
-            return Ok(Some(Vec::new()));
-        }
+        // Where others may claim as much as is left of a cap, that is asked first.
+        let capped = match ask.cap {
+            Some(_) => match room(tx, ask).await? {
+                Some(room) => Some(room),
+                None => return Ok(Some(Vec::new())),
+            },
+            None => None,
+        };
+        let limit = capped.as_ref().map_or(ask.max_tasks, |(_, limit)| *limit);
+        let limit = limit.min(self.fitting(ask));
         let mut params = Vec::from(params![
             ask.op.0,
             limit,
@@ -70,7 +81,15 @@ impl PostgresStore {
             None if ask.oldest => only!("claim_oldest_all"),
             None => only!("claim_ready_all"),
         };
-        let mut found = tx.all(sql, &params).await?;
+        let claim = tx.all(sql, &params);
+        let (key, mut found) = match capped {
+            Some((key, _)) => (key, claim.await?),
+            // Sent together: what it holds is given back where it may not have it.
+            None => match try_join(room(tx, ask), claim).await? {
+                (Some((key, _)), found) => (key, found),
+                (None, _) => return Ok(None),
+            },
+        };
         let mut taken = Vec::with_capacity(found.len());
         for record in &mut found {
             taken.push(Taken::read(record)?);
@@ -80,7 +99,7 @@ impl PostgresStore {
         if taken.iter().any(too_long) {
             return Ok(None);
         }
-        let heads = heads(tx, &taken, now).await?;
+        let heads = heads(tx, &key, &taken, now).await?;
         tx.wrote_some(!taken.is_empty());
         taken.sort_unstable_by_key(|task| task.place);
         let claimed = taken.into_iter().map(|task| task.of(ask, &heads));
@@ -110,10 +129,18 @@ impl PostgresStore {
     }
 }
 
+/// Whether a claim may have held tasks that it did not take, because they were too many rows or bytes.
+fn is_cut(ask: &Claim, claimed: &[ClaimedTask]) -> bool {
+    let rows: u64 = claimed.iter().map(|task| u64::from(task.rows)).sum();
+    let bytes: usize = claimed.iter().map(|task| task.body.len()).sum();
+    rows >= ask.max_rows || bytes >= ask.max_bytes
+}
+
 /// The tasks' batches as they are now that the tasks are held; none where one of them is gone, is being
 /// aborted or has expired.
 async fn heads(
     tx: &Tx,
+    key: &JobKey,
     taken: &[Taken],
     now: Timestamp,
 ) -> Result<BTreeMap<BatchId, Arc<BatchHead>>, StoreError> {
@@ -125,7 +152,15 @@ async fn heads(
     let ids: Vec<BatchId> = ids.into_iter().collect();
     let mut found = tx.all(only!("claim_heads"), &params![&ids[..]]).await?;
     for record in &mut found {
-        let (head, aborting): Seen = read_head(record)?;
+        let head = BatchHead {
+            id: record.get(0)?,
+            key: key.clone(),
+            context: raw(record.get(1)?)?,
+            root: record.get(2)?,
+            generation: record.get(3)?,
+            expires_at: record.get::<Option<Us>>(4)?.map(time),
+        };
+        let aborting = record.get::<Option<Us>>(5)?.is_some();
         if !aborting && head.expires_at.is_none_or(|at| at > now) {
             heads.insert(head.id, Arc::new(head));
         }

@@ -22,12 +22,15 @@ pub(super) struct Tries {
     /// Since when it is not known.
     since: Option<Instant>,
     pause: Duration,
+    /// Connections of the pool that may have been lost since they were last used.
+    kept: usize,
 }
 
 impl Tries {
-    /// With `again` the step may have been committed before.
-    pub(super) fn new(again: bool) -> Self {
+    /// With `again` the step may have been committed before; the pool keeps so many connections.
+    pub(super) fn new(again: bool, kept: usize) -> Self {
         Self {
+            kept,
             made: 0,
             again,
             since: None,
@@ -39,12 +42,20 @@ impl Tries {
     pub(super) fn in_doubt() -> Self {
         Self {
             since: Some(Instant::now()),
-            ..Self::new(true)
+            ..Self::new(true, 0)
         }
     }
 
     pub(super) fn is_again(&self) -> bool {
         self.again
+    }
+
+    /// Whether a step, of which nothing was to be committed yet, is to be made on another connection: all that were
+    /// kept may have been lost since they were last used, and a new one comes after them.
+    pub(super) fn was_kept(&mut self, error: &StoreError) -> bool {
+        let lost = self.kept > 0 && is_unknown(error);
+        self.kept -= usize::from(lost);
+        lost
     }
 
     /// A commit failed: where the server did not say so, it may have been made.

@@ -15,15 +15,16 @@ macro_rules! alone {
     };
 }
 
-/// Makes a step in a transaction of its own; again from its beginning where others were in the way, or
-/// where the answer to its commit was lost.
+/// Makes a step in a transaction of its own; again from its beginning where others were in the way, where its
+/// connection was lost before it was to be committed, or where the answer to its commit was lost.
 macro_rules! step {
     ($store:expr, $tx:ident => $step:expr) => {
         step!($store, false, $tx => $step)
     };
     ($store:expr, $again:expr, $tx:ident => $step:expr) => {
         async move {
-            let mut tries = $crate::store::postgres::doubt::Tries::new($again);
+            let kept = $store.pool.status().max_size;
+            let mut tries = $crate::store::postgres::doubt::Tries::new($again, kept);
             loop {
                 let failed = match $store.begin().await {
                     Ok(begun) => {
@@ -35,6 +36,9 @@ macro_rules! step {
                             },
                             Err(error) => {
                                 $tx.rollback().await;
+                                if tries.was_kept(&error) {
+                                    continue;
+                                }
                                 error
                             }
                         }
@@ -282,7 +286,7 @@ impl PostgresStore {
     }
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {
-        Tx::begin_read(&self.pool, &self.begin.read, self.begin.named).await
+        Tx::begin(&self.pool, &self.begin.read, self.begin.named).await
     }
 
     /// Now, by the server's clock.

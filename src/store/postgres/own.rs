@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -105,7 +106,9 @@ impl Own {
         clock: &Arc<Measured>,
     ) -> Result<Self, StoreError> {
         let failed = || postgres_error("connecting to PostgreSQL");
-        let drive = |connection| tokio::spawn(drive(connection, Arc::clone(waker)));
+        let own = Arc::new(AtomicI32::new(0));
+        let drive =
+            |connection| tokio::spawn(drive(connection, Arc::clone(waker), Arc::clone(&own)));
         let client = options.own(drive).await?;
         let found = client.query_typed_one(alone!("session"), &[]).await;
         let found = found.map_err(failed())?;
@@ -117,6 +120,7 @@ impl Own {
         };
         let ((pid, incarnation), (standby, at)): ((i32, String), (bool, Option<String>)) =
             of().map_err(failed())?;
+        own.store(pid, Ordering::Relaxed);
         if standby {
             let text = "the server is a standby, which is not written to";
             return Err(StoreError::unavailable("connecting to PostgreSQL", text));
@@ -300,7 +304,7 @@ impl Own {
 }
 
 /// Reads what the server says until the connection ends.
-async fn drive<S, T>(mut connection: Connection<S, T>, waker: Arc<Waker>)
+async fn drive<S, T>(mut connection: Connection<S, T>, waker: Arc<Waker>, pid: Arc<AtomicI32>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -308,6 +312,9 @@ where
     let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
     while let Some(message) = messages.next().await {
         match message {
+            // This process has looked when it changed something.
+            Ok(AsyncMessage::Notification(told))
+                if told.process_id() == pid.load(Ordering::Relaxed) => {}
             Ok(AsyncMessage::Notification(_)) => waker.heard(),
             Ok(_) => {}
             Err(error) => {

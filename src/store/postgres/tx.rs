@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio_postgres::Client;
 
 use super::connect;
-use super::errors::{is_lost, postgres_error};
+use super::errors::postgres_error;
 use super::ready::Ready;
 use crate::model::BatchId;
 use crate::store::StoreError;
@@ -58,28 +58,9 @@ pub(super) struct Committed {
 }
 
 impl Tx {
-    /// Begins with these settings: statements that hold until the transaction ends.
+    /// Begins with these settings: statements that hold until the transaction ends. They are sent without a wait:
+    /// where it cannot begin, because the connection was lost since it was last used, the first statement fails.
     pub(super) async fn begin(pool: &Pool, begin: &str, named: bool) -> Result<Self, StoreError> {
-        let mut idle = pool.status().max_size;
-        loop {
-            let tx = Self::connected(pool, named).await?;
-            match tx.client()?.batch_execute(begin).await {
-                Ok(()) => return Ok(tx),
-                // A connection may have been lost since it was last used, and so may all that are kept:
-                // nothing was asked on it, and a new one comes after them.
-                Err(error) if is_lost(&error) && idle > 0 => idle -= 1,
-                Err(error) => return Err(postgres_error("beginning a transaction")(error)),
-            }
-        }
-    }
-
-    /// As [`Tx::begin`], for one that changes nothing: its first statement is sent without a wait. Where it
-    /// cannot begin, that fails.
-    pub(super) async fn begin_read(
-        pool: &Pool,
-        begin: &str,
-        named: bool,
-    ) -> Result<Self, StoreError> {
         let tx = Self::connected(pool, named).await?;
         // Sent when it is first polled.
         let sent = tx.client()?.batch_execute(begin).now_or_never();

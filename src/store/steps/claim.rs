@@ -91,14 +91,20 @@ async fn ready(c: &impl Db, ask: &Claim, limit: u32) -> Result<Vec<Ready>, Store
     }
 }
 
-/// How many tasks may be claimed; 0 where the op is paused.
-pub(in crate::store) async fn room(c: &impl Db, ask: &Claim) -> Result<u32, StoreError> {
-    let paused = one(c, sql!("op_get"), params![ask.op.0], |r| r.get::<bool>(3));
+/// How many tasks may be claimed, and of what; none where the op is paused.
+pub(in crate::store) async fn room(
+    c: &impl Db,
+    ask: &Claim,
+) -> Result<Option<(JobKey, u32)>, StoreError> {
+    let op = one(c, sql!("op_get"), params![ask.op.0], |r| {
+        let key = job_key(&r.get::<String>(0)?, &r.get::<String>(1)?, r.get(2)?)?;
+        Ok((key, r.get::<bool>(3)?))
+    });
     // Sent together.
-    let ((), paused) = try_join(take_over::alive(c, ask.worker), paused).await?;
-    if paused.unwrap_or(true) {
-        return Ok(0);
-    }
+    let ((), op) = try_join(take_over::alive(c, ask.worker), op).await?;
+    let Some((key, false)) = op else {
+        return Ok(None);
+    };
     let mut limit = ask.max_tasks;
     if let Some((cap, parallel)) = ask.cap {
         // Of several claims at the same moment each counts what the one before has taken.
@@ -107,7 +113,7 @@ pub(in crate::store) async fn room(c: &impl Db, ask: &Claim) -> Result<u32, Stor
         let running: u32 = running.unwrap_or(u32::MAX);
         limit = limit.min((cap / parallel.max(1)).saturating_sub(running));
     }
-    Ok(limit)
+    Ok((limit > 0).then_some((key, limit)))
 }
 
 pub(in crate::store) async fn claim(
@@ -116,10 +122,9 @@ pub(in crate::store) async fn claim(
     ask: &Claim,
     now: Timestamp,
 ) -> Result<Vec<ClaimedTask>, StoreError> {
-    let limit = room(c, ask).await?;
-    if limit == 0 {
+    let Some((_, limit)) = room(c, ask).await? else {
         return Ok(Vec::new());
-    }
+    };
     let mut reach = limit;
     loop {
         let found = ready(c, ask, reach).await?;
@@ -322,7 +327,7 @@ pub(in crate::store) fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
 }
 
 /// A batch as its tasks' processors see it, and whether it is being aborted.
-pub(in crate::store) type Seen = (BatchHead, bool);
+type Seen = (BatchHead, bool);
 
 async fn batch_head(c: &impl Db, id: BatchId) -> Result<Seen, StoreError> {
     let found = one(c, sql!("claim_batch"), params![id], read_head).await?;
@@ -330,7 +335,7 @@ async fn batch_head(c: &impl Db, id: BatchId) -> Result<Seen, StoreError> {
 }
 
 /// Reads what `claim_batch` returns.
-pub(in crate::store) fn read_head(r: &mut Record) -> Result<Seen, StoreError> {
+fn read_head(r: &mut Record) -> Result<Seen, StoreError> {
     let key = job_key(&r.get::<String>(4)?, &r.get::<String>(5)?, r.get(6)?)?;
     let head = BatchHead {
         id: r.get(7)?,

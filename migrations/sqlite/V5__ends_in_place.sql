@@ -1,0 +1,1 @@
+-- Where the ends of batches find room: here a record is rewritten in its place, and no index has an entry for each of its versions.
