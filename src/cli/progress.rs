@@ -20,6 +20,8 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Between two looks at a batch; what is answered is late by that much at most.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Progress that nobody tells of is looked for so often.
+const PROGRESS: Duration = Duration::from_millis(250);
 /// Between two looks at what may hold a batch up, until that has been said.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -111,7 +113,8 @@ pub(super) async fn wait(
         told |= due && waits::tell(session, client, &batch, who).await?;
         let changed = async {
             tokio::time::sleep(PAUSE).await;
-            signal.changed().await;
+            // Only what somebody may wait for is told: either way it is looked at.
+            tokio::time::timeout(PROGRESS, signal.changed()).await.ok();
         };
         tokio::select! {
             () = changed => {}

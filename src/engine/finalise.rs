@@ -3,10 +3,14 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
 use crate::model::{BatchId, FileName, OutputFile, decode_outcome};
 use crate::probe;
 use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
+
+type Page = Result<Vec<BlockOutcomes>, StoreError>;
 
 /// Outcomes that are read at once.
 const PAGE: usize = 4 << 20;
@@ -110,11 +114,13 @@ async fn assemble(
     done: &mut BTreeMap<FileName, Staged>,
 ) -> Result<(), FinaliseError> {
     let mut open: BTreeMap<FileName, Box<dyn Staging>> = BTreeMap::new();
-    let mut from = 0;
+    let mut page = read(store, batch, 0);
     loop {
-        let blocks = store.outcomes(batch, from, PAGE).await?;
+        let blocks = page
+            .await
+            .map_err(|e| StoreError::unavailable("reading outcomes", e))??;
         let Some(last) = blocks.last() else { break };
-        from = last.no + 1;
+        page = read(store, batch, last.no + 1);
         for block in &blocks {
             for text in texts(block)? {
                 match text {
@@ -143,6 +149,14 @@ async fn assemble(
         done.entry(name).or_insert(staged);
     }
     Ok(())
+}
+
+/// Reads a page while the one before is written.
+fn read(store: &Store, batch: BatchId, from: i64) -> AbortOnDropHandle<Page> {
+    let store = store.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        store.outcomes(batch, from, PAGE).await
+    }))
 }
 
 enum Text<'a> {

@@ -1,14 +1,14 @@
 //! What the engine knows of each op: its slots, what it has claimed, how long its rows take.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::LiveSettings;
 use crate::model::{BatchId, Delivery, OpId, OpSettings, Token, WorkerNo};
 use crate::processor::{ErasedProcessor, OpRegistered};
-use crate::store::{Claim, ClaimedTask, LiveOp};
+use crate::store::{Claim, ClaimRef, ClaimedTask, LiveOp};
 
 use super::work::SPREAD;
 
@@ -75,8 +75,8 @@ pub(super) struct Op {
     queued_rows: u64,
     queued_bytes: usize,
     queued_accused: usize,
-    /// Tasks that run.
-    pub(super) running: usize,
+    /// Tasks that run, and when each will be through by what its rows take.
+    running: HashMap<ClaimRef, Option<Instant>>,
     slots: usize,
     /// There may be ready tasks: a head was seen, or the last claim took all it asked for.
     pub(super) more: bool,
@@ -117,7 +117,7 @@ impl Op {
             queued_rows: 0,
             queued_bytes: 0,
             queued_accused: 0,
-            running: 0,
+            running: HashMap::new(),
             slots,
             more: true,
             claiming: false,
@@ -203,12 +203,26 @@ impl Op {
     }
 
     fn free(&self) -> usize {
-        self.slots.saturating_sub(self.running + self.queue.len())
+        self.slots
+            .saturating_sub(self.running.len() + self.queue.len())
     }
 
-    fn queued_time(&self) -> Option<Duration> {
+    /// How long there is work here for each slot, in what runs and what waits.
+    fn busy(&self, now: Instant) -> Option<Duration> {
         let rows = u32::try_from(self.queued_rows).unwrap_or(u32::MAX);
-        Some(self.row_time?.saturating_mul(rows) / u32::try_from(self.slots).unwrap_or(1))
+        let left = self.running.values().flatten();
+        let left: Duration = left.map(|end| end.saturating_duration_since(now)).sum();
+        let all = self.row_time?.saturating_mul(rows).saturating_add(left);
+        Some(all / u32::try_from(self.slots).unwrap_or(1))
+    }
+
+    /// When more is to be claimed ahead of need, where that is later.
+    pub(super) fn asks_at(&self, now: Instant) -> Option<Instant> {
+        if self.claiming || !self.more || self.is_held() || self.settings().concurrency.is_some() {
+            return None;
+        }
+        let rest = self.busy(now)?.checked_sub(CLAIM / 2)?;
+        now.checked_add(rest).filter(|at| *at > now)
     }
 
     /// What to claim next, if anything.
@@ -225,7 +239,9 @@ impl Op {
         // Ahead of need only what is short: a task that waits here cannot be taken by another worker.
         let ahead = !capped
             && self.queued_bytes < CLAIM_BYTES
-            && self.queued_time().is_some_and(|queued| queued < CLAIM / 2);
+            && self
+                .busy(Instant::now())
+                .is_some_and(|busy| busy < CLAIM / 2);
         if free == 0 && !ahead {
             return Ok(None);
         }
@@ -283,7 +299,7 @@ impl Op {
 
     /// The next task to run, if a slot is free and it is its turn.
     pub(super) fn next(&mut self, turns: &Turns) -> Option<ClaimedTask> {
-        if self.running >= self.slots || self.is_held() {
+        if self.running.len() >= self.slots || self.is_held() {
             return None;
         }
         let once = self.settings().delivery == Delivery::AtMostOnce;
@@ -293,8 +309,16 @@ impl Op {
         self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
         self.queued_bytes = self.queued_bytes.saturating_sub(task.body.len());
         self.queued_accused -= usize::from(task.accused);
-        self.running += 1;
+        let end = self
+            .row_time
+            .and_then(|each| Instant::now().checked_add(each.saturating_mul(task.rows)));
+        self.running.insert(task.claim, end);
         Some(task)
+    }
+
+    /// A task runs no longer.
+    pub(super) fn ended(&mut self, claim: &ClaimRef) {
+        self.running.remove(claim);
     }
 
     /// Whether a row waits that was running when a worker died.
@@ -325,8 +349,8 @@ mod tests {
     use super::*;
     use crate::model::{JobKey, Kind, RawJson, TaskId};
     use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure, TransactionalProcessor};
+    use crate::store::BatchHead;
     use crate::store::sqlite::Tx;
-    use crate::store::{BatchHead, ClaimRef};
 
     struct Same;
 

@@ -31,6 +31,7 @@ pub(super) fn part_of(
         failed: draft.failed,
         files: draft.files,
         then,
+        capped: settings.concurrency.is_some(),
     }
 }
 

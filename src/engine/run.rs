@@ -30,6 +30,16 @@ impl Engine {
         if self.beats() && !self.beating {
             until = until.min(self.beat_at);
         }
+        if let Some(at) = self.look_at.filter(|at| *at > now && !self.stopping) {
+            until = until.min(at);
+        }
+        if !self.stopping {
+            until = self
+                .ops
+                .iter()
+                .filter_map(|op| op.asks_at(now))
+                .fold(until, Instant::min);
+        }
         let running = self.running.values().filter_map(|r| r.accused);
         for since in running.chain(self.accused_since) {
             let over = since + work::SPREAD;

@@ -101,7 +101,7 @@ impl Engine {
                     self.may_have_ended(&claim);
                 }
                 if let Some(op) = self.ops.get_mut(at) {
-                    op.running -= 1;
+                    op.ended(&claim);
                     op.measure(worked.rows, took);
                     // A capped op's slot is free for whoever asks first.
                     op.more |= op.settings().concurrency.is_some();
@@ -180,6 +180,14 @@ impl Engine {
                 if op.is_outdated() {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
+                }
+                let capped = op.settings().concurrency.is_some();
+                if !tasks.is_empty() {
+                    self.had_nothing = 0;
+                } else if !capped && !self.by_hand {
+                    // Others held what was seen, and tell nobody of what they left; a cap is told of.
+                    self.look_at = Some(Instant::now() + RETRY * (1 << self.had_nothing.min(5)));
+                    self.had_nothing = self.had_nothing.saturating_add(1);
                 }
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
                 op.count_claim(&tasks);

@@ -157,6 +157,10 @@ impl Engine {
     }
 
     fn claim(&mut self) {
+        if self.look_at.is_some_and(|at| at <= Instant::now()) {
+            self.look_at = None;
+            self.look = true;
+        }
         if self.look && !self.looking {
             self.look = false;
             // A head that was seen beside a claim is claimed next, whatever else has come.

@@ -224,6 +224,8 @@ pub struct Part {
     pub again: Vec<Again>,
     /// What becomes of the task.
     pub then: Then,
+    /// Its op has a cap: what the task frees by its end may be waited for.
+    pub capped: bool,
 }
 
 /// What becomes of a task with a part.

@@ -28,8 +28,9 @@ impl PostgresStore {
         match quick {
             Ok(Some(claimed)) => {
                 let done = tx.commit().await?;
-                // A claim is news for nobody, unless others have passed over what it held and did not take.
-                if is_cut(ask, &claimed) {
+                // A claim is news for nobody, unless others have passed over what it held and did not take; who got
+                // nothing for that looks again by itself, but for a cap.
+                if ask.cap.is_some() && is_cut(ask, &claimed) {
                     self.after(done, now).await;
                 }
                 self.note_size(ask.op, &claimed);

@@ -126,7 +126,8 @@ async fn record_whole(
         ],
     )
     .await?;
-    tx.wrote_some(!rows.is_empty());
+    // Rows of a batch that goes on are news for nobody.
+    let mut is_news = told.iter().any(|(_, part)| part.capped);
     let mut open: BTreeSet<BatchId> = BTreeSet::new();
     for row in &rows {
         let place: i64 = row.try_get(0).map_err(wrong())?;
@@ -137,10 +138,12 @@ async fn record_whole(
         if let Some(answer) = answers.get_mut(*at) {
             *answer = Recorded::Done;
         }
+        is_news |= ended;
         if !ended {
             open.insert(part.claim.batch);
         }
     }
+    tx.wrote_some(is_news);
     for batch in open {
         end::settle(tx, batch, now).await?;
     }

@@ -430,6 +430,7 @@ impl<'t> Outcomes<'t> {
             files,
             again: self.again,
             then,
+            capped: false,
         }
     }
 }
