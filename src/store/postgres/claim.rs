@@ -38,8 +38,9 @@ impl PostgresStore {
             }
             Ok(None) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
             Err(error) => {
+                let heard = tx.is_heard();
                 tx.rollback().await;
-                if !is_in_the_way(&error) && !is_unknown(&error) {
+                if !is_in_the_way(&error) && (heard || !is_unknown(&error)) {
                     return Err(error);
                 }
             }

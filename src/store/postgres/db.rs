@@ -41,6 +41,7 @@ impl<L: Link> Db for L {
         let statement = self.prepared(sql).await?;
         let changed = statement.execute(self.link()?, params).await;
         let changed = changed.map_err(postgres_error(sql.name))?;
+        self.heard();
         self.wrote_some(changed > 0);
         Ok(changed)
     }
@@ -49,6 +50,7 @@ impl<L: Link> Db for L {
         let statement = self.prepared(sql).await?;
         let rows = statement.query(self.link()?, params).await;
         let rows = rows.map_err(postgres_error(sql.name))?;
+        self.heard();
         rows.iter().map(|row| record(sql, row)).collect()
     }
 
@@ -88,6 +90,7 @@ impl<L: Link> Db for L {
             written.map_err(failed())?;
         }
         writer.finish().await.map_err(failed())?;
+        self.heard();
         Ok(())
     }
 
@@ -102,6 +105,7 @@ impl<L: Link> Db for L {
                 sent.push(first(client, statement, sql, params));
             }
             found.extend(try_join_all(sent).await?);
+            self.heard();
         }
         Ok(found)
     }

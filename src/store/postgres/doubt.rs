@@ -50,7 +50,7 @@ impl Tries {
         self.again
     }
 
-    /// Whether a step, of which nothing was to be committed yet, is to be made on another connection: all that were
+    /// Whether a step, of which nothing was answered yet, is to be made on another connection: all that were
     /// kept may have been lost since they were last used, and a new one comes after them.
     pub(super) fn was_kept(&mut self, error: &StoreError) -> bool {
         let lost = self.kept > 0 && is_unknown(error);

@@ -16,7 +16,7 @@ macro_rules! alone {
 }
 
 /// Makes a step in a transaction of its own; again from its beginning where others were in the way, where its
-/// connection was lost before it was to be committed, or where the answer to its commit was lost.
+/// connection was lost before anything was answered on it, or where the answer to its commit was lost.
 macro_rules! step {
     ($store:expr, $tx:ident => $step:expr) => {
         step!($store, false, $tx => $step)
@@ -35,8 +35,9 @@ macro_rules! step {
                                 Err(error) => tries.lost_commit(error),
                             },
                             Err(error) => {
+                                let heard = $tx.is_heard();
                                 $tx.rollback().await;
-                                if tries.was_kept(&error) {
+                                if !heard && tries.was_kept(&error) {
                                     continue;
                                 }
                                 error

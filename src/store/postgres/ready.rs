@@ -60,7 +60,9 @@ pub(super) async fn ask(
         }
         Ready::Unnamed(text) => link.link()?.query_typed(text, params).await,
     };
-    found.map_err(postgres_error(sql.name))
+    let found = found.map_err(postgres_error(sql.name))?;
+    link.heard();
+    Ok(found)
 }
 
 /// Values as a named statement takes them.

@@ -37,6 +37,9 @@ pub(super) trait Link {
     fn is_again(&self) -> bool {
         false
     }
+
+    /// A statement was answered.
+    fn heard(&self) {}
 }
 
 /// An open transaction. Dropped before its end it takes its connection with it: the server undoes it.
@@ -47,6 +50,7 @@ pub(super) struct Tx {
     wrote: AtomicBool,
     later: Mutex<BTreeSet<BatchId>>,
     again: bool,
+    heard: AtomicBool,
 }
 
 /// What a transaction did, once it is committed.
@@ -75,6 +79,7 @@ impl Tx {
             client: Some(connect::get(pool).await?),
             named,
             again: false,
+            heard: AtomicBool::new(false),
             wrote: AtomicBool::new(false),
             later: Mutex::default(),
         })
@@ -84,6 +89,11 @@ impl Tx {
     pub(super) fn again(mut self, again: bool) -> Self {
         self.again = again;
         self
+    }
+
+    /// Whether anything was answered on it: if not, its connection may have been lost since it was last used.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     pub(super) fn client(&self) -> Result<&Object, StoreError> {
@@ -148,6 +158,10 @@ impl Link for Tx {
 
     fn is_again(&self) -> bool {
         self.again
+    }
+
+    fn heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
     }
 }
 

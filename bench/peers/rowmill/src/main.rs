@@ -1,14 +1,19 @@
-//! rowmill by its library: one batch of the file's rows, one worker, everything else as it is by default.
+//! rowmill by its library: one batch of the file's rows, or with `queries` a slow query of each; one worker, everything
+//! else as it is by default.
 
 use std::fs::File;
-use std::time::Instant;
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use rowmill::model::{JobKey, Kind, NewBatch};
 use rowmill::{
-    BatchProcessor, BoxError, CancellationToken, JobManager, ObjectStore, RowCx, RowFailure, Store,
-    ingest::Options,
+    BatchId, BatchProcessor, BoxError, CancellationToken, Client, JobManager, NewQuery,
+    ObjectStore, QueryCx, RowCx, RowFailure, SlowQueryProcessor, Store, ingest::Options,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 #[allow(dead_code)]
@@ -39,32 +44,101 @@ impl BatchProcessor for Post {
     }
 }
 
+impl SlowQueryProcessor for Post {
+    type Block = ();
+    type Context = ();
+    type Input = Posting;
+    type Output = Posted;
+
+    async fn query(&self, _: &mut QueryCx<'_, (), ()>, row: Posting) -> Result<Posted, RowFailure> {
+        Ok(Posted {
+            balance: row.amount,
+        })
+    }
+
+    fn wants_ends(&self) -> bool {
+        false
+    }
+}
+
+/// Queries of a call, and calls at the same time.
+const CALL: usize = 1000;
+const CALLERS: usize = 2;
+
+/// A query of each row.
+async fn submit_queries(client: &Client, rows: File) -> Result<(), BoxError> {
+    let key = JobKey::new("bench", "query", Kind::Query)?;
+    let mut lines = BufReader::new(rows).lines();
+    let calls = std::iter::from_fn(|| {
+        let call: Vec<_> = lines.by_ref().take(CALL).collect();
+        (!call.is_empty()).then_some(call)
+    });
+    let calls = calls.map(|call| {
+        let key = key.clone();
+        async move {
+            let mut queries = Vec::with_capacity(call.len());
+            for line in call {
+                queries.push(NewQuery {
+                    query: NewBatch::new(key.clone()),
+                    input: RawValue::from_string(line?)?,
+                });
+            }
+            client.slow_query_submit_many(queries).await?;
+            Ok::<_, BoxError>(())
+        }
+    });
+    let submitted = stream::iter(calls).buffered(CALLERS);
+    submitted.try_for_each(|()| async { Ok(()) }).await
+}
+
+/// Waits until no query is queued or runs.
+async fn all_ended(client: &Client) -> Result<(), BoxError> {
+    loop {
+        let began = Instant::now();
+        let ops = client.ops().await?;
+        if ops.iter().all(|op| op.queued.tasks + op.running.tasks == 0) {
+            return Ok(());
+        }
+        // It counts all that is left: what is measured is not to be the measure.
+        tokio::time::sleep(Duration::from_millis(2).max(began.elapsed() * 9)).await;
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    let queries = std::env::args().nth(1).as_deref() == Some("queries");
     let folder = tempfile::tempdir()?;
     let store = Store::postgres_url(&std::env::var("PEER_URL")?).await?;
     let manager = JobManager::builder(store)
         .objects(ObjectStore::folder(folder.path()))
         .batch("bench", "post", Post)
+        .slow_query("bench", "query", Post)
         .build()?;
-    let mut batch = None;
+    let client = manager.client();
+    let mut batch: Option<BatchId> = None;
     println!("ready");
     for told in std::io::stdin().lines() {
         let began = Instant::now();
         match told?.as_str() {
             "submit" => {
                 let rows = File::open(std::env::var("PEER_ROWS")?)?;
-                let new = NewBatch::new(JobKey::new("bench", "post", Kind::Batch)?);
-                let submitted = manager.batch_submit_reader(new, rows, Options::jsonl());
-                batch = Some(submitted.await?.batch.id);
+                if queries {
+                    submit_queries(&client, rows).await?;
+                } else {
+                    let new = NewBatch::new(JobKey::new("bench", "post", Kind::Batch)?);
+                    let submitted = manager.batch_submit_reader(new, rows, Options::jsonl());
+                    batch = Some(submitted.await?.batch.id);
+                }
                 println!("submitted {}", began.elapsed().as_secs_f64());
             }
             "process" => {
-                let id = batch.ok_or("nothing was submitted")?;
                 let worker = manager.clone();
                 let _working =
                     tokio::spawn(async move { worker.run(CancellationToken::new()).await });
-                manager.wait_done(id, None).await?;
+                match batch {
+                    Some(id) => drop(manager.wait_done(id, None).await?),
+                    None => all_ended(&client).await?,
+                }
                 println!("processed {}", began.elapsed().as_secs_f64());
             }
             _ => break,
