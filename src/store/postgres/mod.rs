@@ -245,7 +245,10 @@ impl PostgresStore {
             tls: options.tls(),
             options,
             begin: Begin {
-                write: format!("begin isolation level read committed read write; {settings}"),
+                // Nobody waits for it: what can fail comes within the transaction, and no statement without one.
+                write: format!(
+                    "begin; set transaction isolation level read committed, read write; {settings}"
+                ),
                 read: format!("begin isolation level repeatable read read only; {settings}"),
                 guards,
                 durable,
