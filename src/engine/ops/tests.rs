@@ -1,0 +1,139 @@
+use super::*;
+use crate::model::{JobKey, Kind, RawJson, TaskId};
+use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure, TransactionalProcessor};
+use crate::store::BatchHead;
+use crate::store::sqlite::Tx;
+
+struct Same;
+
+impl BatchProcessor for Same {
+    type Block = ();
+    type Context = ();
+    type Input = i64;
+    type Output = i64;
+
+    async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+        Ok(n)
+    }
+}
+
+struct Writes;
+
+impl TransactionalProcessor for Writes {
+    type Block = ();
+    type Context = ();
+    type Input = i64;
+    type Output = i64;
+
+    fn process(
+        &self,
+        _: &mut Tx<'_>,
+        _: &mut RowCx<'_, (), ()>,
+        n: i64,
+    ) -> Result<i64, RowFailure> {
+        Ok(n)
+    }
+}
+
+#[test]
+fn at_most_once_that_is_set_for_a_transactional_op_is_not_taken_up() {
+    let registry = Registry::new()
+        .batch("a", "rows", Same)
+        .transactional("a", "writes", Writes);
+    let taken = registry.ops().map(|registered| {
+        let mut op = Op::new(OpId(1), registered.clone(), 4);
+        op.take_live(Some(&LiveOp {
+            id: OpId(1),
+            paused: false,
+            settings: Some("{\"delivery\":\"at_most_once\"}".to_owned()),
+        }));
+        (registered.key.op.to_string(), op.settings().delivery)
+    });
+    let expected = [
+        ("rows".to_owned(), Delivery::AtMostOnce),
+        ("writes".to_owned(), Delivery::AtLeastOnce),
+    ];
+    assert!(taken.eq(expected));
+}
+
+fn task() -> ClaimedTask {
+    let id = BatchId::new();
+    let head = BatchHead {
+        id,
+        key: JobKey::new("a", "b", Kind::Batch).unwrap(),
+        context: RawJson::NULL.to_owned(),
+        root: id,
+        generation: 0,
+        expires_at: None,
+    };
+    ClaimedTask {
+        batch: Arc::new(head),
+        claim: ClaimRef {
+            batch: id,
+            task: TaskId(0),
+            no: 0,
+            attempt: 1,
+            token: Token(1),
+        },
+        failures: 0,
+        laters: 0,
+        suspect: false,
+        accused: false,
+        first_line: 1,
+        lines: None,
+        body: "1\n".to_owned(),
+        pick: None,
+        rows: 1,
+    }
+}
+
+#[test]
+fn every_fourth_claim_that_takes_something_takes_the_oldest() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 4);
+    let mut oldest = Vec::new();
+    for _ in 0..8 {
+        // As a capped op does it: each claim that takes something is followed by one that meets the cap.
+        for taken in [vec![task()], Vec::new()] {
+            op.claiming = false;
+            op.more = true;
+            let ask = op.ask(WorkerNo(1), None).unwrap().unwrap();
+            if !taken.is_empty() {
+                oldest.push(ask.oldest);
+            }
+            op.count_claim(&taken);
+        }
+    }
+    let quarter = [false, false, false, true];
+    assert_eq!(oldest, [quarter, quarter].concat());
+}
+
+#[test]
+fn more_is_claimed_ahead_when_what_runs_and_what_waits_is_short() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 1);
+    op.slots = 1;
+    op.measure(1, 4 * CLAIM);
+    op.claimed(vec![task()]);
+    let turns = Turns {
+        running: 0,
+        suspect: false,
+        accused: false,
+        overdue: false,
+        waits: false,
+    };
+    let running = op.next(&turns).expect("a slot is free").claim;
+    let now = Instant::now();
+    assert!(
+        op.ask(WorkerNo(1), None).unwrap().is_none(),
+        "it runs for long"
+    );
+    let at = op.asks_at(now).expect("a later moment");
+    assert!(at > now && at <= now + 4 * CLAIM - CLAIM / 2);
+    op.measure(1, Duration::from_millis(1));
+    op.ended(&running);
+    assert!(
+        op.ask(WorkerNo(1), None).unwrap().is_some(),
+        "a slot is free"
+    );
+}

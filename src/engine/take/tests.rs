@@ -1,0 +1,92 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Parts;
+use super::*;
+use crate::cache::{StatusCache, Statuses};
+use crate::clock::SystemClock;
+use crate::files::ObjectStore;
+use crate::model::{BatchId, TaskId, Token};
+use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure};
+use crate::store::Store;
+
+struct Same;
+
+impl BatchProcessor for Same {
+    type Block = ();
+    type Context = ();
+    type Input = i64;
+    type Output = i64;
+
+    async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
+        Ok(n)
+    }
+}
+
+async fn engine(dir: &tempfile::TempDir, registry: Registry) -> Engine {
+    let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();
+    let parts = Parts {
+        statuses: Statuses::new(store.clone(), StatusCache::none()),
+        store,
+        objects: ObjectStore::folder(dir.path().join("files")),
+        clock: Arc::new(SystemClock),
+        registry: Arc::new(registry),
+        grace: std::time::Duration::ZERO,
+    };
+    Engine::start(parts, None).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_got_nothing_of_what_it_saw_looks_again_and_later_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    let mut before = Duration::ZERO;
+    for times in 0..8 {
+        let now = Instant::now();
+        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+        let at = engine.look_at.take().expect("it looks again");
+        let wait = at.duration_since(now);
+        assert!(wait >= RETRY * (1 << times.min(5)) && wait > before / 2);
+        assert!(wait < 64 * RETRY, "it is bounded");
+        before = wait;
+    }
+    (engine.look, engine.kept) = (false, true);
+    engine.look_at = Some(Instant::now());
+    engine.turn();
+    assert!(
+        engine.look_at.is_none() && engine.looking,
+        "its time has come"
+    );
+}
+
+#[tokio::test]
+async fn what_was_lost_on_its_way_is_given_back_however_busy_the_worker_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new()).await;
+    let claim = ClaimRef {
+        batch: BatchId::new(),
+        task: TaskId(0),
+        no: 0,
+        attempt: 1,
+        token: Token(1),
+    };
+    let running = [Running {
+        claim,
+        close: false,
+        aborting: false,
+    }];
+    engine.compare(&[], &running);
+    let since = engine.strangers.get_mut(&claim).expect("a stranger");
+    *since = since.checked_sub(2 * STRANGE).unwrap();
+    engine.recording = true;
+    engine.compare(&[], &running);
+    assert!(
+        engine.steps.is_empty(),
+        "a part on its way may speak for it"
+    );
+    engine.recording = false;
+    engine.compare(&[], &running);
+    assert_eq!(engine.steps.len(), 1, "it is given back");
+    engine.compare(&[], &[]);
+    assert!(engine.strangers.is_empty());
+}
