@@ -153,9 +153,6 @@ pub(crate) struct Engine {
     /// Parts that wait for the commit that is under way.
     waiting: Vec<Outgoing>,
     waiting_bytes: usize,
-    /// When it is looked for work that others held a moment ago, and how often that was there and nothing could be had of it.
-    look_at: Option<Instant>,
-    had_nothing: u32,
     recording: bool,
     /// Batches that may have ended with what was recorded, until somebody else may know it.
     may_have_ended: HashSet<BatchId>,
@@ -269,8 +266,6 @@ impl Engine {
             inbox,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            look_at: None,
-            had_nothing: 0,
             recording: false,
             may_have_ended: HashSet::new(),
             copying: false,

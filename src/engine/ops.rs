@@ -10,6 +10,7 @@ use crate::model::{BatchId, Delivery, OpId, OpSettings, Token, WorkerNo};
 use crate::processor::{ErasedProcessor, OpRegistered};
 use crate::store::{Claim, ClaimRef, ClaimedTask, LiveOp};
 
+use super::RETRY;
 use super::work::SPREAD;
 
 /// How much measured work one claim takes.
@@ -18,6 +19,10 @@ const CLAIM: Duration = Duration::from_millis(250);
 const CLAIM_BYTES: usize = 4 << 20;
 /// Tasks that one claim takes.
 const CLAIM_TASKS: u32 = 1024;
+/// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
+const LATER: u32 = 2;
+/// Less is not waited for before it is asked again whether to claim ahead.
+const PEEK: Duration = Duration::from_millis(10);
 
 /// Whose turn it is while there are tasks that a worker died with.
 ///
@@ -67,6 +72,8 @@ pub(super) struct Op {
     set: Option<String>,
     /// Nothing starts: it is paused. Its running tasks see this too.
     held: Arc<AtomicBool>,
+    /// Others may wait for the slots of its running tasks, whatever was set when these began.
+    capped: Arc<AtomicBool>,
     /// How often what is in force has changed, and that number when the last claim was asked for.
     changes: u64,
     asked_at: u64,
@@ -85,6 +92,9 @@ pub(super) struct Op {
     pub(super) seen: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
+    /// How often in turn a claim got nothing of what was seen, and when it is looked for again.
+    had_nothing: u32,
+    look_at: Option<Instant>,
     /// Claims that took something.
     claims: u64,
     row_time: Option<Duration>,
@@ -103,6 +113,7 @@ fn slots(settings: &OpSettings, cores: usize) -> usize {
 impl Op {
     pub(super) fn new(id: OpId, registered: OpRegistered, cores: usize) -> Self {
         let slots = slots(&registered.settings, cores);
+        let capped = registered.settings.concurrency.is_some();
         Self {
             id,
             base: Arc::clone(&registered.settings),
@@ -111,6 +122,7 @@ impl Op {
             paused: false,
             set: None,
             held: Arc::default(),
+            capped: Arc::new(AtomicBool::new(capped)),
             changes: 0,
             asked_at: 0,
             queue: VecDeque::new(),
@@ -123,6 +135,8 @@ impl Op {
             claiming: false,
             seen: false,
             asked: false,
+            had_nothing: 0,
+            look_at: None,
             claims: 0,
             row_time: None,
         }
@@ -146,6 +160,34 @@ impl Op {
         &self.held
     }
 
+    /// What its running tasks look at to see whether others may wait for their slots.
+    pub(super) fn capped(&self) -> &Arc<AtomicBool> {
+        &self.capped
+    }
+
+    /// A claim got nothing of what was seen: others held it, and tell nobody of what they left of it.
+    pub(super) fn look_later(&mut self, now: Instant) {
+        let wait = RETRY * (1 << self.had_nothing.min(LATER));
+        self.had_nothing = self.had_nothing.saturating_add(1);
+        self.look_at = now.checked_add(wait);
+    }
+
+    /// A claim got something, or there is nothing that others could hold.
+    pub(super) fn forget_misses(&mut self) {
+        self.had_nothing = 0;
+        self.look_at = None;
+    }
+
+    /// When what others held is looked for again.
+    pub(super) fn looks_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Whether it is time for that.
+    pub(super) fn is_to_be_looked_for(&mut self, now: Instant) -> bool {
+        self.look_at.take_if(|at| *at <= now).is_some()
+    }
+
     /// Takes in what is set in the database; whether anything has changed.
     ///
     /// Tasks that run keep what they began with. What waits here was claimed under the old settings,
@@ -164,6 +206,8 @@ impl Op {
         }
         self.paused = paused;
         self.held.store(self.is_held(), Ordering::Relaxed);
+        let capped = self.settings().concurrency.is_some();
+        self.capped.store(capped, Ordering::Relaxed);
         self.changes += 1;
         // There may be work for slots that are new, or after a pause.
         self.more = true;
@@ -210,10 +254,16 @@ impl Op {
     /// How long there is work here for each slot, in what runs and what waits.
     fn busy(&self, now: Instant) -> Option<Duration> {
         let rows = u32::try_from(self.queued_rows).unwrap_or(u32::MAX);
-        let left = self.running.values().flatten();
-        let left: Duration = left.map(|end| end.saturating_duration_since(now)).sum();
-        let all = self.row_time?.saturating_mul(rows).saturating_add(left);
+        let all = self.row_time?.saturating_mul(rows);
+        let all = all.saturating_add(self.left(now));
         Some(all / u32::try_from(self.slots).unwrap_or(1))
+    }
+
+    /// How long what runs will go on, over all of it. A long task keeps no slot but its own busy.
+    fn left(&self, now: Instant) -> Duration {
+        let ends = self.running.values().flatten();
+        ends.map(|end| end.saturating_duration_since(now).min(CLAIM))
+            .sum()
     }
 
     /// When more is to be claimed ahead of need, where that is later.
@@ -222,7 +272,11 @@ impl Op {
             return None;
         }
         let rest = self.busy(now)?.checked_sub(CLAIM / 2)?;
-        now.checked_add(rest).filter(|at| *at > now)
+        // What waits grows no shorter by time alone: the next end of a task is when it is asked again.
+        let left = self.left(now);
+        (!left.is_zero())
+            .then(|| now.checked_add(rest.max(PEEK)))
+            .flatten()
     }
 
     /// What to claim next, if anything.

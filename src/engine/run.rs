@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 
 use tokio_util::sync::CancellationToken;
 
+use super::ops::Op;
 use super::{App, Engine, KEEP, Tick, lost, work};
 use crate::processor::CancelCause;
 use crate::store::StoreError;
@@ -30,15 +31,11 @@ impl Engine {
         if self.beats() && !self.beating {
             until = until.min(self.beat_at);
         }
-        if let Some(at) = self.look_at.filter(|at| *at > now && !self.stopping) {
-            until = until.min(at);
-        }
         if !self.stopping {
-            until = self
-                .ops
-                .iter()
-                .filter_map(|op| op.asks_at(now))
-                .fold(until, Instant::min);
+            let looks = self.ops.iter().filter_map(Op::looks_at);
+            let asks = self.ops.iter().filter_map(|op| op.asks_at(now));
+            let later = looks.filter(|at| *at > now).chain(asks);
+            until = later.fold(until, Instant::min);
         }
         let running = self.running.values().filter_map(|r| r.accused);
         for since in running.chain(self.accused_since) {

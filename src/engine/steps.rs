@@ -37,7 +37,10 @@ pub(super) enum Step {
         asked: Vec<ClaimRef>,
         result: Result<Vec<Running>, StoreError>,
     },
-    Looked(Result<Vec<Head>, StoreError>),
+    Looked {
+        asked: Vec<OpId>,
+        result: Result<Vec<Head>, StoreError>,
+    },
     Claimed {
         at: usize,
         /// It took all that it asked for, so there may be more.

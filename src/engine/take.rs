@@ -63,14 +63,16 @@ impl Engine {
                     }
                 }
             }
-            Step::Looked(result) => {
+            Step::Looked { asked, result } => {
                 self.looking = false;
                 match result {
                     Ok(heads) => {
-                        for head in heads {
-                            if let Some(op) = self.ops.iter_mut().find(|op| op.id == head.op) {
+                        for op in self.ops.iter_mut().filter(|op| asked.contains(&op.id)) {
+                            if heads.iter().any(|head| head.op == op.id) {
                                 op.more = true;
                                 op.seen = op.claiming;
+                            } else {
+                                op.forget_misses();
                             }
                         }
                     }
@@ -181,13 +183,10 @@ impl Engine {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
                 }
-                let capped = op.settings().concurrency.is_some();
                 if !tasks.is_empty() {
-                    self.had_nothing = 0;
-                } else if !capped && !self.by_hand {
-                    // Others held what was seen, and tell nobody of what they left; a cap is told of.
-                    self.look_at = Some(Instant::now() + RETRY * (1 << self.had_nothing.min(5)));
-                    self.had_nothing = self.had_nothing.saturating_add(1);
+                    op.forget_misses();
+                } else if !self.by_hand {
+                    op.look_later(Instant::now());
                 }
                 tick.claimed += u64::try_from(tasks.len()).unwrap_or(u64::MAX);
                 op.count_claim(&tasks);

@@ -25,7 +25,7 @@ fn together(waiting: &[Outgoing]) -> usize {
         bytes += out.part.body.len();
         fits
     };
-    waiting.iter().take_while(fits).count()
+    waiting.iter().take(WAITING).take_while(fits).count()
 }
 
 pub(super) fn bytes_of(parts: &[Outgoing]) -> usize {
@@ -157,9 +157,9 @@ impl Engine {
     }
 
     fn claim(&mut self) {
-        if self.look_at.is_some_and(|at| at <= Instant::now()) {
-            self.look_at = None;
-            self.look = true;
+        let now = Instant::now();
+        for op in &mut self.ops {
+            self.look |= op.is_to_be_looked_for(now);
         }
         if self.look && !self.looking {
             self.look = false;
@@ -172,8 +172,11 @@ impl Engine {
             if !ops.is_empty() {
                 self.looking = true;
                 let (store, only) = (self.parts.store.clone(), self.only);
-                self.steps
-                    .spawn(async move { Step::Looked(store.heads(ops, only).await) });
+                self.steps.spawn(async move {
+                    let asked = ops.clone();
+                    let result = store.heads(ops, only).await;
+                    Step::Looked { asked, result }
+                });
             }
         }
         if self.turns().is_held() {
@@ -293,6 +296,7 @@ impl Engine {
                     worker: self.worker,
                     grace: self.parts.grace,
                     held: Arc::clone(op.held()),
+                    capped: Arc::clone(op.capped()),
                     pulse: Arc::clone(&self.pulse),
                 };
                 self.steps.spawn(async move {

@@ -53,6 +53,8 @@ pub(super) struct Seat {
     pub(super) grace: Duration,
     /// The op is paused: rows that run may finish, the others go back.
     pub(super) held: Arc<AtomicBool>,
+    /// The op has a cap now: who waits for a slot is told of each end.
+    pub(super) capped: Arc<AtomicBool>,
     pub(super) pulse: Arc<Pulse>,
 }
 
@@ -336,6 +338,7 @@ impl Table {
         let seat = &self.seat;
         let mut part = part_of(draft, &seat.task, &seat.settings, seat.clock.now(), then);
         part.part = self.parts;
+        part.capped |= seat.capped.load(Ordering::Relaxed);
         part.again.append(&mut more);
         self.parts += 1;
         part

@@ -224,7 +224,7 @@ pub struct Part {
     pub again: Vec<Again>,
     /// What becomes of the task.
     pub then: Then,
-    /// Its op has a cap: what the task frees by its end may be waited for.
+    /// Its op has a cap, or had one when the task began: what the task frees by its end may be waited for.
     pub capped: bool,
 }
 

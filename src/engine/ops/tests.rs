@@ -137,3 +137,49 @@ fn more_is_claimed_ahead_when_what_runs_and_what_waits_is_short() {
         "a slot is free"
     );
 }
+
+#[test]
+fn a_long_task_keeps_one_slot_busy_and_not_the_others() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 4);
+    op.slots = 4;
+    let now = Instant::now();
+    op.measure(1, Duration::from_millis(1));
+    let claim = task().claim;
+    op.running.insert(claim, Some(now + 40 * CLAIM));
+    let ask = op.ask(WorkerNo(1), None).unwrap().expect("three are free");
+    assert_eq!(ask.max_tasks, CLAIM_TASKS, "it is claimed ahead for them");
+}
+
+#[test]
+fn who_waits_for_tasks_that_are_over_their_time_is_not_woken_again_and_again() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 1);
+    op.slots = 1;
+    let now = Instant::now();
+    op.measure(1, CLAIM);
+    op.claimed(vec![task()]);
+    op.running.insert(task().claim, Some(now));
+    assert_eq!(op.asks_at(now), None, "time alone changes nothing");
+    let soon = now + CLAIM / 2 + Duration::from_micros(1);
+    op.running.insert(task().claim, Some(soon));
+    op.queued_rows = 0;
+    let at = op.asks_at(now).expect("a later moment");
+    assert!(at >= now + PEEK, "and not in a microsecond");
+}
+
+#[test]
+fn a_cap_that_is_set_while_tasks_run_is_seen_by_them() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 1);
+    let seen = Arc::clone(op.capped());
+    assert!(!seen.load(Ordering::Relaxed));
+    let mut live = LiveOp {
+        id: OpId(1),
+        paused: false,
+        settings: Some(r#"{"concurrency":2}"#.to_owned()),
+    };
+    assert!(op.take_live(Some(&live)) && seen.load(Ordering::Relaxed));
+    live.settings = None;
+    assert!(op.take_live(Some(&live)) && !seen.load(Ordering::Relaxed));
+}

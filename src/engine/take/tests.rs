@@ -44,18 +44,55 @@ async fn who_got_nothing_of_what_it_saw_looks_again_and_later_each_time() {
     for times in 0..8 {
         let now = Instant::now();
         engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
-        let at = engine.look_at.take().expect("it looks again");
+        let at = engine.ops[0].looks_at().expect("it looks again");
         let wait = at.duration_since(now);
-        assert!(wait >= RETRY * (1 << times.min(5)) && wait > before / 2);
-        assert!(wait < 64 * RETRY, "it is bounded");
+        assert!(wait >= RETRY * (1 << times.min(2)) && wait > before / 2);
+        assert!(wait < 8 * RETRY, "it is bounded");
         before = wait;
     }
     (engine.look, engine.kept) = (false, true);
-    engine.look_at = Some(Instant::now());
+    engine.ops[0].look_later(Instant::now().checked_sub(8 * RETRY).unwrap());
     engine.turn();
     assert!(
-        engine.look_at.is_none() && engine.looking,
+        engine.ops[0].looks_at().is_none() && engine.looking,
         "its time has come"
+    );
+}
+
+#[tokio::test]
+async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::new().batch("a", "b", Same).batch("a", "c", Same);
+    let mut engine = engine(&dir, registry).await;
+    for _ in 0..4 {
+        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+    }
+    let late = engine.ops[0].looks_at();
+    let now = Instant::now();
+    engine.take_claim(1, false, Ok(Vec::new()), &mut Tick::default());
+    let at = engine.ops[1].looks_at().expect("it looks again");
+    assert!(at < now + 2 * RETRY, "the other's first time");
+    assert_eq!(
+        engine.ops[0].looks_at(),
+        late,
+        "each has a moment of its own"
+    );
+    let nothing = Step::Looked {
+        asked: vec![engine.ops[0].id],
+        result: Ok(Vec::new()),
+    };
+    engine.take(nothing, &mut Tick::default());
+    assert!(
+        engine.ops[0].looks_at().is_none(),
+        "nobody holds what is not there"
+    );
+    let now = Instant::now();
+    engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+    let at = engine.ops[0].looks_at().expect("it looks again");
+    assert!(at < now + 2 * RETRY, "it begins anew");
+    assert!(
+        engine.ops[1].looks_at().is_some(),
+        "the other was not asked for"
     );
 }
 

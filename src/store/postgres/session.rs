@@ -250,7 +250,8 @@ impl Keeper {
             own = again;
             of(&self.known).whole = Some(Whole::again(&own, &before));
             tracing::info!("the store's own connection is back");
-            self.waker.heard();
+            // Others are told again: a word may have been lost with the old connection.
+            self.waker.wake();
         }
     }
 

@@ -109,7 +109,8 @@ impl Tx {
         // The connection is as it was, and goes back to the pool.
         drop(self.client.take());
         Ok(Committed {
-            wrote: self.wrote.load(Ordering::Relaxed),
+            // Where it was made before, and nobody was told then, this is when others hear of it.
+            wrote: self.again || self.wrote.load(Ordering::Relaxed),
             later: std::mem::take(&mut self.later()),
         })
     }
