@@ -7,7 +7,7 @@ use futures_util::future::try_join;
 
 use super::PostgresStore;
 use super::db::only;
-use super::errors::{is_in_the_way, is_unknown};
+use super::errors::{is_in_the_way, is_unknown, is_without_begin};
 use super::tx::{Link as _, Tx};
 use crate::model::{BatchId, JobKey, OpId, TaskId, Timestamp};
 use crate::store::steps::claim::{claim, raw, room};
@@ -39,8 +39,9 @@ impl PostgresStore {
             Ok(None) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
             Err(error) => {
                 let heard = tx.is_heard();
-                tx.rollback().await;
-                if !is_in_the_way(&error) && (heard || !is_unknown(&error)) {
+                let error = tx.undo_for(&self.begin.write, error).await;
+                let lost = !heard && is_unknown(&error);
+                if !(lost || is_in_the_way(&error) || is_without_begin(&error)) {
                     return Err(error);
                 }
             }

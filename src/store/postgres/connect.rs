@@ -3,7 +3,10 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+};
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -25,6 +28,9 @@ pub(super) const WAIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
 /// Asks for what a session of the server's own has from its beginning, and a pooler's has not.
 const PROBE: &str = "-c rowmill.session=direct";
+
+/// BEGIN says that its transaction writes; where it fails, a statement that was sent after it must not be made alone.
+const GUARD: &str = "set default_transaction_read_only to on";
 
 /// Where a PostgreSQL store is, and how it is used.
 ///
@@ -145,8 +151,13 @@ impl Options {
         Ok(self)
     }
 
-    /// The pool: the caller's, or one of the store's own.
-    pub(super) fn pool_of(&self) -> Result<Pool, StoreError> {
+    /// Whether connections of the pool are the store's alone, so that they can be kept from writing outside of a transaction.
+    pub(super) fn is_guarded(&self, is_pooler: bool) -> bool {
+        matches!(self.way, Way::Address(_)) && !is_pooler
+    }
+
+    /// The pool: the caller's, or one of the store's own; a guarded one writes nothing outside of a transaction.
+    pub(super) fn pool_of(&self, guarded: bool) -> Result<Pool, StoreError> {
         let address = match &self.way {
             Way::Pool(pool) => return Ok(pool.clone()),
             Way::Address(address) => address,
@@ -156,8 +167,16 @@ impl Options {
         };
         let connector = address.tls.connector()?;
         let manager = Manager::from_config(address.settled(), connector, recycle);
-        Pool::builder(manager)
-            .max_size(self.connections)
+        let pool = Pool::builder(manager);
+        let pool = if guarded {
+            pool.post_create(Hook::async_fn(|client, _| {
+                let guard = client.batch_execute(GUARD);
+                async move { guard.await.map_err(HookError::Backend) }.boxed()
+            }))
+        } else {
+            pool
+        };
+        pool.max_size(self.connections)
             .wait_timeout(Some(WAIT))
             .create_timeout(Some(CONNECT))
             .runtime(deadpool_postgres::Runtime::Tokio1)
@@ -366,7 +385,9 @@ async fn shares(own: &Line, pool: &Pool) -> Result<bool, StoreError> {
 /// A connection of the pool.
 pub(super) async fn get(pool: &Pool) -> Result<deadpool_postgres::Object, StoreError> {
     pool.get().await.map_err(|e| match e {
-        deadpool_postgres::PoolError::Backend(e) => postgres_error("connecting to PostgreSQL")(e),
+        PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => {
+            postgres_error("connecting to PostgreSQL")(e)
+        }
         e => StoreError::unavailable("waiting for a connection to PostgreSQL", e),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::errors::{final_word, is_in_the_way, is_unknown};
+use super::errors::{final_word, is_in_the_way, is_unknown, is_without_begin};
 use crate::store::{ClaimRef, Part, StoreError};
 
 /// A step that others are in the way of is made again so often.
@@ -19,8 +19,9 @@ const AGAIN_MOST: Duration = Duration::from_secs(1);
 pub(super) struct Tries {
     made: u32,
     again: bool,
-    /// Since when it is not known.
+    /// Since when it is not known, and how that was said.
     since: Option<Instant>,
+    lost: Option<StoreError>,
     pause: Duration,
     /// Connections of the pool that may have been lost since they were last used.
     kept: usize,
@@ -34,6 +35,7 @@ impl Tries {
             made: 0,
             again,
             since: None,
+            lost: None,
             pause: AGAIN,
         }
     }
@@ -50,10 +52,12 @@ impl Tries {
         self.again
     }
 
-    /// Whether a step, of which nothing was answered yet, is to be made on another connection: all that were
-    /// kept may have been lost since they were last used, and a new one comes after them.
-    pub(super) fn was_kept(&mut self, error: &StoreError) -> bool {
-        let lost = self.kept > 0 && is_unknown(error);
+    /// Whether a step, of which nothing was heard yet, is to be made on another connection: all that were
+    /// kept may have been lost since they were last used, and a new one comes after them. One whose transaction did
+    /// not begin, though it can, has written nothing, and is made again, too.
+    pub(super) fn was_kept(&mut self, heard: bool, error: &StoreError) -> bool {
+        let lost = !heard && is_unknown(error);
+        let lost = self.kept > 0 && (lost || is_without_begin(error));
         self.kept -= usize::from(lost);
         lost
     }
@@ -69,15 +73,21 @@ impl Tries {
     }
 
     /// The last word, unless the step is to be made again.
+    ///
+    /// Where a commit may have been made it is asked for whatever else fails meanwhile: a new server that is not ready
+    /// yet, a lock that the old session still holds. The last word is then that its answer was lost.
     pub(super) async fn over(&mut self, failed: StoreError) -> Option<StoreError> {
         self.made += 1;
         if is_in_the_way(&failed) && self.made < TRIES {
             return None;
         }
         let asks = self.since.is_some_and(|since| since.elapsed() < DOUBT);
-        if !asks || !is_unknown(&failed) {
-            return Some(final_word(failed));
+        let unavailable = matches!(failed, StoreError::Unavailable { .. });
+        if !asks || !unavailable {
+            let lost = self.lost.take().filter(|_| unavailable);
+            return Some(lost.unwrap_or_else(|| final_word(failed)));
         }
+        self.lost.get_or_insert(failed);
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(AGAIN_MOST);
         None
@@ -115,5 +125,44 @@ impl Doubts {
                 doubts.remove(&(part.claim, part.part));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::postgres::errors::postgres_error;
+
+    /// As when the way to the server breaks.
+    async fn lost() -> StoreError {
+        let nobody = "host=127.0.0.1 port=1 user=nobody connect_timeout=2";
+        let refused = tokio_postgres::connect(nobody, tokio_postgres::NoTls).await;
+        postgres_error("committing")(refused.err().expect("nobody listens there"))
+    }
+
+    fn not_ready() -> StoreError {
+        StoreError::unavailable("waiting for a connection to PostgreSQL", "timed out")
+    }
+
+    #[tokio::test]
+    async fn whether_a_commit_was_made_is_asked_whatever_else_fails_meanwhile() {
+        let mut tries = Tries::new(false, 0);
+        let error = tries.lost_commit(lost().await);
+        assert!(tries.over(error).await.is_none() && tries.is_again());
+        assert!(tries.over(not_ready()).await.is_none());
+        tries.since = Instant::now().checked_sub(DOUBT);
+        let last = tries.over(not_ready()).await.expect("it is over");
+        assert!(is_unknown(&last), "nobody knows: {last}");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_to_have_failed_is_not_asked_again() {
+        let mut tries = Tries::new(false, 0);
+        assert!(tries.over(not_ready()).await.is_some());
+        let mut tries = Tries::new(false, 0);
+        let error = tries.lost_commit(lost().await);
+        assert!(tries.over(error).await.is_none());
+        let dead = tries.over(StoreError::Fenced(crate::model::WorkerNo(1)));
+        assert!(matches!(dead.await, Some(StoreError::Fenced(_))));
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn postgres_error(
         if let Some(why) = tls::refusal(&error) {
             return StoreError::unavailable(format!("{what}: {why}"), error);
         }
-        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        let cause = error.source().map(ToString::to_string);
+        let cause = cause.unwrap_or_else(|| error.to_string());
         StoreError::unavailable(format!("{what}: {cause}"), error)
     }
 }
@@ -88,4 +89,16 @@ pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
 /// Whether nobody knows what became of what was asked.
 pub(super) fn is_unknown(error: &StoreError) -> bool {
     cause(error).is_some_and(|e| e.as_db_error().is_none() || is_lost(e))
+}
+
+/// Whether a transaction may not have begun on a connection that lives: its first statement then meets none, where
+/// nothing may be written, or one that its settings have undone.
+pub(super) fn is_without_begin(error: &StoreError) -> bool {
+    let code = cause(error).and_then(tokio_postgres::Error::code);
+    let without = [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+    ];
+    code.is_some_and(|code| without.contains(code))
 }

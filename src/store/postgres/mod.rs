@@ -36,8 +36,8 @@ macro_rules! step {
                             },
                             Err(error) => {
                                 let heard = $tx.is_heard();
-                                $tx.rollback().await;
-                                if !heard && tries.was_kept(&error) {
+                                let error = $tx.undo_for(&$store.begin.write, error).await;
+                                if tries.was_kept(heard, &error) {
                                     continue;
                                 }
                                 error
@@ -80,10 +80,7 @@ macro_rules! read {
                         $tx.end_read();
                         break Ok::<_, $crate::store::StoreError>(done);
                     }
-                    Err(error) => {
-                        $tx.rollback().await;
-                        error
-                    }
+                    Err(error) => $tx.undo_for(&$store.begin.read, error).await,
                 };
                 if kept == 0 || !$crate::store::postgres::errors::is_unknown(&failed) {
                     break Err(failed);
@@ -195,6 +192,8 @@ struct Begin {
     durable: String,
     /// Statements are kept under names in the server's session, which is one's own for longer than a transaction.
     named: bool,
+    /// A connection of the pool writes nothing outside of a transaction, so that nobody waits for one's beginning.
+    guarded: bool,
 }
 
 impl PostgresStore {
@@ -210,8 +209,9 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`] where the server cannot be reached or refuses.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let mut options = options.checked()?;
-        let pool = options.pool_of()?;
         let (first, is_pooler) = options.first().await?;
+        let guarded = options.is_guarded(is_pooler);
+        let pool = options.pool_of(guarded)?;
         let durability = migrate::durability(&first).await?;
         migrate::migrate(&first, &options.schema, options.migrate).await?;
         drop(first);
@@ -245,7 +245,7 @@ impl PostgresStore {
             tls: options.tls(),
             options,
             begin: Begin {
-                // Nobody waits for it: what can fail comes within the transaction, and no statement without one.
+                // What can fail comes within the transaction.
                 write: format!(
                     "begin; set transaction isolation level read committed, read write; {settings}"
                 ),
@@ -253,6 +253,7 @@ impl PostgresStore {
                 guards,
                 durable,
                 named: !is_pooler,
+                guarded,
             },
             doubts: Doubts::default(),
             clock,
@@ -286,7 +287,12 @@ impl PostgresStore {
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Tx::begin(&self.pool, &self.begin.write, self.begin.named).await
+        let Begin { write, named, .. } = &self.begin;
+        if self.begin.guarded {
+            Tx::begin(&self.pool, write, *named).await
+        } else {
+            Tx::begun(&self.pool, write, *named).await
+        }
     }
 
     async fn begin_read(&self) -> Result<Tx, StoreError> {

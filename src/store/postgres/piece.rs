@@ -48,7 +48,7 @@ pub struct PieceTx<'t> {
     named: bool,
     durable: &'t str,
     /// A statement of it was ended from here; that may reach the server late.
-    interrupted: AtomicBool,
+    interrupted: &'t AtomicBool,
     /// Where rowmill's own tables are.
     schema: &'t str,
     wrote: AtomicBool,
@@ -73,6 +73,7 @@ impl<'t> PieceTx<'t> {
         options: &'t Options,
         begin: &'t Begin,
         tls: &'t Tls,
+        interrupted: &'t AtomicBool,
         isolation: IsolationLevel,
         statement: Duration,
     ) -> Result<Self, StoreError> {
@@ -84,7 +85,7 @@ impl<'t> PieceTx<'t> {
             tls,
             named: begin.named,
             durable: &begin.durable,
-            interrupted: AtomicBool::new(false),
+            interrupted,
             schema: &options.schema,
             wrote: AtomicBool::new(false),
             later: Mutex::default(),

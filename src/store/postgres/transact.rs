@@ -1,6 +1,7 @@
 //! transact: the application's writes and what they came to, in one transaction.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 
@@ -19,8 +20,7 @@ use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transac
 
 /// What became of a piece on its connection.
 enum Made {
-    /// With whether an interrupt may still come to its connection.
-    Committed(Committed, bool),
+    Committed(Committed),
     /// Nothing of it is there, and the connection is as it was.
     Undone(Transacted),
     /// The connection is to be closed.
@@ -43,17 +43,23 @@ impl PostgresStore {
             ));
         };
         let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
-        match self.make(&mut lent, worker, &claim, piece, now).await {
-            Ok(Made::Committed(done, interrupted)) => {
-                match interrupted {
-                    true => drop(lent),
-                    false => lent.give_back(),
-                }
+        let interrupted = AtomicBool::new(false);
+        let made = self.make(&mut lent, &interrupted, worker, &claim, piece, now);
+        let made = made.await;
+        // What was meant for a statement of its rows may reach whoever has the connection next.
+        let give_back = |lent: Lent| {
+            if !interrupted.load(Ordering::Relaxed) {
+                lent.give_back();
+            }
+        };
+        match made {
+            Ok(Made::Committed(done)) => {
+                give_back(lent);
                 self.after(done, now).await;
                 Ok(Transacted::Done)
             }
             Ok(Made::Undone(what)) => {
-                lent.give_back();
+                give_back(lent);
                 Ok(what)
             }
             Ok(Made::Closed(what)) => Ok(what),
@@ -65,7 +71,7 @@ impl PostgresStore {
                 error @ StoreError::Corrupt(_) => Err(error),
                 _ => {
                     // It was rolled back when it was dropped: whatever comes next on it comes after that.
-                    lent.give_back();
+                    give_back(lent);
                     Ok(Transacted::InTheWay)
                 }
             },
@@ -76,6 +82,7 @@ impl PostgresStore {
     async fn make(
         &self,
         lent: &mut Lent,
+        interrupted: &AtomicBool,
         worker: WorkerNo,
         claim: &ClaimRef,
         piece: PostgresPiece,
@@ -91,6 +98,7 @@ impl PostgresStore {
             &self.options,
             &self.begin,
             &self.tls,
+            interrupted,
             isolation,
             statement,
         )
@@ -115,7 +123,7 @@ impl PostgresStore {
             let kept = tx.ended().unwrap_or(true);
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
-        let (number, interrupted) = (part.part, tx.is_interrupted());
+        let number = part.part;
         let recorded = record(&tx, worker, &[part], now).await?;
         if recorded.as_slice() != [Recorded::Done] {
             return Err(corrupt(
@@ -124,7 +132,7 @@ impl PostgresStore {
         }
         probe::at("piece_before_commit");
         match tx.commit().await {
-            Ok(done) => Ok(Made::Committed(done, interrupted)),
+            Ok(done) => Ok(Made::Committed(done)),
             Err(error) if is_unknown(&error) => {
                 tracing::warn!(%error, batch = %claim.batch, "the answer to a commit was lost; looking whether it was made");
                 Ok(Made::Unknown(number))
@@ -171,9 +179,7 @@ impl PostgresStore {
 
 /// Undoes all of it.
 async fn undone(tx: PieceTx<'_>, what: Transacted) -> Made {
-    // What was meant for a statement of its rows may reach whoever has the connection next.
-    let interrupted = tx.is_interrupted();
-    if tx.rollback().await && !interrupted {
+    if tx.rollback().await {
         Made::Undone(what)
     } else {
         Made::Closed(what)

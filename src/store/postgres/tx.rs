@@ -9,11 +9,14 @@ use futures_util::FutureExt;
 use tokio_postgres::Client;
 
 use super::connect;
-use super::errors::postgres_error;
+use super::errors::{is_unknown, is_without_begin, postgres_error};
 use super::ready::Ready;
 use crate::model::BatchId;
 use crate::store::StoreError;
 use crate::store::steps::db::Sql;
+
+/// What is done where a transaction cannot begin.
+const BEGINNING: &str = "beginning a transaction";
 
 /// A connection with an open transaction, in which steps are made.
 pub(super) trait Link {
@@ -63,15 +66,23 @@ pub(super) struct Committed {
 
 impl Tx {
     /// Begins with these settings: statements that hold until the transaction ends. They are sent without a wait:
-    /// where it cannot begin, because the connection was lost since it was last used, the first statement fails.
+    /// where it cannot begin, the first statement fails.
     pub(super) async fn begin(pool: &Pool, begin: &str, named: bool) -> Result<Self, StoreError> {
         let tx = Self::connected(pool, named).await?;
-        // Sent when it is first polled.
-        let sent = tx.client()?.batch_execute(begin).now_or_never();
-        if let Some(begun) = sent {
-            begun.map_err(postgres_error("beginning a transaction"))?;
-        }
+        // Sent when it is first polled. A connection that was lost before fails the first statement, too.
+        drop(tx.client()?.batch_execute(begin).now_or_never());
         Ok(tx)
+    }
+
+    /// As [`Tx::begin`], and waits until it has begun: where something may be written outside of a transaction.
+    pub(super) async fn begun(pool: &Pool, begin: &str, named: bool) -> Result<Self, StoreError> {
+        let tx = Self::connected(pool, named).await?;
+        let begun = tx.client()?.batch_execute(begin).await;
+        match begun.map_err(postgres_error(BEGINNING)) {
+            // The first statement fails, too, and is made on another.
+            Err(error) if is_unknown(&error) => Ok(tx),
+            begun => begun.map(|()| tx),
+        }
     }
 
     async fn connected(pool: &Pool, named: bool) -> Result<Self, StoreError> {
@@ -121,6 +132,20 @@ impl Tx {
             // Sent when it is first polled; a connection that is lost is seen by the next one.
             drop(client.batch_execute("end").now_or_never());
         }
+    }
+
+    /// Undoes all of it because of this; the cause is another where it could not begin.
+    pub(super) async fn undo_for(self, begin: &str, error: StoreError) -> StoreError {
+        let cause = if is_without_begin(&error)
+            && let Some(client) = &self.client
+            && client.batch_execute("rollback").await.is_ok()
+        {
+            client.batch_execute(begin).await.err()
+        } else {
+            None
+        };
+        self.rollback().await;
+        cause.map_or(error, postgres_error(BEGINNING))
     }
 
     /// Undoes all of it.

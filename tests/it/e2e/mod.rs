@@ -29,5 +29,6 @@ mod submit_in_postgres;
 mod together;
 mod transactional;
 mod turns;
+mod unbegun;
 mod work;
 pub mod world;

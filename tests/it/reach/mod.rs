@@ -1,7 +1,7 @@
 //! How PostgreSQL is reached: pools, TLS, poolers, roles with few rights.
 
 mod pooler;
-mod pools;
+pub mod pools;
 mod tls;
 
 use futures_util::FutureExt;

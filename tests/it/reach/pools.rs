@@ -8,7 +8,7 @@ use tokio_postgres::NoTls;
 use super::works_off;
 use crate::support::servers::{Database, PgBouncer, Postgres};
 
-fn pool(url: &str) -> Pool {
+pub fn pool(url: &str) -> Pool {
     let mut config: tokio_postgres::Config = url.parse().expect("a URL");
     config.application_name("mine");
     let builder = Pool::builder(Manager::new(config, NoTls)).max_size(3);

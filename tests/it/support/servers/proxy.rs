@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::frames::Frames;
 use super::{block_on, folder, runtime};
 
+/// How a step's transaction begins.
+const BEGIN: &[u8] = b"begin; set transaction isolation level read committed";
+
 /// Passes bytes on between clients and one server, until it is told otherwise.
 pub struct Proxy {
     url: String,
@@ -30,6 +33,8 @@ struct Wire {
     connections: Mutex<Connections>,
     hunt: Mutex<Option<Hunt>>,
     swallowed: AtomicUsize,
+    spoils: AtomicUsize,
+    spoiled: AtomicUsize,
     held: AtomicUsize,
 }
 
@@ -73,6 +78,8 @@ impl Proxy {
                 connections: Mutex::default(),
                 hunt: Mutex::new(None),
                 swallowed: AtomicUsize::new(0),
+                spoils: AtomicUsize::new(0),
+                spoiled: AtomicUsize::new(0),
                 held: AtomicUsize::new(0),
             }),
         };
@@ -150,6 +157,17 @@ impl Proxy {
     /// How many answers are held, or were: the server has given each.
     pub fn held(&self) -> usize {
         self.wire.held.load(Ordering::SeqCst)
+    }
+
+    /// So many of the next transactions that a store begins with a message of its own do not begin: the server is asked
+    /// for something that it does not know, says so, and takes what follows.
+    pub fn spoil_begins(&self, times: usize) {
+        self.wire.spoils.store(times, Ordering::SeqCst);
+    }
+
+    /// How many were spoiled.
+    pub fn spoiled(&self) -> usize {
+        self.wire.spoiled.load(Ordering::SeqCst)
     }
 
     /// How many answers were swallowed.
@@ -258,6 +276,7 @@ impl Wire {
                 let mut held = exchange.held_from.lock().expect("unpoisoned");
                 held.get_or_insert((frames.counted, then));
             }
+            self.spoil(&mut buffer[..n]);
             if self.speaks_postgres {
                 frames.take(&buffer[..n]);
                 exchange.asked.store(frames.counted, Ordering::SeqCst);
@@ -304,6 +323,20 @@ impl Wire {
     async fn thawed(&self) {
         let mut frozen = self.frozen.subscribe();
         let _ = frozen.wait_for(|frozen| !frozen).await;
+    }
+
+    fn spoil(&self, piece: &mut [u8]) {
+        let takes_one = |left: usize| left.checked_sub(1);
+        let spoils = || {
+            let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+            self.spoils.fetch_update(set, fetch, takes_one).is_ok()
+        };
+        // It comes at the beginning of what is sent for a step.
+        let found = memchr::memmem::find(piece, BEGIN);
+        if let Some(at) = found.filter(|_| spoils()) {
+            piece[at..at + 5].copy_from_slice(b"bogus");
+            self.spoiled.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// What is to be done where the last of what is looked for is in this piece, or in it and the end of the one
