@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
-use rowmill::{BatchProcessor, CancellationToken, JobKey, JobManager, Kind, NewBatch, NewRow};
-use rowmill::{RowCx, RowFailure};
+use rowmill::{BatchProcessor, JobKey, JobManager, Kind, NewBatch, NewRow, RowCx, RowFailure};
 
 use crate::Size;
-use crate::batch::held;
-use crate::figures::{Failed, Figures};
+use crate::figures::{Failed, Figures, Target, milliseconds};
 use crate::place::Place;
+use crate::works::{Works, held};
+
+/// A shorter one could be over before the small one.
+const ENOUGH: u64 = 2_000_000;
 
 struct Count;
 
@@ -30,12 +32,9 @@ pub async fn small(place: &Place, size: &Size, figures: &mut Figures) -> Result<
         .batch("bench", "count", Count)
         .build()?;
     let client = manager.client();
-    let huge = held(&client, "count", 0..(size.rows * 5).max(2_000_000)).await?;
-    let stop = CancellationToken::new();
-    let works = tokio::spawn({
-        let (manager, stop) = (manager.clone(), stop.clone());
-        async move { manager.run(stop).await }
-    });
+    let many = (size.rows * 5).max(ENOUGH);
+    let huge = held(&client, "count", 0..many).await?;
+    let works = Works::begin(&manager);
     client.wait_off(huge).await?;
     // It runs.
     while client.batch_status(huge).await?.counts.success == 0 {
@@ -53,15 +52,10 @@ pub async fn small(place: &Place, size: &Size, figures: &mut Figures) -> Result<
     if left.done {
         return Err("the huge batch had ended before the small one".into());
     }
-    figures.add(
-        "10 rows behind many, submit to done",
-        "ms",
-        took.as_secs_f64() * 1e3,
-    );
+    let name = format!("10 rows behind {many}, submit to done");
+    figures.aim(name, "ms", milliseconds(took), Target::Below(1e3));
     client
         .batch_abort(huge, std::time::Duration::from_secs(60))
         .await?;
-    stop.cancel();
-    works.await??;
-    Ok(())
+    works.end().await
 }
