@@ -85,7 +85,7 @@ impl SlowQueryProcessor for Echo {
     }
 }
 
-/// One for all ops of this file, and for `commits`, whose rows insert ten by ten.
+/// One for all ops of this file, and for `commits`, whose rows have a commit each.
 pub async fn manager(at: &str, folder: &Path) -> Result<JobManager, Failed> {
     let one = |block_rows| OpSettings {
         local_concurrency: Some(1),
@@ -100,6 +100,6 @@ pub async fn manager(at: &str, folder: &Path) -> Result<JobManager, Failed> {
         .slow_query("bench", "echo", Echo)
         .transactional("bench", "commits", OnFile(Bad::None))
         .transactional("bench", "commits", OnServer(Bad::None))
-        .settings("bench", "commits", Kind::Batch, one(10))
+        .settings("bench", "commits", Kind::Batch, one(1))
         .build()?)
 }

@@ -95,7 +95,7 @@ impl Figures {
 
     pub fn print(&self) {
         for note in &self.notes {
-            println!("{:<14}{note}", self.shape);
+            println!("{:<16}{note}", self.shape);
         }
         for Figure {
             name, unit, target, ..
@@ -113,7 +113,7 @@ impl Figures {
                 format!("  target {target}: {word}")
             });
             println!(
-                "{:<14}{name:<48}{:>13} {unit:<9}({} to {}){judged}",
+                "{:<16}{name:<46}{:>13} {unit:<9}({} to {}){judged}",
                 self.shape,
                 short(median),
                 short(least),

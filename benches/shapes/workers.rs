@@ -111,13 +111,13 @@ pub async fn slow(place: &Place, figures: &mut Figures) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Ten INSERTs a transaction of which each waits 5 ms for its commit, one at a time in each process.
+/// Rows of one INSERT, each in a transaction of its own that waits 5 ms for its commit, one at a time in each process.
 pub async fn commits(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     // A file has one writer, and its commits take what the disk takes.
     if place.on == On::Sqlite {
         return Ok(());
     }
-    let rows = (size.rows / 50).max(1_000);
+    let rows = (size.rows / 250).max(500);
     let rates = crew(place, figures, "commits", rows, &[1, 8]).await?;
     let times = rates[1] / rates[0];
     figures.aim("8 workers, of one", "times", times, Target::AtLeast(6.0));
