@@ -14,7 +14,7 @@ use crate::place::{Fresh, Place};
 use crate::works::end_to_end;
 
 /// The shortest batch.
-pub const FEWEST: u64 = 10_000;
+const FEWEST: u64 = 10_000;
 
 /// The batches' lengths, the shortest first.
 pub fn lengths(size: &Size) -> impl Iterator<Item = u64> {
@@ -53,7 +53,7 @@ async fn one(fresh: &Fresh, rows: u64) -> Result<(Duration, f64), Failed> {
 }
 
 pub async fn linear(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
-    let mut first = None;
+    let mut before: Option<(f64, f64)> = None;
     for rows in lengths(size) {
         // A short one is over before anything can be said of it: it is made again and again.
         let times = (200_000 / rows).max(1);
@@ -67,15 +67,16 @@ pub async fn linear(place: &Place, size: &Size, figures: &mut Figures) -> Result
         let rate = per_second(rows * times, took);
         figures.add(rate_of(rows), "/s", rate);
         figures.aim(peak_of(rows), "MB", peak, Target::Below(150.0));
-        match first {
-            None => first = Some((rate, peak)),
-            Some((rate_before, peak_before)) => {
-                let name = format!("{rows} rows, rate of that of {FEWEST}");
-                figures.aim(name, "times", rate / rate_before, Target::AtLeast(0.9));
-                let name = format!("{rows} rows, peak of that of {FEWEST}");
-                figures.add(name, "times", peak / peak_before);
-            }
+        if let Some((best, least)) = before {
+            let name = format!("{rows} rows, rate of the best shorter");
+            figures.aim(name, "times", rate / best, Target::AtLeast(0.9));
+            let name = format!("{rows} rows, peak of the least shorter");
+            figures.add(name, "times", peak / least);
         }
+        before = Some(match before {
+            Some((best, least)) => (best.max(rate), least.min(peak)),
+            None => (rate, peak),
+        });
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ impl Series {
         Self {
             name: on.pick("PostgreSQL", "SQLite").to_owned(),
             colour: on.pick("#0b6e4f", "#7fa7d6"),
-            points: points.filter(|point| !point.cost.is_empty()).collect(),
+            points: points.collect(),
         }
     }
 }
@@ -77,7 +77,7 @@ fn svg(series: &[Series], size: &Size) -> Result<String, Failed> {
 <rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>
 <text x="16" y="28" font-size="17" font-weight="bold">One batch, submitted and worked off by one process, by its length</text>
 <text x="16" y="50" fill="#4a5568">Median of {} rounds, the thin line from the least to the most. A level line is a cost that grows linearly with the rows.</text>
-<text x="16" y="68" fill="#4a5568">The band is 10% about what a row of the shortest batch costs.</text>
+<text x="16" y="68" fill="#4a5568">The band is up to 10% more than a row costs where it costs least.</text>
 "##,
         size.rounds
     );
@@ -133,11 +133,10 @@ fn svg(series: &[Series], size: &Size) -> Result<String, Failed> {
         }
         let mut label = f64::INFINITY;
         for one in series {
-            let Some(first) = one.points.first() else {
-                continue;
-            };
             if is_cost {
-                let (up, down) = (y(median(of(first)) * 1.1), y(median(of(first)) * 0.9));
+                let medians = one.points.iter().map(|point| median(of(point)));
+                let least = medians.fold(f64::INFINITY, f64::min);
+                let (up, down) = (y(least * 1.1), y(least));
                 let (width, high) = (x(most) - LEFT, down - up);
                 writeln!(
                     out,
@@ -210,10 +209,10 @@ fn svg(series: &[Series], size: &Size) -> Result<String, Failed> {
     Ok(out)
 }
 
-/// The next of 1, 2, 2.5 and 5 times a power of ten.
+/// The next of some small multiples of a power of ten.
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.max(1e-9).log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0, 10.0];
+    let steps = [1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0];
     let found = steps.into_iter().find(|step| step * power >= value);
     found.unwrap_or(10.0) * power
 }
