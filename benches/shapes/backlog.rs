@@ -131,6 +131,7 @@ impl Loaded {
 /// All rounds on one load, each on ops of its own.
 pub async fn backlog(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     if place.on == On::Sqlite {
+        figures.note("on a server alone".into());
         return Ok(());
     }
     let all = size.rows * 10;

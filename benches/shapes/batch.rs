@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowmill::model::OpSettings;
 use rowmill::{BatchProcessor, JobManager, Kind, QueryCx, RowCx, RowFailure, SlowQueryProcessor};
 
-use crate::effects::{Bad, OnFile, OnServer};
+use crate::effects::{Bad, INSERT, OnFile, OnServer};
 use crate::figures::Failed;
 use crate::place::{objects, store};
 
@@ -98,8 +98,8 @@ pub async fn manager(at: &str, folder: &Path) -> Result<JobManager, Failed> {
         .batch("bench", "waits", Waits)
         .settings("bench", "waits", Kind::Batch, one(100))
         .slow_query("bench", "echo", Echo)
-        .transactional("bench", "commits", OnFile(Bad::None))
-        .transactional("bench", "commits", OnServer(Bad::None))
+        .transactional("bench", "commits", OnFile(Bad::None, INSERT))
+        .transactional("bench", "commits", OnServer(Bad::None, INSERT))
         .settings("bench", "commits", Kind::Batch, one(1))
         .build()?)
 }

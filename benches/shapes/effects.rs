@@ -15,9 +15,16 @@ use crate::figures::{Failed, Figures, Target, per_second};
 use crate::place::{Fresh, On, Place};
 use crate::works::{Works, held, released};
 
-const TABLE: &str = "create table effects (n bigint not null, text text not null)";
-const INSERT: &str = "insert into effects values ($1, $2)";
-const MANY: &str = "insert into effects select * from unnest($1::bigint[], $2::text[])";
+const TABLES: &str = "create table effects (n bigint not null, text text not null);
+    create table accounts (n bigint primary key, postings bigint not null, last text not null);
+    insert into accounts with recursive a (n) as (select 0 union all select n + 1 from a where n < 99999) select n, 0, '' from a";
+pub const INSERT: &str = "insert into effects values ($1, $2)";
+const INSERT_MANY: &str = "insert into effects select * from unnest($1::bigint[], $2::text[])";
+const UPDATE: &str = "update accounts set postings = postings + 1, last = $2 where n = cast($1 as bigint) * 7919 % 100000";
+const UPDATE_MANY: &str = "update accounts a set postings = a.postings + u.times, last = u.text
+      from (select n * 7919 % 100000 as n, count(*) as times, max(text) as text
+              from unnest($1::bigint[], $2::text[]) u (n, text) group by 1) u
+     where a.n = u.n";
 /// Records that the reference commits together.
 const TOGETHER: u64 = 1_000;
 
@@ -72,7 +79,8 @@ impl BatchProcessor for Leased {
     }
 }
 
-pub struct OnServer(pub Bad);
+/// Makes one statement a row.
+pub struct OnServer(pub Bad, pub &'static str);
 
 impl postgres::TransactionalProcessor for OnServer {
     type Block = ();
@@ -86,12 +94,13 @@ impl postgres::TransactionalProcessor for OnServer {
         cx: &mut RowCx<'_, (), ()>,
         (n, text): Row,
     ) -> Result<(), RowFailure> {
-        tx.execute(INSERT, &[&n, &text]).await?;
+        tx.execute(self.1, &[&n, &text]).await?;
         self.0.look(n, cx.attempt())
     }
 }
 
-pub struct OnFile(pub Bad);
+/// The same in a file.
+pub struct OnFile(pub Bad, pub &'static str);
 
 impl sqlite::TransactionalProcessor for OnFile {
     type Block = ();
@@ -105,14 +114,15 @@ impl sqlite::TransactionalProcessor for OnFile {
         cx: &mut RowCx<'_, (), ()>,
         (n, text): Row,
     ) -> Result<(), RowFailure> {
-        tx.execute(INSERT, (n, text))?;
+        tx.execute(self.1, (n, text))?;
         self.0.look(n, cx.attempt())
     }
 }
 
-struct InsertMany;
+/// Makes one statement for the rows of a block.
+struct Set(&'static str);
 
-impl postgres::SetProcessor for InsertMany {
+impl postgres::SetProcessor for Set {
     type Block = ();
     type Context = ();
     type Input = Row;
@@ -127,7 +137,7 @@ impl postgres::SetProcessor for InsertMany {
     ) -> Result<(), RowFailure> {
         let numbers: Vec<i64> = rows.iter().map(|row| row.input.0).collect();
         let texts: Vec<&str> = rows.iter().map(|row| row.input.1.as_str()).collect();
-        tx.execute(MANY, &[&numbers, &texts]).await?;
+        tx.execute(self.0, &[&numbers, &texts]).await?;
         for at in 0..rows.len() {
             out.success(at, &());
         }
@@ -139,11 +149,11 @@ impl postgres::SetProcessor for InsertMany {
 pub async fn made(place: &Place) -> Result<Fresh, Failed> {
     let fresh = place.fresh()?;
     match place.on {
-        On::Postgres => fresh.server().await?.batch_execute(TABLE).await?,
+        On::Postgres => fresh.server().await?.batch_execute(TABLES).await?,
         On::Sqlite => {
             // The store's file is the store's to make.
             drop(fresh.store().await?);
-            Connection::open(fresh.at())?.execute_batch(TABLE)?;
+            Connection::open(fresh.at())?.execute_batch(TABLES)?;
         }
     }
     Ok(fresh)
@@ -159,12 +169,16 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
     let manager = JobManager::builder(fresh.store().await?)
         .objects(fresh.objects())
         .batch("bench", "leased", Leased(bad))
-        .transactional("bench", "insert", OnFile(bad))
-        .transactional("bench", "insert", OnServer(bad))
+        .transactional("bench", "insert", OnFile(bad, INSERT))
+        .transactional("bench", "insert", OnServer(bad, INSERT))
+        .transactional("bench", "update", OnFile(bad, UPDATE))
+        .transactional("bench", "update", OnServer(bad, UPDATE))
         .settings("bench", "leased", Kind::Batch, twice.clone())
         .settings("bench", "insert", Kind::Batch, twice);
     let manager = match place.on {
-        On::Postgres => manager.set_based("bench", "set", InsertMany),
+        On::Postgres => manager
+            .set_based("bench", "insert_set", Set(INSERT_MANY))
+            .set_based("bench", "update_set", Set(UPDATE_MANY)),
         On::Sqlite => manager,
     };
     let manager = manager.build()?;
@@ -190,19 +204,19 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
 }
 
 /// How long one connection takes for the same statements, one a row.
-async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
+async fn alone(place: &Place, sql: &'static str, rows: u64) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
     let began;
     match place.on {
         On::Postgres => {
             let mut client = fresh.server().await?;
-            let insert = client.prepare(INSERT).await?;
+            let statement = client.prepare(sql).await?;
             began = Instant::now();
             for first in (0..rows).step_by(TOGETHER as usize) {
                 let tx = client.transaction().await?;
                 for n in first..rows.min(first + TOGETHER) {
                     let (n, text) = row(n);
-                    tx.execute(&insert, &[&n, &text]).await?;
+                    tx.execute(&statement, &[&n, &text]).await?;
                 }
                 tx.commit().await?;
             }
@@ -214,7 +228,7 @@ async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
             for first in (0..rows).step_by(TOGETHER as usize) {
                 let tx = db.transaction()?;
                 for n in first..rows.min(first + TOGETHER) {
-                    tx.prepare_cached(INSERT)?.execute(row(n))?;
+                    tx.prepare_cached(sql)?.execute(row(n))?;
                 }
                 tx.commit()?;
             }
@@ -224,15 +238,15 @@ async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
 }
 
 /// How long one connection takes for one statement a thousand rows.
-async fn alone_set(place: &Place, rows: u64) -> Result<Duration, Failed> {
+async fn alone_set(place: &Place, sql: &str, rows: u64) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
     let client = fresh.server().await?;
-    let insert = client.prepare(MANY).await?;
+    let statement = client.prepare(sql).await?;
     let began = Instant::now();
     for first in (0..rows).step_by(TOGETHER as usize) {
         let (numbers, texts): (Vec<_>, Vec<_>) =
             (first..rows.min(first + TOGETHER)).map(row).unzip();
-        client.execute(&insert, &[&numbers, &texts]).await?;
+        client.execute(&statement, &[&numbers, &texts]).await?;
     }
     Ok(began.elapsed())
 }
@@ -243,28 +257,38 @@ pub async fn transactional(
     figures: &mut Figures,
 ) -> Result<(), Failed> {
     let rows = (size.rows / 5).max(1);
-    let own = per_second(rows, op(place, "insert", rows, Bad::None).await?);
-    let alone = per_second(rows, alone(place, rows).await?);
-    let (rate, of) = match place.on {
-        On::Postgres => (None, Some(Target::AtLeast(0.5))),
-        On::Sqlite => (Some(Target::AtLeast(50_000.0)), None),
-    };
-    figures.aim("one INSERT a row", "/s", own, rate);
-    figures.add("the same INSERTs alone", "/s", alone);
-    figures.aim("of the INSERTs alone", "times", own / alone, of);
+    for (name, word, sql) in [("insert", "INSERT", INSERT), ("update", "UPDATE", UPDATE)] {
+        let own = per_second(rows, op(place, name, rows, Bad::None).await?);
+        let alone = per_second(rows, alone(place, sql, rows).await?);
+        // What is to be reached is said of INSERTs.
+        let (rate, of) = match (place.on, name) {
+            (On::Postgres, "insert") => (None, Some(Target::AtLeast(0.5))),
+            (On::Sqlite, "insert") => (Some(Target::AtLeast(50_000.0)), None),
+            _ => (None, None),
+        };
+        figures.aim(format!("one {word} a row"), "/s", own, rate);
+        figures.add(format!("the same {word}s alone"), "/s", alone);
+        figures.aim(format!("of the {word}s alone"), "times", own / alone, of);
+    }
     Ok(())
 }
 
 pub async fn set(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     if place.on == On::Sqlite {
+        figures.note("on a server alone".into());
         return Ok(());
     }
     let rows = size.rows;
-    let own = per_second(rows, op(place, "set", rows, Bad::None).await?);
-    let alone = per_second(rows, alone_set(place, rows).await?);
-    figures.add("one statement a block", "/s", own);
-    figures.add("the same statements alone", "/s", alone);
-    figures.add("of the statements alone", "times", own / alone);
+    for (name, word, sql) in [
+        ("insert_set", "INSERT", INSERT_MANY),
+        ("update_set", "UPDATE", UPDATE_MANY),
+    ] {
+        let own = per_second(rows, op(place, name, rows, Bad::None).await?);
+        let alone = per_second(rows, alone_set(place, sql, rows).await?);
+        figures.add(format!("one {word} a block"), "/s", own);
+        figures.add(format!("the same {word}s alone"), "/s", alone);
+        figures.add(format!("of the {word}s alone"), "times", own / alone);
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ const FEWEST: u64 = 10_000;
 
 /// The batches' lengths, the shortest first.
 pub fn lengths(size: &Size) -> impl Iterator<Item = u64> {
-    let most = size.rows * 10;
+    let most = (size.rows * 10).max(FEWEST);
     std::iter::successors(Some(FEWEST), |rows| rows.checked_mul(10))
         .take_while(move |rows| *rows <= most)
 }

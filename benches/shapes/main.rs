@@ -9,13 +9,14 @@
 //! | --- | --- |
 //! | `rows`, `queries` | what `rowmill bench` measures, beside the row queue |
 //! | `clients` | 64 clients that submit a query each, one by one |
-//! | `transactional`, `set` | rows that write in their outcome's transaction, one by one or a block at once, beside the same writes alone |
+//! | `transactional`, `set` | an INSERT or an indexed UPDATE a row in its outcome's transaction, or one for a block's, beside the same statements alone |
 //! | `failed`, `retried` | some rows fail, or fail once and come again at once, beside none |
 //! | `linear` | batches of 10,000 rows up to ten times N, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
 //! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch; 1 and 4 on rows of 5 ms |
 //! | `commits` | 1 and 8 processes on one batch, each commit of which takes 5 ms |
 //! | `files` | an output file of 128 bytes a row |
 //! | `small` | 10 rows behind five times N that run |
+//! | `batches` | a tenth of N in batches of 100 rows, submitted one by one, beside as many rows in one batch |
 //! | `polls` | polls of ended batches at 10,000 a second, and as fast as they go: statements, processor time |
 //! | `incompressible` | rows whose text does not compress, beside trivial ones; bytes written |
 //! | `history` | rows and queries in tables that hold N ended queries, beside empty ones |
@@ -55,7 +56,7 @@ pub struct Size {
     pub rounds: usize,
 }
 
-const SHAPES: [&str; 17] = [
+const SHAPES: [&str; 18] = [
     "rows",
     "queries",
     "clients",
@@ -69,6 +70,7 @@ const SHAPES: [&str; 17] = [
     "commits",
     "files",
     "small",
+    "batches",
     "polls",
     "incompressible",
     "history",
@@ -111,6 +113,9 @@ fn main() -> Result<(), Failed> {
     if shapes.is_empty() {
         shapes = SHAPES.to_vec();
     }
+    if plots && !shapes.contains(&"linear") {
+        return Err("--plot draws what linear measures".into());
+    }
     let mut series = Vec::new();
     for on in on {
         let place = Place::new(on);
@@ -151,6 +156,7 @@ async fn measure(place: &Place, shape: &str, size: &Size) -> Result<Figures, Fai
             "commits" => workers::commits(place, size, &mut figures).await?,
             "files" => ends::files(place, size, &mut figures).await?,
             "small" => behind::small(place, size, &mut figures).await?,
+            "batches" => behind::batches(place, size, &mut figures).await?,
             "polls" => polls::polls(place, &mut figures).await?,
             "incompressible" => random::incompressible(place, size, &mut figures).await?,
             _ => history::history(place, size, &mut figures).await?,
