@@ -142,17 +142,23 @@ pub async fn backlog(place: &Place, size: &Size, figures: &mut Figures) -> Resul
         .collect();
     // Enough of them for what is claimed in a round.
     let needed = ((FIRST + CLAIMS) as u64 * u64::from(CLAIM)).div_ceil(TASKS) + 1;
-    if deep < 2 * needed {
-        return Err(format!("a backlog wants --rows {} at least", 2 * needed * TASKS).into());
+    let in_deep = deep * TASKS;
+    // What ends while the old snapshot is held: a little, and then much.
+    let ends = [in_deep / 100, in_deep / 10];
+    // An op's turn comes again after three rounds.
+    let turns = size.rounds.div_ceil(DEEP / 3) as u64;
+    let taken = ends
+        .iter()
+        .map(|tasks| tasks + u64::from(BULK) + needed * TASKS);
+    if in_deep < turns * taken.sum::<u64>() {
+        return Err("a backlog wants more rows, or fewer rounds".into());
     }
     let short = Loaded::of(place, &vec![needed; size.rounds]).await?;
     let long = Loaded::of(place, &batches).await?;
     figures.note(long.note.clone());
-    let in_deep = deep * TASKS;
-    let churned = in_deep / 10;
     figures.note(format!(
-        "a claim takes {CLAIM} tasks and is recorded before the next; {DEEP} ops have {in_deep} tasks each; the old snapshot is one from before \
-         {churned} tasks of the op ended"
+        "a claim takes {CLAIM} tasks and is recorded before the next; {DEEP} ops have {in_deep} tasks each; the old snapshot is from before tasks \
+         of the op ended"
     ));
     for round in 0..size.rounds {
         let deep = |nth: usize| long.ops[(round * 3 + nth) % DEEP];
@@ -166,24 +172,26 @@ pub async fn backlog(place: &Place, size: &Size, figures: &mut Figures) -> Resul
         figures.aim(format!("{name}: median"), "ms", claims.median(), most);
         figures.add(format!("{name}: longest"), "ms", claims.longest());
 
-        long.churn(deep(1), churned).await?;
+        let most_ended = ends[1];
+        long.churn(deep(1), most_ended).await?;
         let claims = long.claims(deep(1)).await?;
-        let name = format!("the same, {churned} ended before");
+        let name = format!("{most_ended} ended");
         figures.aim(format!("{name}: median"), "ms", claims.median(), most);
         figures.add(format!("{name}: longest"), "ms", claims.longest());
 
         let reader = long.fresh.server().await?;
-        reader
-            .batch_execute(
-                "begin isolation level repeatable read; select count(*) from rowmill.ops",
-            )
-            .await?;
-        long.churn(deep(2), churned).await?;
-        let claims = long.claims(deep(2)).await?;
+        let begin = "begin isolation level repeatable read; select count(*) from rowmill.ops";
+        reader.batch_execute(begin).await?;
+        let mut before = 0;
+        for ended in ends {
+            long.churn(deep(2), ended - before).await?;
+            before = ended;
+            let claims = long.claims(deep(2)).await?;
+            let (most, name) = (Target::AtMost(10.0), format!("{ended} ended, old snapshot"));
+            figures.aim(format!("{name}: median"), "ms", claims.median(), most);
+            figures.add(format!("{name}: longest"), "ms", claims.longest());
+        }
         reader.batch_execute("rollback").await?;
-        let (most, name) = (Target::AtMost(10.0), "the same beside an old snapshot");
-        figures.aim(format!("{name}: median"), "ms", claims.median(), most);
-        figures.add(format!("{name}: longest"), "ms", claims.longest());
     }
     // What is left is nobody's any more.
     long.server.batch_execute("truncate queue, blocks").await?;
