@@ -123,9 +123,15 @@ impl Figures {
     }
 }
 
-/// Of values that are sorted.
+/// Of values that are sorted; between the two in the middle where their number is even.
 pub fn median(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    let half = sorted.len() / 2;
+    match (sorted.get(half.wrapping_sub(1)), sorted.get(half)) {
+        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => {
+            f64::midpoint(*below, *above)
+        }
+        (_, middle) => middle.copied().unwrap_or(f64::NAN),
+    }
 }
 
 fn short(value: f64) -> String {
