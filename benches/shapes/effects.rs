@@ -2,39 +2,65 @@
 
 use std::time::{Duration, Instant};
 
-use rowmill::postgres::tokio_postgres::{self, Client as Server, NoTls, Transaction};
+use rowmill::model::OpSettings;
+use rowmill::postgres::tokio_postgres::Transaction;
 use rowmill::sqlite::rusqlite::Connection;
 use rowmill::{
-    BatchProcessor, ChunkCx, ChunkOut, InputRow, JobManager, Message, RowCx, RowFailure, Status,
-    postgres, sqlite,
+    BatchProcessor, ChunkCx, ChunkOut, InputRow, JobManager, Kind, Message, RowCx, RowFailure,
+    Status, postgres, sqlite,
 };
 
 use crate::Size;
-use crate::batch::{held, released};
-use crate::figures::{Failed, Figures, per_second};
+use crate::figures::{Failed, Figures, Target, per_second};
 use crate::place::{Fresh, On, Place};
+use crate::works::{Works, held, released};
 
-const TABLE: &str = "create table effects (n bigint not null, text text not null)";
-const INSERT: &str = "insert into effects values ($1, $2)";
-const MANY: &str = "insert into effects select * from unnest($1::bigint[], $2::text[])";
+const TABLES: &str = "create table effects (n bigint not null, text text not null);
+    create table accounts (n bigint primary key, postings bigint not null, last text not null);
+    insert into accounts with recursive a (n) as (select 0 union all select n + 1 from a where n < 99999) select n, 0, '' from a";
+pub const INSERT: &str = "insert into effects values ($1, $2)";
+const INSERT_MANY: &str = "insert into effects select * from unnest($1::bigint[], $2::text[])";
+const UPDATE: &str = "update accounts set postings = postings + 1, last = $2 where n = cast($1 as bigint) * 7919 % 100000";
+const UPDATE_MANY: &str = "update accounts a set postings = a.postings + u.times, last = u.text
+      from (select n * 7919 % 100000 as n, count(*) as times, max(text) as text
+              from unnest($1::bigint[], $2::text[]) u (n, text) group by 1) u
+     where a.n = u.n";
 /// Records that the reference commits together.
 const TOGETHER: u64 = 1_000;
 
 type Row = (i64, String);
 
-fn row(n: u64) -> Row {
+pub fn row(n: u64) -> Row {
     (n.cast_signed(), format!("payment {n} of the month"))
 }
 
-/// Which rows are bad, by their number.
+/// Which rows are bad, by their number, and what becomes of them.
 #[derive(Clone, Copy)]
-struct Bad(Option<i64>);
+pub enum Bad {
+    None,
+    /// One of so many fails for good.
+    Fails(i64),
+    /// One of so many fails, and succeeds when it comes again, at once.
+    ComesAgain(i64),
+}
 
 impl Bad {
-    fn look(self, n: i64) -> Result<(), RowFailure> {
-        match self.0 {
-            Some(every) if n % every == every / 2 => Err(Message::new("bad", 1).into()),
+    fn look(self, n: i64, attempt: u32) -> Result<(), RowFailure> {
+        match self {
+            Self::Fails(every) if n % every == every / 2 => Err(Message::new("bad", 1).into()),
+            Self::ComesAgain(every) if n % every == every / 2 && attempt == 1 => {
+                Err(RowFailure::Retry(Some(Duration::ZERO), "not yet".into()))
+            }
             _ => Ok(()),
+        }
+    }
+
+    fn fails(self, rows: u64) -> u64 {
+        match self {
+            Self::Fails(_) => (0..rows.cast_signed())
+                .filter(|n| self.look(*n, 1).is_err())
+                .count() as u64,
+            _ => 0,
         }
     }
 }
@@ -47,13 +73,14 @@ impl BatchProcessor for Leased {
     type Input = Row;
     type Output = String;
 
-    async fn process(&self, _: &mut RowCx<'_, (), ()>, row: Row) -> Result<String, RowFailure> {
-        self.0.look(row.0)?;
+    async fn process(&self, cx: &mut RowCx<'_, (), ()>, row: Row) -> Result<String, RowFailure> {
+        self.0.look(row.0, cx.attempt())?;
         Ok(row.1)
     }
 }
 
-struct OnServer(Bad);
+/// Makes one statement a row.
+pub struct OnServer(pub Bad, pub &'static str);
 
 impl postgres::TransactionalProcessor for OnServer {
     type Block = ();
@@ -64,15 +91,16 @@ impl postgres::TransactionalProcessor for OnServer {
     async fn process(
         &self,
         tx: &Transaction<'_>,
-        _: &mut RowCx<'_, (), ()>,
+        cx: &mut RowCx<'_, (), ()>,
         (n, text): Row,
     ) -> Result<(), RowFailure> {
-        tx.execute(INSERT, &[&n, &text]).await?;
-        self.0.look(n)
+        tx.execute(self.1, &[&n, &text]).await?;
+        self.0.look(n, cx.attempt())
     }
 }
 
-struct OnFile(Bad);
+/// The same in a file.
+pub struct OnFile(pub Bad, pub &'static str);
 
 impl sqlite::TransactionalProcessor for OnFile {
     type Block = ();
@@ -83,17 +111,18 @@ impl sqlite::TransactionalProcessor for OnFile {
     fn process(
         &self,
         tx: &mut sqlite::Tx<'_>,
-        _: &mut RowCx<'_, (), ()>,
+        cx: &mut RowCx<'_, (), ()>,
         (n, text): Row,
     ) -> Result<(), RowFailure> {
-        tx.execute(INSERT, (n, text))?;
-        self.0.look(n)
+        tx.execute(self.1, (n, text))?;
+        self.0.look(n, cx.attempt())
     }
 }
 
-struct InsertMany;
+/// Makes one statement for the rows of a block.
+struct Set(&'static str);
 
-impl postgres::SetProcessor for InsertMany {
+impl postgres::SetProcessor for Set {
     type Block = ();
     type Context = ();
     type Input = Row;
@@ -108,7 +137,7 @@ impl postgres::SetProcessor for InsertMany {
     ) -> Result<(), RowFailure> {
         let numbers: Vec<i64> = rows.iter().map(|row| row.input.0).collect();
         let texts: Vec<&str> = rows.iter().map(|row| row.input.1.as_str()).collect();
-        tx.execute(MANY, &[&numbers, &texts]).await?;
+        tx.execute(self.0, &[&numbers, &texts]).await?;
         for at in 0..rows.len() {
             out.success(at, &());
         }
@@ -117,81 +146,77 @@ impl postgres::SetProcessor for InsertMany {
 }
 
 /// The table, in an empty database.
-async fn made(place: &Place) -> Result<Fresh, Failed> {
+pub async fn made(place: &Place) -> Result<Fresh, Failed> {
     let fresh = place.fresh()?;
     match place.on {
-        On::Postgres => server(&fresh).await?.batch_execute(TABLE).await?,
+        On::Postgres => fresh.server().await?.batch_execute(TABLES).await?,
         On::Sqlite => {
             // The store's file is the store's to make.
             drop(fresh.store().await?);
-            Connection::open(fresh.at())?.execute_batch(TABLE)?;
+            Connection::open(fresh.at())?.execute_batch(TABLES)?;
         }
     }
     Ok(fresh)
 }
 
-async fn server(fresh: &Fresh) -> Result<Server, Failed> {
-    let (client, connection) = tokio_postgres::connect(&fresh.at(), NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
-
 /// How long an op takes for its rows, of which some are bad.
 async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
+    let twice = OpSettings {
+        max_attempts: 2,
+        ..OpSettings::default()
+    };
     let manager = JobManager::builder(fresh.store().await?)
         .objects(fresh.objects())
         .batch("bench", "leased", Leased(bad))
-        .transactional("bench", "insert", OnFile(bad))
-        .transactional("bench", "insert", OnServer(bad));
+        .transactional("bench", "insert", OnFile(bad, INSERT))
+        .transactional("bench", "insert", OnServer(bad, INSERT))
+        .transactional("bench", "update", OnFile(bad, UPDATE))
+        .transactional("bench", "update", OnServer(bad, UPDATE))
+        .settings("bench", "leased", Kind::Batch, twice.clone())
+        .settings("bench", "insert", Kind::Batch, twice);
     let manager = match place.on {
-        On::Postgres => manager.set_based("bench", "set", InsertMany),
+        On::Postgres => manager
+            .set_based("bench", "insert_set", Set(INSERT_MANY))
+            .set_based("bench", "update_set", Set(UPDATE_MANY)),
         On::Sqlite => manager,
     };
     let manager = manager.build()?;
-    let id = held(&manager.client(), op, (0..rows).map(row)).await?;
-    let stop = rowmill::CancellationToken::new();
-    let works = tokio::spawn({
-        let (manager, stop) = (manager.clone(), stop.clone());
-        async move { manager.run(stop).await }
-    });
     let client = manager.client();
-    let took = match bad.0 {
-        None => released(&client, id, rows).await?,
-        Some(every) => {
+    let id = held(&client, op, (0..rows).map(row)).await?;
+    let works = Works::begin(&manager);
+    let took = match bad.fails(rows) {
+        0 => released(&client, id, rows).await?,
+        expected => {
             let began = Instant::now();
             client.wait_off(id).await?;
             let done = client.wait_done(id, None).await?;
             let took = began.elapsed();
-            let expected = (0..rows.cast_signed())
-                .filter(|n| bad.look(*n).is_err())
-                .count() as u64;
             if (done.status, done.counts.failed) != (Status::Failed, expected) {
                 let failed = done.counts.failed;
-                return Err(format!("{failed} rows failed of which each {every}th is bad").into());
+                return Err(format!("{failed} rows failed of which {expected} are bad").into());
             }
             took
         }
     };
-    stop.cancel();
-    works.await??;
+    works.end().await?;
     Ok(took)
 }
 
 /// How long one connection takes for the same statements, one a row.
-async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
+async fn alone(place: &Place, sql: &'static str, rows: u64) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
     let began;
     match place.on {
         On::Postgres => {
-            let mut client = server(&fresh).await?;
-            let insert = client.prepare(INSERT).await?;
+            let mut client = fresh.server().await?;
+            let statement = client.prepare(sql).await?;
             began = Instant::now();
             for first in (0..rows).step_by(TOGETHER as usize) {
                 let tx = client.transaction().await?;
                 for n in first..rows.min(first + TOGETHER) {
                     let (n, text) = row(n);
-                    tx.execute(&insert, &[&n, &text]).await?;
+                    tx.execute(&statement, &[&n, &text]).await?;
                 }
                 tx.commit().await?;
             }
@@ -203,7 +228,7 @@ async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
             for first in (0..rows).step_by(TOGETHER as usize) {
                 let tx = db.transaction()?;
                 for n in first..rows.min(first + TOGETHER) {
-                    tx.prepare_cached(INSERT)?.execute(row(n))?;
+                    tx.prepare_cached(sql)?.execute(row(n))?;
                 }
                 tx.commit()?;
             }
@@ -213,15 +238,15 @@ async fn alone(place: &Place, rows: u64) -> Result<Duration, Failed> {
 }
 
 /// How long one connection takes for one statement a thousand rows.
-async fn alone_set(place: &Place, rows: u64) -> Result<Duration, Failed> {
+async fn alone_set(place: &Place, sql: &str, rows: u64) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
-    let client = server(&fresh).await?;
-    let insert = client.prepare(MANY).await?;
+    let client = fresh.server().await?;
+    let statement = client.prepare(sql).await?;
     let began = Instant::now();
     for first in (0..rows).step_by(TOGETHER as usize) {
         let (numbers, texts): (Vec<_>, Vec<_>) =
             (first..rows.min(first + TOGETHER)).map(row).unzip();
-        client.execute(&insert, &[&numbers, &texts]).await?;
+        client.execute(&statement, &[&numbers, &texts]).await?;
     }
     Ok(began.elapsed())
 }
@@ -232,39 +257,77 @@ pub async fn transactional(
     figures: &mut Figures,
 ) -> Result<(), Failed> {
     let rows = (size.rows / 5).max(1);
-    let own = per_second(rows, op(place, "insert", rows, Bad(None)).await?);
-    let alone = per_second(rows, alone(place, rows).await?);
-    figures.add("one INSERT a row", "/s", own);
-    figures.add("the same INSERTs alone", "/s", alone);
-    figures.add("of the INSERTs alone", "times", own / alone);
+    for (name, word, sql) in [("insert", "INSERT", INSERT), ("update", "UPDATE", UPDATE)] {
+        let own = per_second(rows, op(place, name, rows, Bad::None).await?);
+        let alone = per_second(rows, alone(place, sql, rows).await?);
+        // What is to be reached is said of INSERTs.
+        let (rate, of) = match (place.on, name) {
+            (On::Postgres, "insert") => (None, Some(Target::AtLeast(0.5))),
+            (On::Sqlite, "insert") => (Some(Target::AtLeast(50_000.0)), None),
+            _ => (None, None),
+        };
+        figures.aim(format!("one {word} a row"), "/s", own, rate);
+        figures.add(format!("the same {word}s alone"), "/s", alone);
+        figures.aim(format!("of the {word}s alone"), "times", own / alone, of);
+    }
     Ok(())
 }
 
 pub async fn set(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     if place.on == On::Sqlite {
+        figures.note("on a server alone".into());
         return Ok(());
     }
     let rows = size.rows;
-    let own = per_second(rows, op(place, "set", rows, Bad(None)).await?);
-    let alone = per_second(rows, alone_set(place, rows).await?);
-    figures.add("one statement a block", "/s", own);
-    figures.add("the same statements alone", "/s", alone);
-    figures.add("of the statements alone", "times", own / alone);
+    for (name, word, sql) in [
+        ("insert_set", "INSERT", INSERT_MANY),
+        ("update_set", "UPDATE", UPDATE_MANY),
+    ] {
+        let own = per_second(rows, op(place, name, rows, Bad::None).await?);
+        let alone = per_second(rows, alone_set(place, sql, rows).await?);
+        figures.add(format!("one {word} a block"), "/s", own);
+        figures.add(format!("the same {word}s alone"), "/s", alone);
+        figures.add(format!("of the {word}s alone"), "times", own / alone);
+    }
     Ok(())
+}
+
+/// Rows of the ops `leased` and `insert`.
+fn both(size: &Size) -> [(&'static str, u64); 2] {
+    [("leased", size.rows), ("insert", (size.rows / 5).max(1))]
 }
 
 /// What bad rows cost the others.
 pub async fn failed(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
-    for (name, rows, bads) in [
-        ("leased", size.rows, &[100][..]),
-        ("insert", (size.rows / 5).max(1), &[1000, 100]),
-    ] {
-        let none = op(place, name, rows, Bad(None)).await?.as_secs_f64();
-        for every in bads {
-            let some = op(place, name, rows, Bad(Some(*every))).await?;
-            let more = (some.as_secs_f64() / none - 1.0) * 100.0;
-            figures.add(format!("{name}, each {every}th bad: time"), "% more", more);
+    let [leased, insert] = both(size);
+    let bads = [
+        (leased, &[(100, 10.0)][..]),
+        (insert, &[(1000, 12.0), (100, 25.0)]),
+    ];
+    for ((name, rows), bads) in bads {
+        let none = op(place, name, rows, Bad::None).await?;
+        for (every, percent) in bads {
+            let some = op(place, name, rows, Bad::Fails(*every)).await?;
+            let figure = format!("{name}, each {every}th bad: time");
+            let target = Target::Below(*percent);
+            figures.aim(figure, "% more", more(none, some), target);
         }
     }
     Ok(())
+}
+
+/// What rows cost that succeed when they come again.
+pub async fn retried(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
+    for (name, rows) in both(size) {
+        let none = op(place, name, rows, Bad::None).await?;
+        let some = op(place, name, rows, Bad::ComesAgain(100)).await?;
+        let figure = format!("{name}, each 100th comes again: time");
+        figures.add(figure, "% more", more(none, some));
+    }
+    Ok(())
+}
+
+/// How much longer it took, in percent.
+fn more(none: Duration, some: Duration) -> f64 {
+    (some.as_secs_f64() / none.as_secs_f64() - 1.0) * 100.0
 }

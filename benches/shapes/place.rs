@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use rowmill::postgres::tokio_postgres::{self, Client as Server, NoTls};
 use rowmill::{ObjectStore, Store};
 use tempfile::TempDir;
 
@@ -13,6 +14,16 @@ use crate::servers::{Database, Options, Postgres};
 pub enum On {
     Postgres,
     Sqlite,
+}
+
+impl On {
+    /// What is one thing on a server and another in a file.
+    pub fn pick<T>(self, postgres: T, sqlite: T) -> T {
+        match self {
+            Self::Postgres => postgres,
+            Self::Sqlite => sqlite,
+        }
+    }
 }
 
 impl FromStr for On {
@@ -89,6 +100,24 @@ impl Fresh {
 
     pub async fn store(&self) -> Result<Store, Failed> {
         store(&self.at()).await
+    }
+
+    /// A connection to the server.
+    pub async fn server(&self) -> Result<Server, Failed> {
+        let (client, connection) = tokio_postgres::connect(&self.at(), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Settings of whoever connects to this database from now on.
+    pub async fn set(&self, settings: &[&str]) -> Result<(), Failed> {
+        let database = self.database.as_ref().ok_or("a file has no settings")?;
+        let server = self.server().await?;
+        for setting in settings {
+            let sql = format!("alter database {} set {setting}", database.name());
+            server.batch_execute(&sql).await?;
+        }
+        Ok(())
     }
 
     pub fn objects(&self) -> ObjectStore {

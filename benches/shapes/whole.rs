@@ -4,7 +4,7 @@ use rowmill::bench::{self, Options, Shape};
 use rowmill::store::postgres;
 
 use crate::Size;
-use crate::figures::{Failed, Figures};
+use crate::figures::{Failed, Figures, Target};
 use crate::place::{On, Place};
 
 async fn measure(
@@ -22,21 +22,26 @@ async fn measure(
     let report = bench::run(options).await?;
     figures.add("submit", "/s", report.submit_rows_per_s);
     figures.add("process", "/s", report.process_rows_per_s);
-    figures.add("end to end", "/s", report.end_to_end_rows_per_s);
+    let end_to_end = match (shape, place.on) {
+        (Shape::Queries, On::Sqlite) => Some(Target::AtLeast(30_000.0)),
+        _ => None,
+    };
+    let rate = report.end_to_end_rows_per_s;
+    figures.aim("end to end", "/s", rate, end_to_end);
     let reference = report.reference.end_to_end_rows_per_s;
     figures.add("the reference, end to end", "/s", reference);
-    figures.add("of the reference", "times", report.ratio);
-    figures.add(
-        "one query, submit to done, p50",
-        "ms",
-        report.latency_p50_ms,
-    );
-    figures.add(
-        "one query, submit to done, p99",
-        "ms",
-        report.latency_p99_ms,
-    );
-    figures.add("peak memory", "MB", report.peak_mb as f64);
+    let of = match shape {
+        Shape::Rows => Some(Target::AtLeast(place.on.pick(12.0, 4.0))),
+        Shape::Queries => None,
+    };
+    figures.aim("of the reference", "times", report.ratio, of);
+    let (p50, p99) = (report.latency_p50_ms, report.latency_p99_ms);
+    let least = Target::Below(3.0);
+    let most = place.on.pick(Some(Target::Below(15.0)), None);
+    figures.aim("one query, submit to done, p50", "ms", p50, least);
+    figures.aim("one query, submit to done, p99", "ms", p99, most);
+    let peak = report.peak_mb as f64;
+    figures.aim("peak memory", "MB", peak, Target::Below(150.0));
     Ok(())
 }
 

@@ -1,0 +1,37 @@
+//! What the system says of this process.
+
+use crate::figures::Failed;
+
+/// Forgets the most memory that was held before, where the system can: proc(5), `clear_refs`.
+pub fn forget_peak() {
+    drop(std::fs::write("/proc/self/clear_refs", "5"));
+}
+
+/// The most memory that was held, in MB of a million bytes.
+pub fn peak() -> Result<f64, Failed> {
+    let kilobytes = number("/proc/self/status", "VmHWM:")?;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// Bytes that were given to the system to write.
+pub fn written() -> Result<f64, Failed> {
+    number("/proc/self/io", "wchar:")
+}
+
+fn number(file: &str, name: &str) -> Result<f64, Failed> {
+    let text = std::fs::read_to_string(file)?;
+    let mut lines = text.lines();
+    let rest = lines.find_map(|line| line.strip_prefix(name));
+    let value = rest.and_then(|rest| rest.split_whitespace().next());
+    Ok(value.ok_or(format!("no {name} in {file}"))?.parse()?)
+}
+
+/// Seconds of processor time.
+pub fn cpu() -> Result<f64, Failed> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // proc(5): after the name in brackets, the 12th and 13th field, in hundredths of a second.
+    let fields = stat.rsplit(')').next().ok_or("no stat")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64, Failed> { Ok(fields.get(at).ok_or("short")?.parse()?) };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
