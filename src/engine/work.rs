@@ -113,6 +113,11 @@ pub(super) async fn run(seat: Seat) -> Worked {
         recorded: 0,
         began: Instant::now(),
     };
+    if table.seat.task.believed && !table.begin().await {
+        // Nothing of it has started.
+        drop(work);
+        return table.end(false).await;
+    }
     let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
     let panicked = {
         let grace = table.grace_over(cancel);
@@ -150,6 +155,18 @@ impl Table {
                 CancelCause::Fenced => {}
             }
         }
+    }
+
+    /// Records that the task begins; whether it is still ours.
+    async fn begin(&mut self) -> bool {
+        let then = Then::GoesOn {
+            row_now: None,
+            soft: false,
+        };
+        let part = self.part(Draft::default(), Vec::new(), then);
+        let (reply, recorded) = oneshot::channel();
+        self.send(part, Some(reply)).await;
+        recorded.await.unwrap_or(false)
     }
 
     /// A suspect task's rows are committed one by one, which tells whom to blame if the worker dies;

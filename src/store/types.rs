@@ -191,6 +191,8 @@ pub struct ClaimedTask {
     pub suspect: bool,
     /// Its one row was running when a worker died.
     pub accused: bool,
+    /// A worker died that had it, and nobody knows whether it had begun: this time that is recorded before it does.
+    pub believed: bool,
     /// Line of ordinal 0.
     pub first_line: u32,
     /// Every row's line where there are gaps.

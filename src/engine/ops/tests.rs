@@ -79,6 +79,7 @@ fn task() -> ClaimedTask {
         laters: 0,
         suspect: false,
         accused: false,
+        believed: false,
         first_line: 1,
         lines: None,
         body: "1\n".to_owned(),

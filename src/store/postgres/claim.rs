@@ -230,6 +230,7 @@ impl Taken {
             laters: self.laters,
             suspect: self.suspect > 0 || ask.once,
             accused: self.suspect == 1 && self.losses > 0 && !ask.once,
+            believed: self.suspect == 0 && self.losses > 0 && !ask.once,
             first_line: self.first_line,
             lines: self.lines,
             body: self.body,

@@ -304,6 +304,7 @@ async fn take(
         laters: task.laters,
         suspect: task.suspect > 0 || ask.once,
         accused: task.suspect == 1 && task.losses > 0 && !ask.once,
+        believed: task.suspect == 0 && task.losses > 0 && !ask.once,
         first_line: inputs.first_line,
         lines: inputs.lines,
         body: inputs.body,

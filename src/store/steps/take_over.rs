@@ -184,7 +184,13 @@ async fn take_back(
     let Some(culprit) = lost.row_now.filter(|row| left.contains(row)) else {
         let suspect = is_suspect(c, lost, left.len()).await?;
         end_part(c, worker, lost, &left, None, EndedAs::Lost, now).await?;
-        put_back(c, worker, lost, &left, task.losses, suspect).await?;
+        let losses = match suspect {
+            // What it was believed for is no loss of its rows.
+            true if task.suspect == 0 => 0,
+            true => task.losses,
+            false => BELIEVED,
+        };
+        put_back(c, worker, lost, &left, losses, suspect).await?;
         end::settle(c, claim.batch, now).await?;
         stop_if_stopped(c, claim.batch, now).await?;
         return Ok(0);
@@ -250,8 +256,12 @@ async fn take_back(
 /// Rows that cost little more one by one than together.
 const FEW: usize = 32;
 
+/// What is noted as the losses of a task that was lost and is not suspect.
+const BELIEVED: u32 = 1;
+
 /// Whether a lost task runs row by row from now on. Where each row would cost a round trip, one of many rows of
-/// which nobody knows that it had begun is believed once: most of what a worker holds waits for its turn.
+/// which nobody knows that it had begun is believed: most of what a worker holds waits for its turn. When it is begun
+/// after that, it is known.
 async fn is_suspect(c: &impl Db, lost: &Lost, left: usize) -> Result<bool, StoreError> {
     let (claim, task) = (&lost.claim, &lost.task);
     if !c.is_shared() || left <= FEW || task.suspect != 0 {

@@ -11,11 +11,12 @@ use rowmill::store::{Piece, PostgresPiece, Recorded, Serves, StoreError, Transac
 use rowmill::{JobManager, ObjectStore, Store};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{LONG, Tally, count, done, key, numbers, read, rows, rows_of, settings, submit};
 use crate::support::servers::{Database, Proxy, until};
-use crate::support::{Harness as _, Kit, Postgres, invariants};
+use crate::support::{Harness as _, Kit, Outcomes, Postgres, invariants};
 
 /// A process of its own on the database, as far as the store can tell.
 fn manager(store: Store, folder: &TempDir, tally: &Tally) -> JobManager {
@@ -123,7 +124,7 @@ async fn a_worker_whose_connections_are_cut_lives_on_and_keeps_its_tasks() {
     let back = tokio::task::spawn_blocking(move || until("the lock is held again", back));
     back.await.expect("in time");
     assert!(kit.store.dead_workers().await.expect("a look").is_empty());
-    let part = crate::support::Outcomes::of(&task).all_success().ends();
+    let part = Outcomes::of(&task).all_success().ends();
     let recorded = kit.store.record(worker, vec![part], kit.now()).await;
     assert_eq!(recorded.expect("recorded").len(), 1);
     assert_eq!(kit.batch(id).await.status, Status::Success);
@@ -165,7 +166,7 @@ async fn a_worker_whose_connections_are_cut_is_not_missed_by_who_was_not_cut_off
         let back = tokio::time::timeout(LONG, looks(&again));
         back.await.expect("it takes its lock again");
     }
-    let part = crate::support::Outcomes::of(&task).all_success().ends();
+    let part = Outcomes::of(&task).all_success().ends();
     assert_eq!(kit.record(worker, part).await, Recorded::Done);
     invariants(&h).await;
 }
@@ -240,7 +241,7 @@ async fn a_piece_that_commits_by_itself_or_swallows_an_error_has_no_outcome() {
         let (op, worker) = kit.op_and_worker().await;
         kit.rows_of(1).await;
         let task = kit.claim_one(worker, op).await;
-        let part = crate::support::Outcomes::of(&task).all_success().ends();
+        let part = Outcomes::of(&task).all_success().ends();
         let piece = Piece::Postgres(PostgresPiece::new(Box::new(move |piece| {
             async move {
                 drop(piece.transaction().batch_execute(sql).await);
@@ -290,7 +291,7 @@ async fn rows_are_read_back_as_they_were_given() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_rows_that_are_lost_before_anything_is_recorded_are_believed_once() {
+async fn many_rows_that_are_lost_before_they_are_known_to_have_begun_are_believed() {
     let h = Postgres::open().await;
     let kit = h.kit();
     let op = kit.op().await;
@@ -299,13 +300,55 @@ async fn many_rows_that_are_lost_before_anything_is_recorded_are_believed_once()
         let worker = kit.worker().await;
         let task = kit.claim_one(worker, op).await;
         kit.take_over(worker).await;
-        task.suspect
+        (task.believed, task.suspect)
     };
     // Most of what a worker holds waits for its turn when it dies.
-    assert_eq!(
-        [lose().await, lose().await, lose().await],
-        [false, false, true]
+    assert_eq!(lose().await, (false, false));
+    for _ in 0..4 {
+        assert_eq!(lose().await, (true, false), "it says so when it begins");
+    }
+    invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rows_that_were_believed_and_begin_are_known_to_have_begun() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.rows_of(100).await;
+    kit.claim_one(worker, op).await;
+    kit.take_over(worker).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (begun, mut is_begun) = tokio::sync::watch::channel(false);
+    let (go, may_go) = tokio::sync::watch::channel(false);
+    let processor = rows(move |_, _| {
+        begun.send_replace(true);
+        let mut may_go = may_go.clone();
+        async move {
+            may_go.wait_for(|go| *go).await.expect("it is held");
+            Ok(Value::Null)
+        }
+        .boxed()
+    });
+    let builder = JobManager::builder(h.again().await);
+    let builder = builder.objects(ObjectStore::folder(folder.path()));
+    let key = kit.key();
+    let builder = builder.batch(key.app.as_str(), key.op.as_str(), processor);
+    let manager = builder.build().expect("a manager");
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let working = manager.clone();
+    let work = tokio::spawn(async move { working.run(stopped).await });
+    is_begun.wait_for(|begun| *begun).await.expect("it begins");
+    let parts = h.facts().parts;
+    assert!(
+        parts.iter().any(|part| part.attempt == 2),
+        "it was recorded before: {parts:?}"
     );
+    go.send_replace(true);
+    assert_eq!(done(&manager, id).await.status, Status::Success);
+    stop.cancel();
+    work.await.expect("no panic").expect("stopped");
     invariants(&h).await;
 }
 
@@ -316,10 +359,51 @@ async fn many_rows_that_are_lost_when_they_had_begun_run_one_by_one() {
     let (op, worker) = kit.op_and_worker().await;
     kit.rows_of(100).await;
     let task = kit.claim_one(worker, op).await;
-    let begun = crate::support::Outcomes::of(&task).success(0).goes_on(None);
+    let begun = Outcomes::of(&task).success(0).goes_on(None);
     kit.record(worker, begun).await;
     kit.take_over(worker).await;
     let worker = kit.worker().await;
     assert!(kit.claim_one(worker, op).await.suspect);
     invariants(&h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_is_heard_of_while_it_waits_within_a_claim() {
+    let h = Postgres::open().await;
+    let mut options = Options::new(h.url()).expect("an address");
+    options.heartbeat = Duration::from_secs(1);
+    let store = PostgresStore::open(options).await.expect("a store");
+    let kit = Kit {
+        store: Store::new(store),
+        clock: Arc::clone(&h.kit().clock),
+    };
+    let (op, worker) = kit.op_and_worker().await;
+    kit.rows_of(1).await;
+    let (client, connection) = tokio_postgres::connect(h.url(), NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    // A claim under a cap waits for its op, and has locked its worker's record by then.
+    let held = "begin; select 1 from rowmill.ops for update";
+    client.batch_execute(held).await.expect("held");
+    let mut ask = kit.ask(worker, op);
+    ask.cap = Some((1, 1));
+    let (store, now) = (kit.store.clone(), kit.now());
+    let claim = tokio::spawn(async move { store.claim(ask, now).await });
+    tokio::task::block_in_place(|| {
+        let count = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                         and datname = current_database()";
+        until("a claim that waits", || {
+            (h.numbers(count) == [1]).then_some(())
+        });
+        let heard = || {
+            let at = "select (extract(epoch from beat_at) * 1000000)::bigint from rowmill.workers";
+            h.numbers(at)[0]
+        };
+        let before = heard();
+        until("a beat", || (heard() > before).then_some(()));
+    });
+    client.batch_execute("commit").await.expect("let go");
+    let claimed = claim.await.expect("no panic").expect("claimed");
+    assert_eq!(claimed.len(), 1);
 }

@@ -137,6 +137,7 @@ impl Bench {
             laters: 0,
             suspect: self.suspect,
             accused: false,
+            believed: false,
             first_line: 1,
             lines: None,
             body,
