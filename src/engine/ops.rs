@@ -21,6 +21,8 @@ const CLAIM_BYTES: usize = 4 << 20;
 const CLAIM_TASKS: u32 = 1024;
 /// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
 const LATER: u32 = 2;
+/// Where a cap may be why, of whose slots everybody is told, that pause grows to 32 times as much.
+const LATER_CAPPED: u32 = 5;
 /// Less is not waited for before it is asked again whether to claim ahead.
 const PEEK: Duration = Duration::from_millis(10);
 
@@ -167,7 +169,11 @@ impl Op {
 
     /// A claim got nothing of what was seen: others held it, and tell nobody of what they left of it.
     pub(super) fn look_later(&mut self, now: Instant) {
-        let wait = RETRY * (1 << self.had_nothing.min(LATER));
+        let most = match self.settings().concurrency {
+            None => LATER,
+            Some(_) => LATER_CAPPED,
+        };
+        let wait = RETRY * (1 << self.had_nothing.min(most));
         self.had_nothing = self.had_nothing.saturating_add(1);
         self.look_at = now.checked_add(wait);
     }

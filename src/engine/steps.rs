@@ -56,7 +56,6 @@ pub(super) enum Step {
         at: usize,
         claim: ClaimRef,
         worked: Worked,
-        took: Duration,
     },
     Recorded {
         outgoing: Vec<Outgoing>,

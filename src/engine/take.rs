@@ -90,12 +90,7 @@ impl Engine {
                 failures,
                 result,
             } => self.take_open(&app, failures, result),
-            Step::Worked {
-                at,
-                claim,
-                worked,
-                took,
-            } => {
+            Step::Worked { at, claim, worked } => {
                 tick.recorded += worked.recorded;
                 self.running.remove(&claim);
                 // Recorded with what it wrote: no other record will tell.
@@ -104,7 +99,7 @@ impl Engine {
                 }
                 if let Some(op) = self.ops.get_mut(at) {
                     op.ended(&claim);
-                    op.measure(worked.rows, took);
+                    op.measure(worked.rows, worked.took);
                     // A capped op's slot is free for whoever asks first.
                     op.more |= op.settings().concurrency.is_some();
                 }

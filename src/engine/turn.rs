@@ -300,17 +300,10 @@ impl Engine {
                     pulse: Arc::clone(&self.pulse),
                 };
                 self.steps.spawn(async move {
-                    let began = Instant::now();
                     let run = AssertUnwindSafe(work::run(seat)).catch_unwind();
                     // The panic's text has gone to the log; the store's task is found by the beat.
                     let worked = run.await.unwrap_or_default();
-                    let took = began.elapsed();
-                    Step::Worked {
-                        at,
-                        claim,
-                        worked,
-                        took,
-                    }
+                    Step::Worked { at, claim, worked }
                 });
             }
         }

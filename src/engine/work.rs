@@ -87,6 +87,8 @@ pub(super) struct Worked {
     pub(super) rows: usize,
     /// Those that were recorded with what they wrote.
     pub(super) recorded: u64,
+    /// How long they took, from the first start.
+    pub(super) took: Duration,
 }
 
 /// Runs the task.
@@ -118,6 +120,7 @@ pub(super) async fn run(seat: Seat) -> Worked {
         drop(work);
         return table.end(false).await;
     }
+    table.began = Instant::now();
     let mut run = AssertUnwindSafe(processor.run(work)).catch_unwind();
     let panicked = {
         let grace = table.grace_over(cancel);

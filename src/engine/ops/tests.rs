@@ -184,3 +184,28 @@ fn a_cap_that_is_set_while_tasks_run_is_seen_by_them() {
     live.settings = None;
     assert!(op.take_live(Some(&live)) && !seen.load(Ordering::Relaxed));
 }
+
+#[test]
+fn where_a_cap_may_be_why_it_is_looked_for_later_and_later() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 1);
+    let now = Instant::now();
+    let mut waits = |capped: Option<&str>| {
+        let live = LiveOp {
+            id: OpId(1),
+            paused: false,
+            settings: capped.map(str::to_owned),
+        };
+        op.take_live(Some(&live));
+        op.forget_misses();
+        let mut wait = || {
+            op.look_later(now);
+            let wait = op.looks_at().unwrap().duration_since(now);
+            wait.as_millis() / RETRY.as_millis()
+        };
+        (0..7).map(|_| wait()).collect::<Vec<_>>()
+    };
+    assert_eq!(waits(None), [1, 2, 4, 4, 4, 4, 4]);
+    let capped = Some(r#"{"concurrency":2}"#);
+    assert_eq!(waits(capped), [1, 2, 4, 8, 16, 32, 32]);
+}

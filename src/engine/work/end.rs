@@ -24,14 +24,10 @@ impl Table {
         let cause = self.seat.cancel.signal().cause();
         if self.ended {
             let (rows, _) = self.desk.progress();
-            let recorded = self.recorded;
-            return Worked { rows, recorded };
+            return self.worked(rows);
         }
         if cause == Some(CancelCause::Fenced) {
-            return Worked {
-                rows: 0,
-                recorded: self.recorded,
-            };
+            return self.worked(0);
         }
         if self.is_soft() {
             self.clear_last_row().await;
@@ -73,9 +69,14 @@ impl Table {
         let (done, _) = self.desk.progress();
         let part = self.part(draft, again, then);
         self.send(part, None).await;
+        self.worked(done)
+    }
+
+    fn worked(&self, rows: usize) -> Worked {
         Worked {
-            rows: done,
+            rows,
             recorded: self.recorded,
+            took: self.began.elapsed(),
         }
     }
 

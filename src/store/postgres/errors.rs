@@ -92,12 +92,13 @@ pub(super) fn is_unknown(error: &StoreError) -> bool {
 }
 
 /// Whether a transaction may not have begun on a connection that lives: its first statement then meets none, where
-/// nothing may be written, or one that its settings have undone.
+/// nothing may be written and rowmill's tables are not looked for, or one that its settings have undone.
 pub(super) fn is_without_begin(error: &StoreError) -> bool {
     let code = cause(error).and_then(tokio_postgres::Error::code);
     let without = [
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        SqlState::UNDEFINED_TABLE,
         SqlState::IN_FAILED_SQL_TRANSACTION,
     ];
     code.is_some_and(|code| without.contains(code))

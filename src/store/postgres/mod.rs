@@ -82,7 +82,9 @@ macro_rules! read {
                     }
                     Err(error) => $tx.undo_for(&$store.begin.read, error).await,
                 };
-                if kept == 0 || !$crate::store::postgres::errors::is_unknown(&failed) {
+                let again = $crate::store::postgres::errors::is_unknown(&failed)
+                    || $crate::store::postgres::errors::is_without_begin(&failed);
+                if kept == 0 || !again {
                     break Err(failed);
                 }
                 kept -= 1;

@@ -186,7 +186,7 @@ async fn take_back(
         end_part(c, worker, lost, &left, None, EndedAs::Lost, now).await?;
         let losses = match suspect {
             // What it was believed for is no loss of its rows.
-            true if task.suspect == 0 => 0,
+            true if task.suspect != 1 => 0,
             true => task.losses,
             false => BELIEVED,
         };
@@ -245,8 +245,13 @@ async fn take_back(
     if left.is_empty() {
         remove(c, worker, claim).await?;
     } else {
-        // The others had no part in it.
-        put_back(c, worker, lost, &left, 0, false).await?;
+        // The others had no part in it; of many it will be known when they begin.
+        let losses = if c.is_shared() && left.len() > FEW {
+            BELIEVED
+        } else {
+            0
+        };
+        put_back(c, worker, lost, &left, losses, false).await?;
     }
     end::settle(c, claim.batch, now).await?;
     stop_if_stopped(c, claim.batch, now).await?;
