@@ -125,7 +125,7 @@ def machine(session):
     )
 
 
-def text(session, lines):
+def text(session, lines, readme="../../bench/peers/README.md"):
     made = entries(session, lines)
     rows, rounds, limit = session["rows"], session["rounds"], session["limit"]
     table = [HEAD, ["---"] * len(HEAD), *(row(entry, limit) for entry in made)]
@@ -142,7 +142,7 @@ in each all of them in turn, the reference first, each in a fresh database of th
 *Submit* is from the moment the file of rows is opened until all are acknowledged, *process* from the start of the work until the last
 outcome is recorded, *end to end* both. *× reference* is the median of each round's ratio to the reference of the same round: a row queue, tuned by hand, in Go.
 *CPU* is what both phases took, without the start and the warming up; *peak* is the program's alone. What each system does and does
-not do for it, and where its settings are from: [bench/peers](../../bench/peers/README.md). Every run: [peers.jsonl](peers.jsonl).
+not do for it, and where its settings are from: [bench/peers]({readme}). Every run: [peers.jsonl](peers.jsonl).
 
 **The machine.** {machine(session)}
 """
