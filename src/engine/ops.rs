@@ -405,4 +405,4 @@ impl Op {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,26 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Parts;
+use super::super::ops::tests::Same;
 use super::*;
 use crate::cache::{StatusCache, Statuses};
 use crate::clock::SystemClock;
 use crate::files::ObjectStore;
 use crate::model::{BatchId, TaskId, Token};
-use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure};
+use crate::processor::Registry;
 use crate::store::Store;
-
-struct Same;
-
-impl BatchProcessor for Same {
-    type Block = ();
-    type Context = ();
-    type Input = i64;
-    type Output = i64;
-
-    async fn process(&self, _: &mut RowCx<'_, (), ()>, n: i64) -> Result<i64, RowFailure> {
-        Ok(n)
-    }
-}
 
 async fn engine(dir: &tempfile::TempDir, registry: Registry) -> Engine {
     let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();

@@ -246,11 +246,7 @@ async fn take_back(
         remove(c, worker, claim).await?;
     } else {
         // The others had no part in it; of many it will be known when they begin.
-        let losses = if c.is_shared() && left.len() > FEW {
-            BELIEVED
-        } else {
-            0
-        };
+        let losses = if are_many(c, left.len()) { BELIEVED } else { 0 };
         put_back(c, worker, lost, &left, losses, false).await?;
     }
     end::settle(c, claim.batch, now).await?;
@@ -261,6 +257,11 @@ async fn take_back(
 /// Rows that cost little more one by one than together.
 const FEW: usize = 32;
 
+/// Whether it would cost much to run so many rows one by one: where each row costs a round trip.
+fn are_many(c: &impl Db, rows: usize) -> bool {
+    c.is_shared() && rows > FEW
+}
+
 /// What is noted as the losses of a task that was lost and is not suspect.
 const BELIEVED: u32 = 1;
 
@@ -269,7 +270,7 @@ const BELIEVED: u32 = 1;
 /// after that, it is known.
 async fn is_suspect(c: &impl Db, lost: &Lost, left: usize) -> Result<bool, StoreError> {
     let (claim, task) = (&lost.claim, &lost.task);
-    if !c.is_shared() || left <= FEW || task.suspect != 0 {
+    if !are_many(c, left) || task.suspect != 0 {
         return Ok(true);
     }
     let asked = params![claim.batch, task.no, claim.task.0, task.attempt];
