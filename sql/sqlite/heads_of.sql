@@ -1,6 +1,6 @@
--- The best ready task of an op and a batch, unless the op is paused. Params: 1 op, 2 batch. Returns: priority, age. Locks: none.
+-- The best ready task of an op and a batch, unless the op is paused. Params: 1 op, 2 batch. Returns: priority, age, whether some stand together. Locks: none.
 -- A batch's tasks have one age, its own: in the index of the oldest they stand together.
-select q.priority, q.age from queue q
+select q.priority, q.age, 0 from queue q
  where q.op = ?1 and q.state = 1 and q.what = 0 and q.age = (select created_at from batches where id = ?2) and q.batch = ?2
    and exists (select 1 from ops where id = ?1 and paused = 0)
  order by q.age, q.batch, q.turn, q.id limit 1

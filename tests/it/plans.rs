@@ -15,7 +15,7 @@ use crate::support::{Harness as _, Postgres};
 const HOT: &str = "
     append_batch append_begin append_count append_done append_known append_latest append_open append_piece
     batch_begun batch_files batch_get batch_guard batch_lock batch_open batch_progress batch_rejected batch_running batch_share batch_started
-    beat claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_ready claim_ready_all claim_running claim_task
+    beat bundle_add bundle_end bundle_held bundle_lock bundle_loosen bundle_oldest bundle_ready bundle_record bundle_take claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_ready claim_ready_all claim_running claim_task
     close_any close_claim close_end close_file close_later close_outcomes close_ready dead
     end_batch end_counts end_drop_close end_has_files end_notice end_open_rows end_single end_single_notice end_wake_close
     entered external_find give_back give_back_begun heads heads_of history_blocks history_parts history_tasks
@@ -24,7 +24,7 @@ const HOT: &str = "
     outcome_blocks piece queue_add record_end record_goes_on record_known record_part record_progress record_task record_whole
     release_base release_given release_partial release_state release_turn release_whole
     rows_at rows_block rows_line rows_next_ended rows_next_open rows_parts rows_tasks
-    submit_batch submit_block submit_external submit_finish submit_loaded submit_rejected submit_there submit_whole
+    submit_batch submit_block submit_bundled submit_external submit_finish submit_loaded submit_rejected submit_there submit_whole
     take_over_close take_over_done take_over_notices take_over_part take_over_requeue take_over_seen take_over_tasks
     worker_alive worker_enter worker_leave worker_list worker_lock worker_serves worker_serves_none";
 /// Those of a person, of a retry or an abort, of a purge: they may sort what they have found, and read a table of ops or workers.
@@ -39,7 +39,7 @@ const SELDOM: &str = "
     redact_block redact_part redact_parts resume_op retry_children retry_guard retry_parent server session set_op
     stop_all_given stop_partial stop_tasks stop_tasks_end stop_ungiven worker_end worker_list_all worker_ops";
 /// What has no plan.
-const NO_PLAN: &str = "copy_batches copy_blocks copy_queue grants plans";
+const NO_PLAN: &str = "copy_batches copy_blocks copy_bundled copy_queue grants plans";
 
 /// Tables that grow with what is submitted.
 const GROWING: [&str; 9] = [

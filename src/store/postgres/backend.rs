@@ -233,7 +233,13 @@ impl Backend for PostgresStore {
     }
 
     fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
-        read!(self, tx => claim::heads(&tx, &ops, only)).boxed()
+        async move {
+            let ops = &ops[..];
+            let heads = read!(self, tx => claim::heads(&tx, ops, only)).await?;
+            self.bundles.see(ops, &heads);
+            Ok(heads.into_iter().map(|(head, _)| head).collect())
+        }
+        .boxed()
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {
@@ -244,9 +250,12 @@ impl Backend for PostgresStore {
         async move {
             let parts = &parts[..];
             let again = self.doubts.has(parts);
-            let recorded = step!(self, again, tx => record_now(&tx, worker, parts, now)).await;
+            let bundles = &self.bundles;
+            let recorded =
+                step!(self, again, tx => record_now(&tx, bundles, worker, parts, now)).await;
             self.doubts.settle(parts, &recorded);
             let (answers, committed) = recorded?;
+            bundles.forget(parts.iter().map(|part| &part.claim));
             self.after(committed, now).await;
             Ok(answers)
         }
@@ -265,7 +274,13 @@ impl Backend for PostgresStore {
     }
 
     fn give_back(&self, worker: WorkerNo, tasks: Vec<ClaimRef>, now: Timestamp) -> Fut<'_, ()> {
-        write!(self, now, tx => record::give_back(&tx, worker, &tasks, now)).boxed()
+        async move {
+            let tasks = &tasks[..];
+            write!(self, now, tx => record::give_back(&tx, worker, tasks, now)).await?;
+            self.bundles.forget(tasks.iter());
+            Ok(())
+        }
+        .boxed()
     }
 
     fn beat(&self, worker: WorkerNo) -> Fut<'_, Vec<Running>> {

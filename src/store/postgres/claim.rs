@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use futures_util::future::try_join;
 
 use super::PostgresStore;
+use super::bundle::{self, Best};
 use super::db::only;
 use super::errors::{is_in_the_way, is_unknown, is_without_begin};
 use super::tx::{Link as _, Tx};
@@ -26,11 +27,11 @@ impl PostgresStore {
         let tx = self.begin().await?;
         let quick = self.claim_quickly(&tx, ask, now).await;
         match quick {
-            Ok(Some(claimed)) => {
+            Ok(Some((claimed, loosened))) => {
                 let done = tx.commit().await?;
                 // A claim is news for nobody, unless others have passed over what it held and did not take; who got
-                // nothing for that looks again by itself, but for a cap.
-                if ask.cap.is_some() && is_cut(ask, &claimed) {
+                // nothing for that looks again by itself, but for a cap, and for what stood together.
+                if loosened || (ask.cap.is_some() && is_cut(ask, &claimed)) {
                     self.after(done, now).await;
                 }
                 self.note_size(ask.op, &claimed);
@@ -46,29 +47,70 @@ impl PostgresStore {
                 }
             }
         }
-        write!(self, now, tx => claim(&tx, &self.damage, ask, now)).await
+        write!(self, now, tx => async {
+            bundle::loosen_best(&tx, ask).await?;
+            claim(&tx, &self.damage, ask, now).await
+        })
+        .await
     }
 
-    /// Claims; `None` where something is to be looked at one by one.
+    /// Claims, and whether what stood together stands alone now; `None` where something is to be looked at one by one.
     async fn claim_quickly(
         &self,
         tx: &Tx,
         ask: &Claim,
         now: Timestamp,
-    ) -> Result<Option<Vec<ClaimedTask>>, StoreError> {
+    ) -> Result<Option<(Vec<ClaimedTask>, bool)>, StoreError> {
+        let (mut together, mut loosened) = (self.bundles.are_expected(ask), false);
+        let mut known = None;
         // Where others may claim as much as is left of a cap, that is asked first.
-        let capped = match ask.cap {
-            Some(_) => match room(tx, ask).await? {
-                Some(room) => Some(room),
-                None => return Ok(Some(Vec::new())),
-            },
-            None => None,
-        };
-        let limit = capped.as_ref().map_or(ask.max_tasks, |(_, limit)| *limit);
-        let limit = limit.min(self.fitting(ask));
+        if ask.cap.is_some() || together {
+            known = room(tx, ask).await?;
+            if known.is_none() {
+                return Ok(Some((Vec::new(), false)));
+            }
+        }
+        loop {
+            if together && let Some((key, _)) = &known {
+                match self.bundles.claim(tx, ask, key, now).await? {
+                    Best::Claimed(claimed) => return Ok(Some((claimed, false))),
+                    Best::Strange => return Ok(None),
+                    Best::Loosened => loosened = true,
+                    Best::Alone => {}
+                }
+            }
+            let (key, found) = match &known {
+                Some((key, limit)) => (key, self.alone(tx, ask, *limit, now).await?),
+                // Sent together: what it holds is given back where it may not have it.
+                None => {
+                    let found = self.alone(tx, ask, ask.max_tasks, now);
+                    let (Some(room), found) = try_join(room(tx, ask), found).await? else {
+                        return Ok(None);
+                    };
+                    (&known.insert(room).0, found)
+                }
+            };
+            // What stands together may have come since it was last looked at.
+            if found.is_empty() && !together {
+                together = true;
+                continue;
+            }
+            let claimed = taken(tx, ask, key, found, now).await?;
+            return Ok(claimed.map(|claimed| (claimed, loosened)));
+        }
+    }
+
+    /// Claims tasks that stand alone.
+    async fn alone(
+        &self,
+        tx: &Tx,
+        ask: &Claim,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut params = Vec::from(params![
             ask.op.0,
-            limit,
+            limit.min(self.fitting(ask)),
             ask.max_rows,
             ask.max_bytes,
             ask.worker.0,
@@ -84,29 +126,7 @@ impl PostgresStore {
             None if ask.oldest => only!("claim_oldest_all"),
             None => only!("claim_ready_all"),
         };
-        let claim = tx.all(sql, &params);
-        let (key, mut found) = match capped {
-            Some((key, _)) => (key, claim.await?),
-            // Sent together: what it holds is given back where it may not have it.
-            None => match try_join(room(tx, ask), claim).await? {
-                (Some((key, _)), found) => (key, found),
-                (None, _) => return Ok(None),
-            },
-        };
-        let mut taken = Vec::with_capacity(found.len());
-        for record in &mut found {
-            taken.push(Taken::read(record)?);
-        }
-        let most = ask.split_over.filter(|most| *most > 0);
-        let too_long = |task: &Taken| most.is_some_and(|most| task.rows > most);
-        if taken.iter().any(too_long) {
-            return Ok(None);
-        }
-        let heads = heads(tx, &key, &taken, now).await?;
-        tx.wrote_some(!taken.is_empty());
-        taken.sort_unstable_by_key(|task| task.place);
-        let claimed = taken.into_iter().map(|task| task.of(ask, &heads));
-        Ok(claimed.collect())
+        tx.all(sql, &params).await
     }
 
     /// How many tasks are as large as a claim may be, by what the last one took.
@@ -130,6 +150,30 @@ impl PostgresStore {
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         sizes.insert(op, (rows / tasks, bytes / tasks));
     }
+}
+
+/// What was claimed; `None` where something of it is to be looked at one by one.
+async fn taken(
+    tx: &Tx,
+    ask: &Claim,
+    key: &JobKey,
+    mut found: Vec<Record>,
+    now: Timestamp,
+) -> Result<Option<Vec<ClaimedTask>>, StoreError> {
+    let mut taken = Vec::with_capacity(found.len());
+    for record in &mut found {
+        taken.push(Taken::read(record)?);
+    }
+    let most = ask.split_over.filter(|most| *most > 0);
+    let too_long = |task: &Taken| most.is_some_and(|most| task.rows > most);
+    if taken.iter().any(too_long) {
+        return Ok(None);
+    }
+    let heads = heads(tx, key, &taken, now).await?;
+    tx.wrote_some(!taken.is_empty());
+    taken.sort_unstable_by_key(|task| task.place);
+    let claimed = taken.into_iter().map(|task| task.of(ask, &heads));
+    Ok(claimed.collect())
 }
 
 /// Whether a claim may have held tasks that it did not take, because they were too many rows or bytes.

@@ -9,12 +9,15 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row};
 
+use super::bundle;
 use super::errors::postgres_error;
 use super::ready::{Ready, refs};
 use super::tx::Link;
-use crate::model::BatchId;
+use crate::model::{BatchId, WorkerNo};
 use crate::store::StoreError;
-use crate::store::steps::db::{Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt};
+use crate::store::steps::db::{
+    Bundles, Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt,
+};
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -138,6 +141,18 @@ impl<L: Link> Db for L {
 
     fn is_again(&self) -> bool {
         Link::is_again(self)
+    }
+
+    fn bundles(&self) -> Option<Bundles> {
+        Some(bundle::BUNDLES)
+    }
+
+    async fn loosen(&self, id: BatchId) -> Result<bool, StoreError> {
+        bundle::loosen(self, id).await
+    }
+
+    async fn loosen_of(&self, worker: WorkerNo) -> Result<(), StoreError> {
+        bundle::loosen_of(self, worker).await
     }
 }
 

@@ -96,6 +96,7 @@ macro_rules! read {
 mod address;
 mod append;
 mod backend;
+mod bundle;
 mod claim;
 mod connect;
 mod db;
@@ -182,6 +183,8 @@ pub struct PostgresStore {
     swept: Mutex<Seldom>,
     /// Queries that wait to be stored.
     together: Together,
+    /// Tasks that stand together.
+    bundles: bundle::Known,
 }
 
 /// How transactions begin.
@@ -264,6 +267,7 @@ impl PostgresStore {
             sizes: Mutex::default(),
             swept: Mutex::default(),
             together: Together::new(),
+            bundles: bundle::Known::default(),
         })
     }
 

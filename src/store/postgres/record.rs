@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use super::bundle;
 use super::db::only;
 use super::errors::postgres_error;
 use super::ready::ask;
@@ -28,6 +29,7 @@ fn is_whole(part: &Part) -> bool {
 /// As [`record::record`].
 pub(super) async fn record_now(
     tx: &Tx,
+    bundles: &bundle::Known,
     worker: WorkerNo,
     parts: &[Part],
     now: Timestamp,
@@ -37,15 +39,12 @@ pub(super) async fn record_now(
         return record::record(tx, worker, parts, now).await;
     }
     let mut answers = vec![Recorded::Fenced; parts.len()];
+    let whole = parts.iter().enumerate().filter(|(_, part)| is_whole(part));
+    let (together, mut whole) = bundles.split(whole.collect());
+    whole.extend(bundle::record(tx, worker, together, now, &mut answers).await?);
     // In the order of their batches: others that end some of them do not wait for each other.
-    let mut whole: Vec<usize> = (0..parts.len()).collect();
-    whole.retain(|at| parts.get(*at).is_some_and(is_whole));
-    whole.sort_unstable_by_key(|at| {
-        parts
-            .get(*at)
-            .map(|part| (part.claim.batch, part.claim.task))
-    });
-    record_whole(tx, worker, parts, &whole, now, &mut answers).await?;
+    whole.sort_unstable_by_key(|(_, part)| (part.claim.batch, part.claim.task));
+    record_whole(tx, worker, &whole, now, &mut answers).await?;
     let (places, rest): (Vec<usize>, Vec<&Part>) = parts
         .iter()
         .enumerate()
@@ -62,8 +61,11 @@ pub(super) async fn record_now(
     Ok(answers)
 }
 
+/// A part, and its place among those that are recorded together.
+pub(super) type Told<'a> = (usize, &'a Part);
+
 /// What rows came to, which the driver logs nothing of.
-struct Bodies<'a>(Vec<&'a str>);
+pub(super) struct Bodies<'a>(pub(super) Vec<&'a str>);
 
 impl std::fmt::Debug for Bodies<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,18 +92,13 @@ impl ToSql for Bodies<'_> {
 async fn record_whole(
     tx: &Tx,
     worker: WorkerNo,
-    parts: &[Part],
-    whole: &[usize],
+    told: &[Told<'_>],
     now: Timestamp,
     answers: &mut [Recorded],
 ) -> Result<(), StoreError> {
-    if whole.is_empty() {
+    if told.is_empty() {
         return Ok(());
     }
-    let told: Vec<(usize, &Part)> = whole
-        .iter()
-        .filter_map(|at| Some((*at, parts.get(*at)?)))
-        .collect();
     let batches: Vec<Uuid> = told.iter().map(|(_, p)| p.claim.batch.0).collect();
     let tasks: Vec<i64> = told.iter().map(|(_, p)| p.claim.task.0).collect();
     let tokens: Vec<i64> = told.iter().map(|(_, p)| p.claim.token.0).collect();

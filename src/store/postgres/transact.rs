@@ -14,7 +14,7 @@ use super::piece::PieceTx;
 use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
-use crate::store::steps::db::corrupt;
+use crate::store::steps::db::{Db as _, corrupt};
 use crate::store::steps::record::{self, held, record};
 use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transacted};
 
@@ -42,6 +42,11 @@ impl PostgresStore {
                 "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
             ));
         };
+        if self.bundles.holds(&claim) {
+            // Not within the piece: who records the others would wait for its end.
+            write!(self, now, tx => tx.loosen(claim.batch)).await?;
+            self.bundles.forget([claim].iter());
+        }
         let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
         let interrupted = AtomicBool::new(false);
         let made = self.make(&mut lent, &interrupted, worker, &claim, piece, now);

@@ -245,7 +245,10 @@ impl Backend for SqliteStore {
     }
 
     fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
-        self.read(move |c| run(claim::heads(c, &ops, only)))
+        self.read(move |c| {
+            let heads = run(claim::heads(c, &ops, only))?;
+            Ok(heads.into_iter().map(|(head, _)| head).collect())
+        })
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {

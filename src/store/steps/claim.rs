@@ -17,11 +17,12 @@ use crate::model::{
 };
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, Head, StoreError};
 
+/// The best ready task of each op, and whether it stands with others.
 pub(in crate::store) async fn heads(
     c: &impl Db,
     ops: &[OpId],
     only: Option<BatchId>,
-) -> Result<Vec<Head>, StoreError> {
+) -> Result<Vec<(Head, bool)>, StoreError> {
     let found = match only {
         None => {
             let asked = Many::of(ops.iter().map(|op| params![op.0]));
@@ -35,11 +36,12 @@ pub(in crate::store) async fn heads(
     let heads = ops.iter().zip(found).filter_map(|(op, found)| {
         let mut r = found?;
         let head = |r: &mut Record| {
-            Ok(Head {
+            let head = Head {
                 op: *op,
                 priority: r.get(0)?,
                 age: time(r.get(1)?),
-            })
+            };
+            Ok((head, r.get(2)?))
         };
         Some(head(&mut r))
     });

@@ -1,10 +1,11 @@
 //! What the steps ask of a database: named statements in a transaction, values in and records out.
 
 use std::borrow::Cow;
+use std::future::ready;
 
 use jiff::Timestamp;
 
-use crate::model::BatchId;
+use crate::model::{BatchId, WorkerNo};
 use crate::store::StoreError;
 
 /// A statement in each dialect; the files have the same name.
@@ -140,6 +141,30 @@ pub(in crate::store) trait Db {
     fn is_again(&self) -> bool {
         false
     }
+
+    /// How tasks of batches of one row come to stand together; none where each stands alone.
+    fn bundles(&self) -> Option<Bundles> {
+        None
+    }
+
+    /// Makes each of the tasks with which a batch's stands together one of its own; whether there were any.
+    fn loosen(&self, _: BatchId) -> impl Future<Output = Result<bool, StoreError>> {
+        ready(Ok(false))
+    }
+
+    /// The same with all that a worker runs.
+    fn loosen_of(&self, _: WorkerNo) -> impl Future<Output = Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+}
+
+/// How batches come to be whose tasks stand together, and how those do.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Bundles {
+    /// As a batch that is whole, and its bundle.
+    pub(in crate::store) batches: Insert,
+    /// A bundle, its op, priority, turn and age, how many, and which batches.
+    pub(in crate::store) tasks: Sql,
 }
 
 /// What is done with the one savepoint of a step.

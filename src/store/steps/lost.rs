@@ -20,6 +20,7 @@ pub(in crate::store) async fn held_by(
     c: &impl Db,
     worker: WorkerNo,
 ) -> Result<Vec<(BatchId, Held)>, StoreError> {
+    c.loosen_of(worker).await?;
     all(c, sql!("take_over_tasks"), params![worker.0], |r| {
         Ok((r.get(0)?, lost(r)))
     })

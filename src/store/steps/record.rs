@@ -40,6 +40,14 @@ pub(in crate::store) async fn held(
     worker: WorkerNo,
     claim: &ClaimRef,
 ) -> Result<Option<Task>, StoreError> {
+    let mut found = task(c, worker, claim).await?;
+    if found.is_none() && c.loosen(claim.batch).await? {
+        found = task(c, worker, claim).await?;
+    }
+    Ok(found)
+}
+
+async fn task(c: &impl Db, worker: WorkerNo, claim: &ClaimRef) -> Result<Option<Task>, StoreError> {
     one(
         c,
         sql!("record_task"),
@@ -385,6 +393,7 @@ pub(in crate::store) async fn give_back(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for claim in tasks {
+        c.loosen(claim.batch).await?;
         let params = params![claim.batch, claim.task.0, claim.token.0, worker.0];
         // Asked under the task's lock: a part of it may be on its way to its commit, by a connection that was taken for lost.
         let (lock, begun) = (sql!("record_task"), sql!("give_back_begun"));

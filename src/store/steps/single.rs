@@ -3,11 +3,13 @@
 //! What `submit` and `end` do step by step for a batch of any size is one write each where there is
 //! one block, because nothing of such a batch is ever seen half done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::future::try_join3;
 
-use super::db::{Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt};
+use super::db::{
+    Bundles, Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt,
+};
 use super::guard::op_id;
 use super::release::queued_or_later;
 use super::retry;
@@ -47,6 +49,12 @@ impl Known {
 
 /// How batches that are whole come to be.
 const BATCHES: Insert = insert!(sql!("submit_whole"), "copy_batches");
+/// So many tasks stand together at most: a record of them fits four times on a page.
+pub(in crate::store) const MEMBERS: usize = 100;
+/// Of fewer each stands alone.
+const FEWEST: usize = 8;
+/// A row of more bytes stands alone, so that what one claim takes of rows that stand together is bounded.
+const MEMBER_BYTES: usize = 4 << 10;
 /// How their tasks do.
 const TASKS: Insert = insert!(sql!("queue_add"), "copy_queue");
 
@@ -87,6 +95,17 @@ impl<'a> Whole<'a> {
         })
     }
 
+    /// Whether its task may stand with others: it is to begin as soon as it can, whatever its time is.
+    fn may_stand_with_others(&self) -> bool {
+        let Self { batch, block, .. } = self;
+        let small = block.body.len() <= MEMBER_BYTES;
+        !batch.hold
+            && batch.run_at.is_none()
+            && batch.expires_at.is_none()
+            && block.rows == 1
+            && small
+    }
+
     fn record(&self) -> [Value<'_>; 21] {
         let Self {
             batch, block, now, ..
@@ -119,6 +138,15 @@ impl<'a> Whole<'a> {
             1,
             1
         ]
+    }
+
+    /// As [`Whole::record`], with the bundle in which its task stands.
+    fn bundled(&self, id: Option<BatchId>) -> [Value<'_>; 22] {
+        let mut record = [Value::from(id); 22];
+        for (to, value) in record.iter_mut().zip(self.record()) {
+            *to = value;
+        }
+        record
     }
 
     fn block(&self) -> [Value<'_>; 7] {
@@ -159,6 +187,66 @@ impl<'a> Whole<'a> {
             false
         ]
     }
+}
+
+/// Stores batches with their blocks and tasks; those that may stand with others do, where the database has that.
+async fn store_together(c: &impl Db, whole: Vec<Whole<'_>>) -> Result<(), StoreError> {
+    let Some(Bundles { batches, tasks }) = c.bundles() else {
+        return store(c, &whole).await;
+    };
+    let (bundles, alone) = bundled(whole);
+    let all = || bundles.iter().flatten();
+    let named = bundles.iter().flat_map(|bundle| {
+        let id = bundle.first().map(|first| first.batch.id);
+        bundle.iter().map(move |one| one.bundled(id))
+    });
+    c.add(batches, &Many::of(named)).await?;
+    c.add(BLOCKS, &Many::of(all().map(Whole::block))).await?;
+    let members = |bundle: &Vec<Whole<'_>>| bundle.iter().map(|one| one.batch.id).collect();
+    let members: Vec<Vec<BatchId>> = bundles.iter().map(members).collect();
+    let records = bundles
+        .iter()
+        .zip(&members)
+        .filter_map(|(bundle, members)| {
+            let first = bundle.first()?;
+            Some(params![
+                first.batch.id,
+                first.op,
+                first.batch.priority,
+                first.turn,
+                us(first.now),
+                members.len(),
+                &members[..]
+            ])
+        });
+    c.each(tasks, &Many::of(records)).await?;
+    if alone.is_empty() {
+        return Ok(());
+    }
+    store(c, &alone).await
+}
+
+/// Those whose tasks stand together, and the others.
+fn bundled(whole: Vec<Whole<'_>>) -> (Vec<Vec<Whole<'_>>>, Vec<Whole<'_>>) {
+    let (mut groups, mut alone) = (BTreeMap::<_, Vec<Whole<'_>>>::new(), Vec::new());
+    for one in whole {
+        if one.may_stand_with_others() {
+            let group = (one.op, one.batch.priority, one.turn);
+            groups.entry(group).or_default().push(one);
+        } else {
+            alone.push(one);
+        }
+    }
+    let mut bundles = Vec::new();
+    for (_, mut group) in groups {
+        while group.len() >= FEWEST {
+            let rest = group.split_off(group.len().min(MEMBERS));
+            bundles.push(group);
+            group = rest;
+        }
+        alone.append(&mut group);
+    }
+    (bundles, alone)
 }
 
 /// Stores batches with their blocks and tasks.
@@ -237,8 +325,9 @@ pub(in crate::store) async fn submit_new(
             new.push(Whole::of(c, known, query, block, hash, *at).await?);
         }
     }
-    store(c, &new).await?;
-    Ok(new.iter().map(|whole| whole.batch.id).collect())
+    let ids = new.iter().map(|whole| whole.batch.id).collect();
+    store_together(c, new).await?;
+    Ok(ids)
 }
 
 /// Ends a batch whose one block a part has said everything about; false where there are more blocks.

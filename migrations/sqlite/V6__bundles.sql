@@ -1,0 +1,2 @@
+-- Queries that were submitted together stand in the queue together where others write at the same moment; here each has a task of its own, which
+-- costs no wait for anybody.
