@@ -234,7 +234,7 @@ const LOADED: &str = "
     insert into queue (batch, id, no, what, op, state, priority, turn, age, rows)
     values ('00000000-0000-7000-8000-000000000001', 9223372036854775807, -1, 1, 1, 4, 0, 0, to_timestamp(0), 0)";
 
-/// 10,000,000 rows queued in 100 ops: 10,000 tasks of a thousand rows, and 190,000 more of one.
+/// 10,000,000 rows queued in 100 ops: 10,000 tasks of a thousand rows, 190,000 more of one, and bundles.
 const LONG: &str = "
     create temporary table made as
     select ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid as id, n % 100 + 1 as op, n, case when n <= 10000 then 1000 else 1 end as rows
@@ -243,7 +243,10 @@ const LONG: &str = "
     select id, op, 2, 0, 'null', id, 'test', to_timestamp(n), rows, 1, 1, 1, rows from made;
     insert into blocks (batch, no, first_line, rows, body) select id, 0, 1, rows, '{}' from made;
     insert into queue (batch, id, no, what, op, state, priority, turn, age, rows)
-    select id, 0, 0, 0, op, 1, 0, n / 100, to_timestamp(n), rows from made";
+    select id, 0, 0, 0, op, 1, 0, n / 100, to_timestamp(n), rows from made;
+    insert into queue (batch, id, no, what, op, state, priority, turn, age, rows, members)
+    select ('00000000-0000-7000-a000-' || lpad(to_hex(n), 12, '0'))::uuid, 9223372036854775806, -1, 2, n % 100 + 1, 1, -1, n / 100, to_timestamp(n), 1, array[gen_random_uuid()]
+      from generate_series(1, 50000) n";
 
 /// Pages that a statement touches, with these parameters; what it changes is undone.
 async fn touched(client: &Client, name: &str, params: &str) -> u64 {
@@ -326,7 +329,7 @@ const END: [&str; 7] = [
     "done_at",
 ];
 /// Indexes of tables that grow that do not begin with the batch, and why: docs/adr/0017.
-const OTHERWISE: [(&str, &str); 16] = [
+const OTHERWISE: [(&str, &str); 18] = [
     ("audit_pkey", "in the order of time"),
     ("batches_created", "lists"),
     ("batches_expire", "those that may expire"),
@@ -338,6 +341,8 @@ const OTHERWISE: [(&str, &str); 16] = [
     ("notices_due", "claims"),
     ("notices_owner", "a worker that goes"),
     ("notices_pkey", "the event's id"),
+    ("queue_bundles", "claims"),
+    ("queue_bundles_oldest", "claims"),
     ("queue_due", "what is due"),
     ("queue_later", "what is due, counted"),
     ("queue_oldest", "claims"),

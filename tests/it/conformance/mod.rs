@@ -24,6 +24,7 @@ mod retry;
 mod rows;
 mod submit;
 mod take_over;
+mod together;
 mod transact;
 
 macro_rules! on_store {
@@ -78,6 +79,27 @@ on_every_store! {
         of_queries_that_come_at_the_same_moment_a_refused_one_refuses_no_other
         everything_that_was_submitted_is_read_back
         submits_at_the_same_moment_are_all_there
+    ;
+    together:
+        each_query_of_a_call_is_claimed_and_ends_once
+        queries_of_a_call_are_claimed_one_by_one_where_few_are_asked_for
+        a_query_of_a_call_is_aborted_alone
+        a_running_query_of_a_call_is_aborted_alone
+        queries_of_a_worker_that_died_go_again_but_for_those_that_ended
+        a_query_of_a_call_that_goes_again_leaves_the_others
+        queries_of_a_call_that_are_given_back_are_claimed_again
+        the_work_of_an_op_is_counted_whatever_stands_together
+        queries_of_a_call_take_their_place_by_priority_and_turn
+        the_oldest_queries_of_a_call_come_first_where_it_is_asked_for
+        a_cap_holds_for_queries_of_a_call
+        a_worker_of_one_query_of_a_call_claims_that_one
+        queries_of_a_call_at_most_once_are_suspect_from_their_first_claim
+        queries_of_a_paused_op_are_claimed_by_nobody
+        a_call_made_again_is_answered_with_what_is_there
+        the_attempt_of_a_query_of_a_call_is_told
+        aborts_and_records_at_the_same_moment_end_each_query_once
+        claims_of_many_workers_never_share_a_query_of_a_call
+        large_and_later_queries_of_a_call_are_as_any
     ;
     load:
         a_load_is_seen_by_nobody_until_it_is_finished

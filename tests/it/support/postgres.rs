@@ -234,7 +234,11 @@ impl<W: Way> Harness for Reached<W> {
                         (extract(epoch from due_at) * 1000000)::bigint, worker::bigint, row_now::bigint,
                         (select coalesce(sum(a.success), 0)::bigint from attempts a where a.batch = q.batch and q.what = 1),
                         (select coalesce(sum(a.failed), 0)::bigint from attempts a where a.batch = q.batch and q.what = 1)
-                   from queue q order by batch, id",
+                   from (select batch, id, no, what, state, rows, pick, attempt, failures, losses, suspect, due_at, worker, row_now from queue where what <> 2
+                         union all
+                         select b.id, 0, 0, 0, q.state, 1, null, q.attempt, q.failures, q.losses, q.suspect, null, q.worker, null
+                           from queue q cross join unnest(q.members) m (id) join batches b on b.id = m.id and b.state = 2) q
+                  order by batch, id",
                 |r| TaskFact {
                     batch: id(r, 0),
                     id: r.get(1),
