@@ -7,8 +7,8 @@ use rowmill::Store;
 use rowmill::model::{NewBatch, OutputFile, Status, Token};
 use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::store::{
-    AppendBlocks, AppendPiece, Begun, LoadPiece, Piece, PostgresPiece, Recorded, Submitted,
-    Transacted,
+    AppendBlocks, AppendPiece, Begun, ClaimedTask, LoadPiece, Piece, PostgresPiece, Recorded,
+    Submitted, Transacted,
 };
 
 use super::world::key;
@@ -144,6 +144,45 @@ async fn parts_whose_commit_was_not_answered_are_recorded_once() {
     assert_eq!((batch.counts.success, batch.counts.failed), (3, 1));
     assert!(batch.done);
     invariants(&net.h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_of_one_call_are_there_and_end_once_whichever_commit_was_not_answered() {
+    let net = Net::new().await;
+    let (kit, h) = (&net.kit, &net.h);
+    let op = kit.register(kit.query_key(), true, 3).await;
+    let worker = kit.worker().await;
+    let queries: Vec<_> = (0..30)
+        .map(|_| {
+            let block = kit.blocks(&[1]).remove(0);
+            let hash = kit.hash(std::slice::from_ref(&block));
+            (NewBatch::new(kit.query_key()), block, hash)
+        })
+        .collect();
+    let ids: Vec<_> = queries.iter().map(|(query, ..)| query.id).collect();
+    let submitted = net.lose(kit.store.submit_many(queries, kit.now())).await;
+    let submitted = submitted.unwrap().into_iter();
+    let submitted: Vec<_> = submitted.map(Submitted::id).collect();
+    assert_eq!(submitted, ids);
+    let tasks = kit.claim(worker, op).await;
+    assert_eq!(tasks.len(), 30, "each is there once");
+    let parts = |some: &[ClaimedTask]| {
+        let part = |task: &ClaimedTask| Outcomes::of(task).all_success().ends();
+        some.iter().map(part).collect::<Vec<_>>()
+    };
+    for some in [&tasks[..10], &tasks[10..20]] {
+        let recorded = net
+            .lose(kit.store.record(worker, parts(some), kit.now()))
+            .await;
+        assert_eq!(recorded.unwrap(), [Recorded::Done; 10]);
+    }
+    let rest = kit.store.record(worker, parts(&tasks[20..]), kit.now());
+    assert_eq!(rest.await.unwrap(), [Recorded::Done; 10]);
+    for id in ids {
+        assert_eq!(kit.batch(id).await.status, Status::Success);
+    }
+    assert_eq!(h.facts().notices.len(), 30);
+    invariants(h).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,6 +20,7 @@ mod random;
 #[cfg(feature = "probe")]
 mod s3;
 mod staged;
+mod together;
 mod told;
 #[cfg(feature = "probe")]
 mod transfer;

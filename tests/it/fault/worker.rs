@@ -13,7 +13,7 @@ use rowmill::model::{Line, OpSettings};
 use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::{
     Batch, BatchId, BatchProcessor, CancellationToken, Client, JobKey, JobManager, Kind, NewBatch,
-    ObjectStore, RowCx, RowFailure, Store,
+    NewQuery, ObjectStore, QueryCx, RawJson, RowCx, RowFailure, SlowQueryProcessor, Store,
 };
 
 use crate::support::servers::{Database, until};
@@ -71,6 +71,18 @@ impl Crew {
         submitted.await.expect("submitted").batch.id
     }
 
+    /// Submits as many queries by one call; each is a number.
+    pub(super) async fn submit_queries(&self, number: u32) {
+        let key = JobKey::new("fault", "ask", Kind::Query).expect("names");
+        let queries = (0..number).map(|n| NewQuery {
+            query: NewBatch::new(key.clone()),
+            input: RawJson::from_string(n.to_string()).expect("JSON"),
+        });
+        let manager = self.manager().await;
+        let submitted = manager.slow_query_submit_many(queries.collect()).await;
+        assert_eq!(submitted.expect("submitted").len(), number as usize);
+    }
+
     async fn manager(&self) -> JobManager {
         let settings = OpSettings {
             block_rows: 50,
@@ -87,6 +99,7 @@ impl Crew {
         JobManager::builder(self.store().await)
             .objects(ObjectStore::folder(self.dir.join("files")))
             .batch("fault", "work", work)
+            .slow_query("fault", "ask", Ask)
             .settings("fault", "work", Kind::Batch, settings)
             .build()
             .expect("a manager")
@@ -282,6 +295,20 @@ impl BatchProcessor for Work {
             tokio::time::sleep(self.row).await;
         }
         Ok(row.n.parse()?)
+    }
+}
+
+/// Answers with what it was asked.
+struct Ask;
+
+impl SlowQueryProcessor for Ask {
+    type Block = ();
+    type Context = ();
+    type Input = u32;
+    type Output = u32;
+
+    async fn query(&self, _: &mut QueryCx<'_, (), ()>, n: u32) -> Result<u32, RowFailure> {
+        Ok(n)
     }
 }
 

@@ -194,6 +194,14 @@ impl<W: Way> Harness for Reached<W> {
     }
 
     fn facts(&self) -> Facts {
+        // What stands together is of batches that say so, is counted, and is not all through.
+        let wrong = "select q.batch from queue q cross join lateral (
+                         select count(*) as those, count(*) filter (where b.state >= 4) as ended, count(*) filter (where b.state = 2) as open,
+                                bool_and(b.bundle = q.batch and not exists (select 1 from queue o where o.batch = b.id and o.what <> 2)) as alone
+                           from unnest(q.members) m (id) join batches b on b.id = m.id) s
+                      where q.what = 2 and ((s.those, s.ended, s.open, s.alone) is distinct from (q.rows::bigint, q.success, q.rows - q.success, true) or q.success >= q.rows
+                                            or (q.state = 1 and q.success > 0) or q.state not in (1, 2))";
+        assert!(self.database.rows(wrong, None).is_empty(), "a bundle");
         Facts {
             batches: self.all(
                 "select id, state::bigint, rows::bigint, blocks::bigint, given::bigint, nsuccess::bigint, nfailed::bigint, naborted::bigint, nexpired::bigint,
