@@ -5,6 +5,8 @@
 -- goes with the last. `members` costs 16 bytes a batch, written again with each claim and each record of some of them.
 alter table queue add column members uuid[];
 alter table queue add constraint queue_members_iff_bundle check ((members is not null) = (what = 2));
+-- A program that knows of no bundles takes one over as if it were a task of rows, and is refused.
+alter table queue add constraint queue_bundle_is_whole check (what <> 2 or (pick is null and suspect = 0 and losses = 0));
 -- The bundle that holds a batch's first task, as long as there is such a record and the batch is open. Set at the submit, in no index.
 alter table batches add column bundle uuid;
 

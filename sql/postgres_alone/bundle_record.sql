@@ -1,11 +1,13 @@
 -- Records tasks of bundles that ended with all that was to be said of their rows, and ends their batches: queued → success or failed.
 -- Params: 1 worker, 2 now, 3 bundles, 4 batches, 5 tokens, 6 success, 7 failed, 8 bodies.
 -- Returns: a bundle that was the worker's, or null; whether nothing of it is left; or the place in the lists of a batch that has ended.
--- Locks: the bundles' records; the new records; the batches' records, which end.
+-- Locks: the bundles' records, in the order of their keys; the new records; the batches' records, which end.
 -- `is not distinct from` keeps the planner off the index of all that the worker runs.
 with told as (
     select * from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::integer[], $7::integer[], $8::text[]) with ordinality t (bundle, batch, token, success, failed, body, place)),
-of as materialized (select bundle, token, count(*) as tasks from told group by bundle, token),
+locked as materialized (
+    select batch from queue where batch = any ($3::uuid[]) and id = 9223372036854775806 order by batch for update),
+of as materialized (select bundle, token, count(*) as tasks from told where bundle in (select batch from locked) group by bundle, token),
 held as (
     update queue q set success = q.success + of.tasks from of
      where q.batch = of.bundle and q.id = 9223372036854775806 and q.state is not distinct from 2 and q.token is not distinct from of.token and q.worker is not distinct from $1::bigint

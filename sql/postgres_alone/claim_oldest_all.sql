@@ -1,10 +1,10 @@
 -- Claims the next tasks of an op, the oldest batch's first and up to the next that stand together, with their inputs: queued → running. Whether each row may start only once is this claim's to say.
 -- Params: 1 op, 2 tasks at most, 3 rows, 4 bytes, 5 worker, 6 token, 7 now, 8 suspect at least.
 -- Returns: place, batch, id, no, rows, pick, attempt, failures, laters, suspect before, losses, first_line, lines, body.
--- Locks: the tasks' records, those that it does not claim too; what others hold is skipped.
+-- Locks: the tasks' records, those that it does not claim too, and that of what stands together; what others hold is skipped.
 -- `offset 0`: each block is looked up by its key, whatever the planner believes of how many there are.
 with bundle as materialized (
-    select age, batch from queue where op = $1 and state = 1 and what = 2 order by age, batch limit 1),
+    select age, batch from queue where op = $1 and state = 1 and what = 2 order by age, batch limit 1 for update skip locked),
 ready as materialized (
     select batch, id, no, rows, suspect, age from queue where op = $1 and state = 1 and what = 0
      order by age, batch, turn, id limit $2::bigint for update skip locked),

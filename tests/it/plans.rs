@@ -245,7 +245,7 @@ const LONG: &str = "
     insert into queue (batch, id, no, what, op, state, priority, turn, age, rows)
     select id, 0, 0, 0, op, 1, 0, n / 100, to_timestamp(n), rows from made;
     insert into queue (batch, id, no, what, op, state, priority, turn, age, rows, members)
-    select ('00000000-0000-7000-a000-' || lpad(to_hex(n), 12, '0'))::uuid, 9223372036854775806, -1, 2, n % 100 + 1, 1, -1, n / 100, to_timestamp(n), 1, array[gen_random_uuid()]
+    select ('00000000-0000-7000-a000-' || lpad(to_hex(n), 12, '0'))::uuid, 9223372036854775806, -1, 2, n % 100 + 1, 1, -1, n, to_timestamp(n), 1, array[gen_random_uuid()]
       from generate_series(1, 50000) n";
 
 /// Pages that a statement touches, with these parameters; what it changes is undone.
@@ -293,6 +293,11 @@ async fn no_statement_reads_a_table_that_grows_from_end_to_end_or_sorts_the_queu
         pages < 500,
         "claim_of_all: {pages} pages for ten tasks of a thousand"
     );
+    // Tasks that stand alone are ahead of all those that stand together.
+    for name in ["bundle_ready", "bundle_oldest"] {
+        let pages = touched(&client, name, "(7, 11, false)").await;
+        assert!(pages < 200, "{name}: {pages} pages for eleven bundles");
+    }
     for (name, params) in [("heads", "(7)"), ("heads_of", &format!("(1, {batch})"))] {
         let pages = touched(&client, name, params).await;
         assert!(pages < 20, "{name}: {pages} pages");

@@ -236,7 +236,9 @@ impl Backend for PostgresStore {
         async move {
             let ops = &ops[..];
             let heads = read!(self, tx => claim::heads(&tx, ops, only)).await?;
-            self.bundles.see(ops, &heads);
+            if only.is_none() {
+                self.bundles.see(ops, &heads);
+            }
             Ok(heads.into_iter().map(|(head, _)| head).collect())
         }
         .boxed()

@@ -17,6 +17,8 @@ use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
 
 /// So many of the tasks that fit are asked for: those that come next may be smaller.
 const MORE: u64 = 2;
+/// A claim of tasks that stand together and tasks that do not takes so many runs of either at most.
+const RUNS: u32 = 8;
 
 impl PostgresStore {
     pub(super) async fn claim_now(
@@ -27,8 +29,15 @@ impl PostgresStore {
         let tx = self.begin().await?;
         let quick = self.claim_quickly(&tx, ask, now).await;
         match quick {
-            Ok(Some((claimed, loosened))) => {
+            Ok(Some(quick)) if quick.is_answer(ask) => {
+                let Quick {
+                    claimed,
+                    bundled,
+                    loosened,
+                    ..
+                } = quick;
                 let done = tx.commit().await?;
+                self.bundles.claimed(bundled);
                 // A claim is news for nobody, unless others have passed over what it held and did not take; who got
                 // nothing for that looks again by itself, but for a cap, and for what stood together.
                 if loosened || (ask.cap.is_some() && is_cut(ask, &claimed)) {
@@ -37,7 +46,7 @@ impl PostgresStore {
                 self.note_size(ask.op, &claimed);
                 return Ok(claimed);
             }
-            Ok(None) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
+            Ok(_) | Err(StoreError::Corrupt(_)) => tx.rollback().await,
             Err(error) => {
                 let heard = tx.is_heard();
                 let error = tx.undo_for(&self.begin.write, error).await;
@@ -48,69 +57,87 @@ impl PostgresStore {
             }
         }
         write!(self, now, tx => async {
-            bundle::loosen_best(&tx, ask).await?;
-            claim(&tx, &self.damage, ask, now).await
+            bundle::loosen_best(&tx, ask, false).await?;
+            let claimed = claim(&tx, &self.damage, ask, now).await?;
+            // What stands alone before them may be for nobody to claim.
+            if claimed.is_empty() && bundle::loosen_best(&tx, ask, true).await? {
+                return claim(&tx, &self.damage, ask, now).await;
+            }
+            Ok(claimed)
         })
         .await
     }
 
-    /// Claims, and whether what stood together stands alone now; `None` where something is to be looked at one by one.
+    /// Claims; `None` where something is to be looked at one by one.
     async fn claim_quickly(
         &self,
         tx: &Tx,
         ask: &Claim,
         now: Timestamp,
-    ) -> Result<Option<(Vec<ClaimedTask>, bool)>, StoreError> {
-        let (mut together, mut loosened) = (self.bundles.are_expected(ask), false);
+    ) -> Result<Option<Quick>, StoreError> {
+        let mut quick = Quick {
+            together: self.bundles.are_expected(ask),
+            ..Quick::default()
+        };
         let mut known = None;
+        let mut left = ask.clone();
         // Where others may claim as much as is left of a cap, that is asked first.
-        if ask.cap.is_some() || together {
-            known = room(tx, ask).await?;
-            if known.is_none() {
-                return Ok(Some((Vec::new(), false)));
-            }
+        if ask.cap.is_some() || quick.together {
+            let Some((key, limit)) = room(tx, ask).await? else {
+                quick.together = false;
+                return Ok(Some(quick));
+            };
+            left.max_tasks = limit;
+            known = Some(key);
         }
-        loop {
-            if together && let Some((key, _)) = &known {
-                match self.bundles.claim(tx, ask, key, now).await? {
-                    Best::Claimed(claimed) => return Ok(Some((claimed, false))),
+        if let Some(batch) = ask.only {
+            quick.loosened = bundle::loosen(tx, &[batch]).await?;
+        }
+        // Those that stand together and those that do not come one after the other.
+        for _ in 0..RUNS {
+            let before = quick.claimed.len();
+            if let Some(key) = known
+                .as_ref()
+                .filter(|_| quick.together && ask.only.is_none())
+            {
+                let loosens = quick.claimed.is_empty();
+                match bundle::claim(tx, &left, key, loosens, now).await? {
+                    Best::Claimed(tasks) => quick.take_together(tasks, &mut left),
                     Best::Strange => return Ok(None),
-                    Best::Loosened => loosened = true,
+                    Best::Loosened => quick.loosened = true,
                     Best::Alone => {}
                 }
             }
+            if is_full(&left) {
+                break;
+            }
             let (key, found) = match &known {
-                Some((key, limit)) => (key, self.alone(tx, ask, *limit, now).await?),
+                Some(key) => (key, self.alone(tx, &left, now).await?),
                 // Sent together: what it holds is given back where it may not have it.
                 None => {
-                    let found = self.alone(tx, ask, ask.max_tasks, now);
-                    let (Some(room), found) = try_join(room(tx, ask), found).await? else {
+                    let found = self.alone(tx, &left, now);
+                    let (Some((key, _)), found) = try_join(room(tx, ask), found).await? else {
                         return Ok(None);
                     };
-                    (&known.insert(room).0, found)
+                    (&*known.insert(key), found)
                 }
             };
-            // What stands together may have come since it was last looked at.
-            if found.is_empty() && !together {
-                together = true;
-                continue;
+            let Some(tasks) = taken(tx, ask, key, found, now).await? else {
+                return Ok(None);
+            };
+            quick.take(tasks, &mut left);
+            if !quick.together || is_full(&left) || quick.claimed.len() == before {
+                break;
             }
-            let claimed = taken(tx, ask, key, found, now).await?;
-            return Ok(claimed.map(|claimed| (claimed, loosened)));
         }
+        Ok(Some(quick))
     }
 
     /// Claims tasks that stand alone.
-    async fn alone(
-        &self,
-        tx: &Tx,
-        ask: &Claim,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<Record>, StoreError> {
+    async fn alone(&self, tx: &Tx, ask: &Claim, now: Timestamp) -> Result<Vec<Record>, StoreError> {
         let mut params = Vec::from(params![
             ask.op.0,
-            limit.min(self.fitting(ask)),
+            ask.max_tasks.min(self.fitting(ask)),
             ask.max_rows,
             ask.max_bytes,
             ask.worker.0,
@@ -150,6 +177,44 @@ impl PostgresStore {
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         sizes.insert(op, (rows / tasks, bytes / tasks));
     }
+}
+
+/// What a claim came to.
+#[derive(Default)]
+struct Quick {
+    claimed: Vec<ClaimedTask>,
+    /// Those of them that stand together, with their bundles.
+    bundled: Vec<(BatchId, ClaimRef)>,
+    /// What stood together stands alone now.
+    loosened: bool,
+    /// Some that stand together may be there to be claimed.
+    together: bool,
+}
+
+impl Quick {
+    /// Whether there is nothing else to be tried: tasks that nobody gets may stand before others that stand together.
+    fn is_answer(&self, ask: &Claim) -> bool {
+        !self.claimed.is_empty() || !self.together || ask.only.is_some()
+    }
+
+    fn take(&mut self, tasks: Vec<ClaimedTask>, left: &mut Claim) {
+        for task in &tasks {
+            left.max_tasks = left.max_tasks.saturating_sub(1);
+            left.max_rows = left.max_rows.saturating_sub(task.rows.into());
+            left.max_bytes = left.max_bytes.saturating_sub(task.body.len());
+        }
+        self.claimed.extend(tasks);
+    }
+
+    fn take_together(&mut self, tasks: Vec<(BatchId, ClaimedTask)>, left: &mut Claim) {
+        let bundled = tasks.iter().map(|(bundle, task)| (*bundle, task.claim));
+        self.bundled.extend(bundled);
+        self.take(tasks.into_iter().map(|(_, task)| task).collect(), left);
+    }
+}
+
+fn is_full(left: &Claim) -> bool {
+    left.max_tasks == 0 || left.max_rows == 0 || left.max_bytes == 0
 }
 
 /// What was claimed; `None` where something of it is to be looked at one by one.

@@ -147,8 +147,8 @@ impl<L: Link> Db for L {
         Some(bundle::BUNDLES)
     }
 
-    async fn loosen(&self, id: BatchId) -> Result<bool, StoreError> {
-        bundle::loosen(self, id).await
+    async fn loosen(&self, ids: &[BatchId]) -> Result<bool, StoreError> {
+        bundle::loosen(self, ids).await
     }
 
     async fn loosen_of(&self, worker: WorkerNo) -> Result<(), StoreError> {

@@ -45,11 +45,9 @@ pub(super) async fn record_now(
     // In the order of their batches: others that end some of them do not wait for each other.
     whole.sort_unstable_by_key(|(_, part)| (part.claim.batch, part.claim.task));
     record_whole(tx, worker, &whole, now, &mut answers).await?;
-    let (places, rest): (Vec<usize>, Vec<&Part>) = parts
-        .iter()
-        .enumerate()
-        .filter(|(_, part)| !is_whole(part))
-        .unzip();
+    // Those that stand together, and nothing here knew of it, are found one by one.
+    let left = |(at, _): &Told<'_>| answers.get(*at) != Some(&Recorded::Done);
+    let (places, rest): (Vec<usize>, Vec<&Part>) = parts.iter().enumerate().filter(left).unzip();
     if !rest.is_empty() {
         let done = record::record_these(tx, worker, &rest, now).await?;
         for (at, answer) in places.into_iter().zip(done) {

@@ -42,10 +42,10 @@ impl PostgresStore {
                 "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
             ));
         };
-        if self.bundles.holds(&claim) {
+        if self.bundles.take(&claim) {
             // Not within the piece: who records the others would wait for its end.
-            write!(self, now, tx => tx.loosen(claim.batch)).await?;
-            self.bundles.forget([claim].iter());
+            let of = [claim.batch];
+            write!(self, now, tx => tx.loosen(&of)).await?;
         }
         let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
         let interrupted = AtomicBool::new(false);

@@ -147,8 +147,8 @@ pub(in crate::store) trait Db {
         None
     }
 
-    /// Makes each of the tasks with which a batch's stands together one of its own; whether there were any.
-    fn loosen(&self, _: BatchId) -> impl Future<Output = Result<bool, StoreError>> {
+    /// Makes each of the tasks with which these batches' stand together one of its own; whether there were any.
+    fn loosen(&self, _: &[BatchId]) -> impl Future<Output = Result<bool, StoreError>> {
         ready(Ok(false))
     }
 

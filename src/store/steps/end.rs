@@ -142,7 +142,7 @@ pub(in crate::store) async fn abort(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     // Before the batch is locked: whoever records the others holds what they stand in, and then their batches.
-    c.loosen(id).await?;
+    c.loosen(&[id]).await?;
     let batch = visible(c, id).await?;
     if batch.state.is_final() {
         return Ok(());

@@ -41,7 +41,9 @@ pub(in crate::store) async fn held(
     claim: &ClaimRef,
 ) -> Result<Option<Task>, StoreError> {
     let mut found = task(c, worker, claim).await?;
-    if found.is_none() && c.loosen(claim.batch).await? {
+    if found.is_none() && c.bundles().is_some() {
+        // Whoever else makes it stand alone meanwhile is waited for.
+        c.loosen(&[claim.batch]).await?;
         found = task(c, worker, claim).await?;
     }
     Ok(found)
@@ -392,8 +394,9 @@ pub(in crate::store) async fn give_back(
     tasks: &[ClaimRef],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let batches: Vec<BatchId> = tasks.iter().map(|claim| claim.batch).collect();
+    c.loosen(&batches).await?;
     for claim in tasks {
-        c.loosen(claim.batch).await?;
         let params = params![claim.batch, claim.task.0, claim.token.0, worker.0];
         // Asked under the task's lock: a part of it may be on its way to its commit, by a connection that was taken for lost.
         let (lock, begun) = (sql!("record_task"), sql!("give_back_begun"));

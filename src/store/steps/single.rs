@@ -53,8 +53,8 @@ const BATCHES: Insert = insert!(sql!("submit_whole"), "copy_batches");
 pub(in crate::store) const MEMBERS: usize = 100;
 /// Of fewer each stands alone.
 const FEWEST: usize = 8;
-/// A row of more bytes stands alone, so that what one claim takes of rows that stand together is bounded.
-const MEMBER_BYTES: usize = 4 << 10;
+/// A row of more bytes, with its context, stands alone, so that what one claim takes of rows that stand together is bounded.
+pub(in crate::store) const MEMBER_BYTES: usize = 4 << 10;
 /// How their tasks do.
 const TASKS: Insert = insert!(sql!("queue_add"), "copy_queue");
 
@@ -98,7 +98,7 @@ impl<'a> Whole<'a> {
     /// Whether its task may stand with others: it is to begin as soon as it can, whatever its time is.
     fn may_stand_with_others(&self) -> bool {
         let Self { batch, block, .. } = self;
-        let small = block.body.len() <= MEMBER_BYTES;
+        let small = block.body.len() + batch.context.get().len() <= MEMBER_BYTES;
         !batch.hold
             && batch.run_at.is_none()
             && batch.expires_at.is_none()

@@ -3,6 +3,7 @@
 mod again;
 mod append;
 mod build;
+mod bundles;
 mod chunk;
 mod ends;
 mod fair;
