@@ -64,7 +64,9 @@ const SHORT: [&str; 7] = [
     "queue_owner",
 ];
 /// Sorts of the parts of some blocks, of the retries of one batch, of a bounded piece.
-const SORTS: [&str; 10] = [
+const SORTS: [&str; 12] = [
+    "bundle_oldest",
+    "bundle_ready",
     "close_outcomes",
     "doctor_files",
     "forget_due",
