@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::db::only;
 use super::errors::postgres_error;
 use super::ready::ask;
-use super::tx::{Link as _, Tx};
+use super::tx::Link;
 use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
 use crate::store::steps::db::{Value, us};
 use crate::store::steps::{end, record};
@@ -27,7 +27,7 @@ fn is_whole(part: &Part) -> bool {
 
 /// As [`record::record`].
 pub(super) async fn record_now(
-    tx: &Tx,
+    tx: &impl Link,
     worker: WorkerNo,
     parts: &[Part],
     now: Timestamp,
@@ -88,7 +88,7 @@ impl ToSql for Bodies<'_> {
 }
 
 async fn record_whole(
-    tx: &Tx,
+    tx: &impl Link,
     worker: WorkerNo,
     parts: &[Part],
     whole: &[usize],

@@ -11,11 +11,12 @@ use super::doubt::Tries;
 use super::errors::{final_word, is_in_the_way, is_unknown};
 use super::lent::Lent;
 use super::piece::PieceTx;
+use super::record::record_now;
 use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
-use crate::store::steps::record::{self, held, record};
+use crate::store::steps::record::{self, held};
 use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transacted};
 
 /// What became of a piece on its connection.
@@ -100,14 +101,11 @@ impl PostgresStore {
             &self.tls,
             interrupted,
             isolation,
-            statement,
         )
         .await?;
-        // The task's record is locked until this transaction ends: nobody takes it over before.
-        if held(&tx, worker, claim).await?.is_none() {
+        if !tx.hand_over(worker, claim, statement).await? {
             return Ok(undone(tx, Transacted::Fenced).await);
         }
-        tx.hand_over(statement).await?;
         let ran = AssertUnwindSafe(run(&tx)).catch_unwind().await;
         let Ok(ran) = ran else {
             // The panic's text has gone to the log.
@@ -124,7 +122,7 @@ impl PostgresStore {
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
         let number = part.part;
-        let recorded = record(&tx, worker, &[part], now).await?;
+        let recorded = record_now(&tx, worker, &[part], now).await?;
         if recorded.as_slice() != [Recorded::Done] {
             return Err(corrupt(
                 "a task was lost within the transaction that held it",
