@@ -313,10 +313,6 @@ impl PostgresStore {
             self.waker.wake();
         }
         for id in done.later {
-            // Most of a batch's tasks are not its last: a look is cheaper than a step.
-            if let Ok(true) = read!(self, tx => end::has_open_rows(&tx, id)).await {
-                continue;
-            }
             match step!(self, tx => end::settle_now(&tx, id, now)).await {
                 Ok(((), settled)) if settled.wrote => self.waker.wake(),
                 Ok(_) => {}
