@@ -21,6 +21,7 @@ use super::tx::{Committed, Link};
 use super::{Begin, Options, SETTABLE, STATEMENT};
 use crate::model::{BatchId, WorkerNo};
 use crate::store::steps::db::{Sql, corrupt, sql};
+use crate::store::steps::end::has_open_rows;
 use crate::store::steps::record::held;
 use crate::store::{ClaimRef, StoreError};
 
@@ -49,6 +50,7 @@ pub struct PieceTx<'t> {
     /// Statements of ours are prepared under names, and kept.
     named: bool,
     guards: &'t str,
+    read: &'t str,
     durable: &'t str,
     /// A statement of it was ended from here; that may reach the server late.
     interrupted: &'t AtomicBool,
@@ -87,6 +89,7 @@ impl<'t> PieceTx<'t> {
             tls,
             named: begin.named,
             guards: &begin.guards,
+            read: &begin.read,
             durable: &begin.durable,
             interrupted,
             schema: &options.schema,
@@ -254,13 +257,29 @@ impl<'t> PieceTx<'t> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Commits. An error of the way to the server says that nothing is known of it.
+    /// Commits, and looks in the same breath whether the batch that it may have ended goes on: pieces end one by one,
+    /// and most are not a batch's last. An error of the way to the server says that nothing is known of the commit.
     pub(super) async fn commit(self) -> Result<Committed, StoreError> {
-        let wrote = self.wrote.into_inner();
-        let later = self.later.into_inner();
-        let done = self.tx.commit().await;
-        done.map_err(postgres_error("committing a piece"))?;
-        let later = later.unwrap_or_else(PoisonError::into_inner);
+        let failed = || postgres_error("committing a piece");
+        let wrote = self.wrote.load(Ordering::Relaxed);
+        let mut later = std::mem::take(&mut *Link::later(&self));
+        let Some(&batch) = later.first() else {
+            self.tx.commit().await.map_err(failed())?;
+            return Ok(Committed { wrote, later });
+        };
+        // What the connection has not prepared yet is waited for before.
+        self.prepared(sql!("end_open_rows")).await?;
+        let look = join(
+            self.tx.batch_execute(self.read),
+            has_open_rows(&self, batch),
+        );
+        let (done, (begun, open)) = join(self.tx.batch_execute("commit"), look).await;
+        done.map_err(failed())?;
+        // Where it could not begin, nobody knows whose tables were looked at.
+        if begun.is_ok() && matches!(open, Ok(true)) {
+            later.remove(&batch);
+        }
+        // What looked ends when it is dropped: nobody waits for it.
         Ok(Committed { wrote, later })
     }
 

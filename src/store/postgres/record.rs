@@ -12,7 +12,7 @@ use super::errors::postgres_error;
 use super::ready::ask;
 use super::tx::Link;
 use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
-use crate::store::steps::db::{Value, us};
+use crate::store::steps::db::{Db as _, Value, us};
 use crate::store::steps::{end, record};
 use crate::store::{Part, Recorded, StoreError, Then};
 
@@ -139,13 +139,21 @@ async fn record_whole(
             *answer = Recorded::Done;
         }
         is_news |= ended;
-        if !ended {
-            open.insert(part.claim.batch);
+        match ended {
+            true => {}
+            // Where there are several blocks there is a close task.
+            false if part.claim.no > 0 => tx.settle_later(part.claim.batch),
+            false => {
+                open.insert(part.claim.batch);
+            }
         }
     }
     tx.wrote_some(is_news);
     for batch in open {
-        end::settle(tx, batch, now).await?;
+        let known = tx.later().contains(&batch);
+        if !known {
+            end::settle(tx, batch, now).await?;
+        }
     }
     Ok(())
 }

@@ -16,7 +16,6 @@ use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::corrupt;
-use crate::store::steps::end;
 use crate::store::steps::record::{self, held};
 use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transacted};
 
@@ -57,7 +56,7 @@ impl PostgresStore {
         match made {
             Ok(Made::Committed(done)) => {
                 give_back(lent);
-                self.after_piece(done, now).await;
+                self.after(done, now).await;
                 Ok(Transacted::Done)
             }
             Ok(Made::Undone(what)) => {
@@ -138,18 +137,6 @@ impl PostgresStore {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// As [`Self::after`]. Pieces end one by one, and most of a batch are not its last: a look is cheaper than a step.
-    async fn after_piece(&self, mut done: Committed, now: Timestamp) {
-        let mut open = Vec::new();
-        for &id in &done.later {
-            if let Ok(true) = read!(self, tx => end::has_open_rows(&tx, id)).await {
-                open.push(id);
-            }
-        }
-        done.later.retain(|id| !open.contains(id));
-        self.after(done, now).await;
     }
 
     /// Whether a piece was committed, asked under the lock that its transaction held: that is waited for.
