@@ -273,7 +273,7 @@ impl<'t> PieceTx<'t> {
             self.tx.batch_execute(self.read),
             has_open_rows(&self, batch),
         );
-        let (done, (begun, open)) = join(self.tx.batch_execute("commit"), look).await;
+        let (done, (begun, open)) = join(self.tx.batch_execute("COMMIT"), look).await;
         done.map_err(failed())?;
         // Where it could not begin, nobody knows whose tables were looked at.
         if begun.is_ok() && matches!(open, Ok(true)) {
