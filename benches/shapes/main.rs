@@ -12,7 +12,7 @@
 //! | `transactional`, `set` | an INSERT or an indexed UPDATE a row in its outcome's transaction, or one for a block's, beside the same statements alone |
 //! | `failed`, `retried` | some rows fail, or fail once and come again at once, beside none |
 //! | `linear` | batches of 10,000 rows up to ten times N, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
-//! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch; 1 and 4 on rows of 5 ms |
+//! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch of five times N; 1 and 4 on rows of 5 ms |
 //! | `commits` | 1 and 8 processes on one batch, each commit of which takes 5 ms |
 //! | `files` | an output file of 128 bytes a row |
 //! | `small` | 10 rows behind five times N that run |

@@ -49,7 +49,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const OUTBOX: usize = 256;
 /// Parts that wait for a commit, as many as a claim takes, and no more than these bytes of them and the last one.
 const WAITING: usize = 1024;
-const WAITING_BYTES: usize = 16 << 20;
+const WAITING_BYTES: usize = 4 << 20;
 /// Batches whose ends wait to be copied; the copies of others grow old.
 const COPIES: usize = 1024;
 /// Of the beats, and of the looks at the time, that fail in a row so many are made for a word in the log.

@@ -1,6 +1,7 @@
 //! Turns what lay on a desk into a part: which rows go again, when, and together with which.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -26,7 +27,7 @@ pub(super) fn part_of(
         part: 0,
         again: again(&draft.again, task, settings, now),
         ordinals: (!whole).then_some(draft.ordinals),
-        body: draft.body,
+        body: Arc::new(draft.body),
         success: draft.success,
         failed: draft.failed,
         files: draft.files,

@@ -15,7 +15,7 @@ use crate::model::{AppName, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
 /// With so many bytes a commit takes no further part.
-const COMMIT: usize = 64 << 20;
+const COMMIT: usize = 8 << 20;
 
 /// How many of the parts that wait are recorded together.
 fn together(waiting: &[Outgoing]) -> usize {

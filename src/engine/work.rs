@@ -215,10 +215,11 @@ impl Table {
         let soft = self.is_soft() && !(may_end && self.desk.progress().1 <= 1);
         let into_part = {
             let (desk, seat, places) = (Arc::clone(&self.desk), &self.seat, Arc::clone(&places));
-            let (task, settings, clock) = (
+            let (task, settings, clock, capped) = (
                 Arc::clone(&seat.task),
                 Arc::clone(&seat.settings),
                 Arc::clone(&seat.clock),
+                Arc::clone(&seat.capped),
             );
             move |ran: Ran| {
                 let (_, left) = desk.progress();
@@ -237,6 +238,7 @@ impl Table {
                 };
                 let mut part = part_of(ran.draft, &task, &settings, clock.now(), then);
                 part.part = number;
+                part.capped |= capped.load(Ordering::Relaxed);
                 *places.lock().unwrap_or_else(PoisonError::into_inner) = (ran.places, ends);
                 part
             }

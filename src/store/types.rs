@@ -214,8 +214,8 @@ pub struct Part {
     pub part: u32,
     /// The rows of the body's lines; `None` = 0, 1, 2, ….
     pub ordinals: Option<Vec<u32>>,
-    /// One outcome a line.
-    pub body: String,
+    /// One outcome a line. Shared: whoever records it keeps it until that is done, and has it once.
+    pub body: Arc<String>,
     /// Final successes in it.
     pub success: u32,
     /// Final failures in it.

@@ -167,7 +167,8 @@ impl Options {
         };
         let connector = address.tls.connector()?;
         let manager = Manager::from_config(address.settled(), connector, recycle);
-        let pool = Pool::builder(manager);
+        // Who was last used is used next: what a connection keeps of its largest message is not kept by all of them.
+        let pool = Pool::builder(manager).queue_mode(deadpool::managed::QueueMode::Lifo);
         let pool = if guarded {
             pool.post_create(Hook::async_fn(|client, _| {
                 let guard = client.batch_execute(GUARD);

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
+use futures_util::future::{join, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel};
@@ -18,9 +19,11 @@ use super::ready::{Ready, ask};
 use super::tls::Tls;
 use super::tx::{Committed, Link};
 use super::{Begin, Options, SETTABLE, STATEMENT};
-use crate::model::BatchId;
-use crate::store::StoreError;
-use crate::store::steps::db::{Sql, corrupt};
+use crate::model::{BatchId, WorkerNo};
+use crate::store::steps::db::{Sql, corrupt, sql};
+use crate::store::steps::end::has_open_rows;
+use crate::store::steps::record::task;
+use crate::store::{ClaimRef, StoreError};
 
 /// A lock is waited for no longer, and no longer than a quarter of the time that a row has: a statement may wait for two.
 const LOCK: Duration = Duration::from_secs(2);
@@ -46,6 +49,8 @@ pub struct PieceTx<'t> {
     tls: &'t Tls,
     /// Statements of ours are prepared under names, and kept.
     named: bool,
+    guards: &'t str,
+    read: &'t str,
     durable: &'t str,
     /// A statement of it was ended from here; that may reach the server late.
     interrupted: &'t AtomicBool,
@@ -75,15 +80,16 @@ impl<'t> PieceTx<'t> {
         tls: &'t Tls,
         interrupted: &'t AtomicBool,
         isolation: IsolationLevel,
-        statement: Duration,
     ) -> Result<Self, StoreError> {
         let failed = || postgres_error("beginning a piece");
         let tx = object.build_transaction().isolation_level(isolation);
         let tx = tx.read_only(false).start().await.map_err(failed())?;
-        let piece = Self {
+        Ok(Self {
             tx,
             tls,
             named: begin.named,
+            guards: &begin.guards,
+            read: &begin.read,
             durable: &begin.durable,
             interrupted,
             schema: &options.schema,
@@ -92,16 +98,7 @@ impl<'t> PieceTx<'t> {
             mark: OnceLock::new(),
             keep: OnceLock::new(),
             ended: OnceLock::new(),
-        };
-        let lock = LOCK.min(statement / 4).as_millis().max(1);
-        let settings = format!(
-            "{}; set local lock_timeout to {lock}; {}",
-            begin.guards,
-            piece.ours(),
-        );
-        let set = piece.tx.batch_execute(&settings).await;
-        set.map_err(failed())?;
-        Ok(piece)
+        })
     }
 
     /// What holds for our own statements.
@@ -114,10 +111,50 @@ impl<'t> PieceTx<'t> {
         )
     }
 
-    /// Makes all as the application knows it: its search path, and a savepoint for its first run.
-    pub(super) async fn hand_over(&self, statement: Duration) -> Result<(), StoreError> {
+    /// Takes the task, and makes all as the application knows it: its search path, and a savepoint for its first run.
+    /// False where the task is not the worker's.
+    ///
+    /// All of it is sent before the first of it is answered.
+    pub(super) async fn hand_over(
+        &self,
+        worker: WorkerNo,
+        claim: &ClaimRef,
+        statement: Duration,
+    ) -> Result<bool, StoreError> {
         let failed = || postgres_error("handing a piece over");
-        let begun = ask(self, only!("piece"), &[]).await?;
+        let lock = LOCK.min(statement / 4).as_millis().max(1);
+        let ours = format!(
+            "{}; set local lock_timeout to {lock}; {}",
+            self.guards,
+            self.ours()
+        );
+        // A row that takes too long is interrupted from here; the server's own time-out is for the case that this cannot be.
+        let statement = statement.saturating_add(Duration::from_secs(1));
+        let statement = statement.min(SETTABLE).as_millis();
+        let theirs = format!(
+            "set local search_path to default; set local statement_timeout to {statement}; {}; savepoint rowmill_run",
+            plans::theirs()
+        );
+        let sent = async {
+            // What the connection has not prepared yet is waited for while the settings are ours.
+            self.prepared(sql!("record_task")).await?;
+            self.prepared(only!("piece")).await?;
+            let asked = join3(
+                task(self, worker, claim),
+                ask(self, only!("piece"), &[]),
+                self.tx.batch_execute(&theirs),
+            );
+            Ok::<_, StoreError>(asked.await)
+        };
+        let (set, sent) = join(self.tx.batch_execute(&ours), sent).await;
+        set.map_err(failed())?;
+        let (held, begun, handed) = sent?;
+        // The task's record is locked until this transaction ends: nobody takes it over before.
+        if held?.is_none() {
+            return Ok(false);
+        }
+        let begun = begun?;
+        handed.map_err(failed())?;
         let begun = begun
             .first()
             .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
@@ -131,23 +168,16 @@ impl<'t> PieceTx<'t> {
         );
         // Set once, here.
         let _ = (self.mark.set(mark), self.keep.set(keep));
-        // A row that takes too long is interrupted from here; the server's own time-out is for the case that this cannot be.
-        let statement = statement.saturating_add(Duration::from_secs(1));
-        let statement = statement.min(SETTABLE).as_millis();
-        let settings = format!(
-            "set local search_path to default; set local statement_timeout to {statement}; {}; savepoint rowmill_run",
-            plans::theirs()
-        );
-        self.tx.batch_execute(&settings).await.map_err(failed())
+        Ok(true)
     }
 
     /// Takes the transaction back for what is recorded; false where it is another, or none.
     pub(super) async fn take_back(&self) -> Result<bool, StoreError> {
         let failed = || postgres_error("taking a piece back");
         let settings = format!("set local role to default; {}", self.ours());
-        let set = self.tx.batch_execute(&settings).await;
+        let (set, ended) = join(self.tx.batch_execute(&settings), self.has_ended()).await;
         set.map_err(failed())?;
-        Ok(!self.has_ended().await)
+        Ok(!ended)
     }
 
     /// Looks whether the application ended the transaction.
@@ -227,13 +257,29 @@ impl<'t> PieceTx<'t> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Commits. An error of the way to the server says that nothing is known of it.
+    /// Commits, and looks in the same breath whether the batch that it may have ended goes on: pieces end one by one,
+    /// and most are not a batch's last. An error of the way to the server says that nothing is known of the commit.
     pub(super) async fn commit(self) -> Result<Committed, StoreError> {
-        let wrote = self.wrote.into_inner();
-        let later = self.later.into_inner();
-        let done = self.tx.commit().await;
-        done.map_err(postgres_error("committing a piece"))?;
-        let later = later.unwrap_or_else(PoisonError::into_inner);
+        let failed = || postgres_error("committing a piece");
+        let wrote = self.wrote.load(Ordering::Relaxed);
+        let mut later = std::mem::take(&mut *Link::later(&self));
+        let Some(&batch) = later.first() else {
+            self.tx.commit().await.map_err(failed())?;
+            return Ok(Committed { wrote, later });
+        };
+        // What the connection has not prepared yet is waited for before.
+        self.prepared(sql!("end_open_rows")).await?;
+        let look = join(
+            self.tx.batch_execute(self.read),
+            has_open_rows(&self, batch),
+        );
+        let (done, (begun, open)) = join(self.tx.batch_execute("COMMIT"), look).await;
+        done.map_err(failed())?;
+        // Where it could not begin, nobody knows whose tables were looked at.
+        if begun.is_ok() && matches!(open, Ok(true)) {
+            later.remove(&batch);
+        }
+        // What looked ends when it is dropped: nobody waits for it.
         Ok(Committed { wrote, later })
     }
 

@@ -11,9 +11,9 @@ use super::bundle;
 use super::db::only;
 use super::errors::postgres_error;
 use super::ready::ask;
-use super::tx::{Link as _, Tx};
+use super::tx::Link;
 use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
-use crate::store::steps::db::{Value, us};
+use crate::store::steps::db::{Db as _, Value, us};
 use crate::store::steps::{end, record};
 use crate::store::{Part, Recorded, StoreError, Then};
 
@@ -28,7 +28,7 @@ fn is_whole(part: &Part) -> bool {
 
 /// As [`record::record`].
 pub(super) async fn record_now(
-    tx: &Tx,
+    tx: &impl Link,
     bundles: &bundle::Known,
     worker: WorkerNo,
     parts: &[Part],
@@ -88,7 +88,7 @@ impl ToSql for Bodies<'_> {
 }
 
 async fn record_whole(
-    tx: &Tx,
+    tx: &impl Link,
     worker: WorkerNo,
     told: &[Told<'_>],
     now: Timestamp,
@@ -134,13 +134,21 @@ async fn record_whole(
             *answer = Recorded::Done;
         }
         is_news |= ended;
-        if !ended {
-            open.insert(part.claim.batch);
+        match ended {
+            true => {}
+            // Where there are several blocks there is a close task.
+            false if part.claim.no > 0 => tx.settle_later(part.claim.batch),
+            false => {
+                open.insert(part.claim.batch);
+            }
         }
     }
     tx.wrote_some(is_news);
     for batch in open {
-        end::settle(tx, batch, now).await?;
+        let known = tx.later().contains(&batch);
+        if !known {
+            end::settle(tx, batch, now).await?;
+        }
     }
     Ok(())
 }

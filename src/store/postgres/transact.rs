@@ -11,11 +11,12 @@ use super::doubt::Tries;
 use super::errors::{final_word, is_in_the_way, is_unknown};
 use super::lent::Lent;
 use super::piece::PieceTx;
+use super::record::record_now;
 use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
 use crate::probe;
 use crate::store::steps::db::{Db as _, corrupt};
-use crate::store::steps::record::{self, held, record};
+use crate::store::steps::record::{self, held};
 use crate::store::{ClaimRef, Piece, PostgresPiece, Recorded, StoreError, Transacted};
 
 /// What became of a piece on its connection.
@@ -42,14 +43,32 @@ impl PostgresStore {
                 "this op's processor is written for SQLite, and the database is PostgreSQL".into(),
             ));
         };
+        let of = [claim.batch];
         if self.bundles.take(&claim) {
             // Not within the piece: who records the others would wait for its end.
-            let of = [claim.batch];
             write!(self, now, tx => tx.loosen(&of)).await?;
         }
+        let mut piece = Some(piece);
+        let made = self.try_piece(worker, &claim, &mut piece, now).await?;
+        if matches!(made, Transacted::Fenced) && piece.is_some() {
+            // Its task may stand with others, and nothing here knew of it.
+            write!(self, now, tx => tx.loosen(&of)).await?;
+            return self.try_piece(worker, &claim, &mut piece, now).await;
+        }
+        Ok(made)
+    }
+
+    /// Makes a piece; it is taken where its task is the worker's.
+    async fn try_piece(
+        &self,
+        worker: WorkerNo,
+        claim: &ClaimRef,
+        piece: &mut Option<PostgresPiece>,
+        now: Timestamp,
+    ) -> Result<Transacted, StoreError> {
         let mut lent = Lent::new(connect::get(&self.pool).await?, self.tls.clone());
         let interrupted = AtomicBool::new(false);
-        let made = self.make(&mut lent, &interrupted, worker, &claim, piece, now);
+        let made = self.make(&mut lent, &interrupted, worker, claim, piece, now);
         let made = made.await;
         // What was meant for a statement of its rows may reach whoever has the connection next.
         let give_back = |lent: Lent| {
@@ -70,7 +89,7 @@ impl PostgresStore {
             Ok(Made::Closed(what)) => Ok(what),
             Ok(Made::Unknown(part)) => {
                 drop(lent);
-                self.look_up(worker, &claim, part, now).await
+                self.look_up(worker, claim, part, now).await
             }
             Err(error) if is_in_the_way(&error) => match final_word(error) {
                 error @ StoreError::Corrupt(_) => Err(error),
@@ -90,14 +109,16 @@ impl PostgresStore {
         interrupted: &AtomicBool,
         worker: WorkerNo,
         claim: &ClaimRef,
-        piece: PostgresPiece,
+        piece: &mut Option<PostgresPiece>,
         now: Timestamp,
     ) -> Result<Made, StoreError> {
+        let none = || StoreError::unavailable("running a piece", "it has run");
         let PostgresPiece {
             isolation,
             statement,
-            run,
-        } = piece;
+            ..
+        } = piece.as_ref().ok_or_else(none)?;
+        let (isolation, statement) = (*isolation, *statement);
         let tx = PieceTx::begin(
             lent.object()?,
             &self.options,
@@ -105,14 +126,12 @@ impl PostgresStore {
             &self.tls,
             interrupted,
             isolation,
-            statement,
         )
         .await?;
-        // The task's record is locked until this transaction ends: nobody takes it over before.
-        if held(&tx, worker, claim).await?.is_none() {
+        if !tx.hand_over(worker, claim, statement).await? {
             return Ok(undone(tx, Transacted::Fenced).await);
         }
-        tx.hand_over(statement).await?;
+        let PostgresPiece { run, .. } = piece.take().ok_or_else(none)?;
         let ran = AssertUnwindSafe(run(&tx)).catch_unwind().await;
         let Ok(ran) = ran else {
             // The panic's text has gone to the log.
@@ -129,7 +148,7 @@ impl PostgresStore {
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
         let number = part.part;
-        let recorded = record(&tx, worker, &[part], now).await?;
+        let recorded = record_now(&tx, &self.bundles, worker, &[part], now).await?;
         if recorded.as_slice() != [Recorded::Done] {
             return Err(corrupt(
                 "a task was lost within the transaction that held it",

@@ -22,7 +22,8 @@ pub(in crate::store) async fn settle(
     settle_now(c, id, now).await
 }
 
-async fn has_open_rows(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
+/// Whether a batch has a task of rows left.
+pub(in crate::store) async fn has_open_rows(c: &impl Db, id: BatchId) -> Result<bool, StoreError> {
     let open = one(c, sql!("end_open_rows"), params![id], |_| Ok(())).await?;
     Ok(open.is_some())
 }

@@ -35,6 +35,7 @@ impl Task {
     }
 }
 
+/// The task that a claim holds under its token and worker, whether it stands alone or with others; from here on it stands alone.
 pub(in crate::store) async fn held(
     c: &impl Db,
     worker: WorkerNo,
@@ -49,7 +50,12 @@ pub(in crate::store) async fn held(
     Ok(found)
 }
 
-async fn task(c: &impl Db, worker: WorkerNo, claim: &ClaimRef) -> Result<Option<Task>, StoreError> {
+/// As [`held`], where it stands alone.
+pub(in crate::store) async fn task(
+    c: &impl Db,
+    worker: WorkerNo,
+    claim: &ClaimRef,
+) -> Result<Option<Task>, StoreError> {
     one(
         c,
         sql!("record_task"),

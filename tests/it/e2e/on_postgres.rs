@@ -1,6 +1,7 @@
 //! Processors whose writes commit with their rows' outcomes, on PostgreSQL.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -669,5 +670,38 @@ async fn on_postgres_a_submit_from_a_row_is_there_if_and_only_if_the_row_succeed
         "its own, and one for each row that succeeded"
     );
     assert_eq!(world.noted(), [1, 3]);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_rows_that_commit_one_by_one_are_told_to_nobody_while_their_batch_goes_on() {
+    let world = World::new().await;
+    let other = world.h.again().await;
+    let (told, mut signal) = (Arc::new(AtomicUsize::new(0)), other.signal());
+    let counts = Arc::clone(&told);
+    let counting = tokio::spawn(async move {
+        loop {
+            signal.changed().await;
+            counts.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let one = settings(|s| (s.block_rows, s.local_concurrency) = (1, Some(1)));
+    let processor = effects(|tx, _, n| {
+        async move {
+            note(tx, n).await?;
+            Ok(json!(n))
+        }
+        .boxed()
+    });
+    let manager = world.manager_with(processor, one);
+    let id = submit(&manager, "post", numbers(200)).await;
+    world.work(&manager).await;
+    let batch = done(&manager, id).await;
+    assert_eq!((batch.status, batch.counts.success), (Success, 200));
+    assert_eq!(world.noted().len(), 200);
+    counting.abort();
+    // Its submit, its release, its end, and the op and the worker that came: not its rows.
+    let told = told.load(Ordering::SeqCst);
+    assert!(told < 20, "{told}");
     world.end(&manager).await;
 }

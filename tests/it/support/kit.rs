@@ -424,7 +424,7 @@ impl<'t> Outcomes<'t> {
             claim: self.task.claim,
             part: self.part,
             ordinals: (!whole).then_some(ordinals),
-            body,
+            body: Arc::new(body),
             success: count(OutcomeStatus::Success),
             failed: count(OutcomeStatus::Failed),
             files,

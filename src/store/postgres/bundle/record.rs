@@ -9,14 +9,14 @@ use super::super::db::only;
 use super::super::errors::postgres_error;
 use super::super::ready::ask;
 use super::super::record::{Bodies, Told};
-use super::super::tx::{Link as _, Tx};
+use super::super::tx::Link;
 use crate::model::{BatchId, Timestamp, WorkerNo};
 use crate::store::steps::db::{Value, change, params, us};
 use crate::store::{Part, Recorded, StoreError};
 
 /// Records tasks of bundles; returns those whose bundle is not there any more: they stand alone, or are somebody else's.
 pub(in crate::store::postgres) async fn record<'a>(
-    tx: &Tx,
+    tx: &impl Link,
     worker: WorkerNo,
     told: Vec<(BatchId, Told<'a>)>,
     now: Timestamp,
