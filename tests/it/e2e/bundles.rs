@@ -163,30 +163,36 @@ async fn parts_are_recorded_by_a_process_that_does_not_know_what_stands_together
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_piece_of_a_query_that_stood_with_others_holds_up_none_of_them() {
-    let scene = Scene::new().await;
-    let (kit, worker) = (scene.kit(), scene.worker);
-    scene.h.make_effects();
-    let ids = scene.submit(30).await;
-    let tasks = scene.claim().await;
-    // While the piece is open, another of them is recorded.
-    let (other, store, now) = (tasks[1].clone(), kit.store.clone(), kit.now());
-    let own = Outcomes::of(&tasks[0]).all_success().ends();
-    let piece = PostgresPiece::new(Box::new(move |_| {
-        async move {
-            let part = Outcomes::of(&other).all_success().ends();
-            let recorded = store.record(worker, vec![part], now).await;
-            (recorded.expect("recorded") == [Recorded::Done]).then_some(own)
-        }
-        .boxed()
-    }));
-    let piece = Piece::Postgres(piece);
-    let done = kit
-        .store
-        .transact(worker, tasks[0].claim, piece, false, now);
-    assert_eq!(done.await.expect("made"), Transacted::Done);
-    let ended = [kit.batch(ids[0]).await, kit.batch(ids[1]).await].map(|batch| batch.status);
-    assert_eq!(ended, [Status::Success; 2]);
-    invariants(&scene.h).await;
+    for forgetful in [false, true] {
+        let scene = Scene::new().await;
+        let (kit, worker) = (scene.kit(), scene.worker);
+        let ids = scene.submit(30).await;
+        let tasks = scene.claim().await;
+        let (other, now) = (tasks[1].clone(), kit.now());
+        // While the piece is open, another of them is recorded.
+        let (store, own) = (
+            kit.store.clone(),
+            Outcomes::of(&tasks[0]).all_success().ends(),
+        );
+        let piece = PostgresPiece::new(Box::new(move |_| {
+            async move {
+                let part = Outcomes::of(&other).all_success().ends();
+                let recorded = store.record(worker, vec![part], now).await;
+                (recorded.expect("recorded") == [Recorded::Done]).then_some(own)
+            }
+            .boxed()
+        }));
+        let piece = Piece::Postgres(piece);
+        let by = match forgetful {
+            true => scene.h.again().await,
+            false => kit.store.clone(),
+        };
+        let done = by.transact(worker, tasks[0].claim, piece, false, now);
+        assert_eq!(done.await.expect("made"), Transacted::Done);
+        let ended = [kit.batch(ids[0]).await, kit.batch(ids[1]).await];
+        assert_eq!(ended.map(|batch| batch.status), [Status::Success; 2]);
+        invariants(&scene.h).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
