@@ -11,10 +11,11 @@ use crate::figures::{Failed, Figures, Target};
 use crate::place::{Fresh, On, Place};
 
 /// Runs `rowmill bench`, a process a round: its memory is its own, and not what an earlier round has left.
-async fn report(fresh: &Fresh, shape: Shape, rows: u64) -> Result<Value, Failed> {
+async fn report(on: On, fresh: &Fresh, shape: Shape, rows: u64) -> Result<Value, Failed> {
+    let database = format!("{}{}", on.pick("", "sqlite:"), fresh.at());
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowmill"));
     command.args(["bench", "--json", "--shape", shape.as_str()]);
-    command.args(["--rows", &rows.to_string(), "--database", &fresh.at()]);
+    command.args(["--rows", &rows.to_string(), "--database", &database]);
     // What is no database is on the disk that is measured, too.
     command.env("TMPDIR", fresh.folder());
     let command = command.stderr(Stdio::inherit()).kill_on_drop(true);
@@ -32,7 +33,7 @@ async fn measure(
     figures: &mut Figures,
 ) -> Result<(), Failed> {
     let fresh = place.fresh()?;
-    let report = report(&fresh, shape, rows).await?;
+    let report = report(place.on, &fresh, shape, rows).await?;
     let of = |name: &str| {
         let value = report.pointer(name).and_then(Value::as_f64);
         value.ok_or(format!("rowmill bench says no {name}"))
