@@ -168,6 +168,8 @@ pub(in crate::store) async fn abort_rest(
     if !has_unbegun(c, id).await? {
         return Ok(true);
     }
+    // It was submitted between the abort's first look and its mark.
+    c.loosen(&[id]).await?;
     let batch = guard(c, id).await?;
     if batch.is_none_or(|batch| batch.abort_at.is_none() || batch.state.is_final()) {
         return Ok(true);

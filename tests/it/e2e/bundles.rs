@@ -250,3 +250,19 @@ async fn a_query_that_nobody_can_claim_keeps_none_from_those_behind_it() {
         assert_eq!(mended.expect("mended"), 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_ends_a_query_that_was_aborted_while_it_stands_with_others() {
+    let scene = Scene::new().await;
+    scene.let_go().await;
+    let kit = scene.kit();
+    let ids = scene.submit(30).await;
+    // As an abort leaves it whose first look was before the submit's commit, and its mark after it.
+    let mark = "update batches set abort_at = now(), aborted_by = 'eve' where id = $1";
+    let marked = scene.other.execute(mark, &[&ids[3].0]).await;
+    assert_eq!(marked.expect("marked"), 1);
+    let claimed = ids_of(&scene.claim().await);
+    assert_eq!(claimed, [&ids[..3], &ids[4..]].concat());
+    assert_eq!(kit.batch(ids[3]).await.status, Status::Aborted);
+    invariants(&scene.h).await;
+}

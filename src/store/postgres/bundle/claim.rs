@@ -38,7 +38,9 @@ pub(in crate::store::postgres) async fn claim(
         // Each begins by itself.
         _ => 0,
     };
-    let found = best(tx, ask, room / MEMBERS as u64 + 1, false).await?;
+    // Where they are not full, the next run takes more.
+    let most = (room / MEMBERS as u64).max(1);
+    let found = best(tx, ask, most, false).await?;
     let Some((best, _)) = found.first() else {
         return Ok(Best::Alone);
     };
