@@ -84,7 +84,7 @@ async fn who_dies_with_the_server_is_missed_when_the_others_are_back() {
     for worker in [&other, &killed] {
         worker.wait_begun(100);
     }
-    killed.kill();
+    killed.kill_with_tasks(&crew, "true");
     server.kill();
     server.restart();
     let lost = crew.assert_whole(id, ROWS).await;

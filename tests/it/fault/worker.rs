@@ -246,6 +246,24 @@ impl Worker {
         self.child.wait().expect("a child");
     }
 
+    /// Kills it at a moment at which it has tasks of which this is true.
+    pub(super) fn kill_with_tasks(self, crew: &Crew, which: &str) {
+        let held = format!(
+            "select 1 from queue q join workers w on w.no = q.worker where w.pid = {} and q.state = 2 and {which}",
+            self.child.id()
+        );
+        until("a worker that has tasks", || {
+            // What it has does not change while it is looked at.
+            self.signal(libc::SIGSTOP);
+            let has = !crew.rows(&held).is_empty();
+            if !has {
+                self.signal(libc::SIGCONT);
+            }
+            has.then_some(())
+        });
+        self.kill();
+    }
+
     /// Stops it in order, and sees that it had not ended before.
     pub(super) fn stop(mut self) {
         let ended = self.child.try_wait().expect("a child");
