@@ -1,10 +1,10 @@
 -- Records tasks that ended with all that was to be said of their rows: running → ended; ends those batches that are one such task: queued → success or failed.
--- Params: 1 worker, 2 now, 3 batches, 4 tasks, 5 tokens, 6 success, 7 failed, 8 bodies. Returns: place in the lists, whether its batch has ended; a task that is not returned is not the worker's.
+-- Params: 1 worker, 2 now, 3 tasks, 4 batches, 5 tokens, 6 success, 7 failed, 8 bodies. Returns: place in the lists, whether its batch has ended; a task that is not returned is not the worker's.
 -- Locks: the tasks' records, which it removes; the new records; the batches' records that end.
 -- A join of those that are gone and those that ended would compare each with each: plans here hash nothing but a list.
 -- `is not distinct from` keeps the planner off the index of all that the worker runs.
 with told as (
-    select * from unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::integer[], $7::integer[], $8::text[]) with ordinality t (batch, id, token, success, failed, body, place)),
+    select * from unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::integer[], $7::integer[], $8::text[]) with ordinality t (id, batch, token, success, failed, body, place)),
 gone as (
     delete from queue q using told t
      where q.batch = t.batch and q.id = t.id and q.state is not distinct from 2 and q.token is not distinct from t.token and q.worker is not distinct from $1::bigint

@@ -57,6 +57,10 @@ impl PostgresStore {
             }
         }
         write!(self, now, tx => async {
+            // Nothing is made to stand alone for a claim that may have nothing; and who may have it has the op first.
+            if room(&tx, ask).await?.is_none() {
+                return Ok(Vec::new());
+            }
             bundle::loosen_best(&tx, ask, false).await?;
             let claimed = claim(&tx, &self.damage, ask, now).await?;
             // What stands alone before them may be for nobody to claim.

@@ -175,32 +175,38 @@ impl<'t> PieceTx<'t> {
     pub(super) async fn take_back(&self) -> Result<bool, StoreError> {
         let failed = || postgres_error("taking a piece back");
         let settings = format!("set local role to default; {}", self.ours());
-        let (set, ended) = join(self.tx.batch_execute(&settings), self.has_ended()).await;
+        let (set, mut ended) = join(self.tx.batch_execute(&settings), self.look()).await;
         set.map_err(failed())?;
-        Ok(!ended)
+        // An interrupt that comes late ends a look, and says nothing of the transaction: where that is open, it has
+        // aborted it, and the next look fails, too.
+        for _ in 1..ROLLBACKS {
+            if ended.is_ok() {
+                break;
+            }
+            ended = self.look().await;
+        }
+        Ok(!ended?)
     }
 
-    /// Looks whether the application ended the transaction.
+    /// Looks whether the application ended the transaction; one that an error has aborted is still the one that it was.
     async fn has_ended(&self) -> bool {
-        let found = async {
-            let mark = self.mark.get();
-            let found = ask(self, only!("mark"), &[(&mark, Type::TEXT)]).await?;
-            let found = found
-                .first()
-                .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
-            let failed = || postgres_error("looking at a transaction");
-            let is_ours: bool = found.try_get(0).map_err(failed())?;
-            Ok::<_, StoreError>((is_ours, found.try_get(1).map_err(failed())?))
-        };
-        match found.await {
-            Ok((true, _)) => false,
-            Ok((false, kept)) => {
-                let _ = self.ended.set(kept);
-                true
-            }
-            // One that an error has aborted is still the one that it was.
-            Err(_) => false,
+        self.look().await.unwrap_or(false)
+    }
+
+    /// Whether the transaction is another than it was, or none. An error: nobody can say.
+    async fn look(&self) -> Result<bool, StoreError> {
+        let mark = self.mark.get();
+        let found = ask(self, only!("mark"), &[(&mark, Type::TEXT)]).await?;
+        let found = found
+            .first()
+            .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
+        let failed = || postgres_error("looking at a transaction");
+        let is_ours: bool = found.try_get(0).map_err(failed())?;
+        let kept = found.try_get(1).map_err(failed())?;
+        if !is_ours {
+            let _ = self.ended.set(kept);
         }
+        Ok(!is_ours)
     }
 
     /// Whether what was written is there, where the application ended the transaction itself.

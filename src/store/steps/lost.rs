@@ -15,12 +15,11 @@ pub(in crate::store) struct Lost {
     pub(in crate::store) row_now: Option<u32>,
 }
 
-/// What a worker runs; one that cannot be read keeps the others from nobody.
+/// What a worker runs, but for what stands together; one that cannot be read keeps the others from nobody.
 pub(in crate::store) async fn held_by(
     c: &impl Db,
     worker: WorkerNo,
 ) -> Result<Vec<(BatchId, Held)>, StoreError> {
-    c.loosen_of(worker).await?;
     all(c, sql!("take_over_tasks"), params![worker.0], |r| {
         Ok((r.get(0)?, lost(r)))
     })

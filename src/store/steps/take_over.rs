@@ -122,6 +122,7 @@ pub(in crate::store) async fn take_over(
         return Ok(done);
     }
     change(c, sql!("worker_serves_none"), params![worker.0]).await?;
+    c.loosen_of(worker).await?;
     for (batch, lost) in held_by(c, worker).await? {
         let back = async {
             let lost = lost?;

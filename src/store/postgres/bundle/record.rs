@@ -7,11 +7,10 @@ use uuid::Uuid;
 
 use super::super::db::only;
 use super::super::errors::postgres_error;
-use super::super::ready::ask;
-use super::super::record::{Bodies, Told};
+use super::super::record::{Lists, Told};
 use super::super::tx::Link;
 use crate::model::{BatchId, Timestamp, WorkerNo};
-use crate::store::steps::db::{Value, change, params, us};
+use crate::store::steps::db::{change, params};
 use crate::store::{Part, Recorded, StoreError};
 
 /// Records tasks of bundles; returns those whose bundle is not there any more: they stand alone, or are somebody else's.
@@ -25,34 +24,14 @@ pub(in crate::store::postgres) async fn record<'a>(
     if told.is_empty() {
         return Ok(Vec::new());
     }
-    let of = |part: fn(&Part) -> u32| -> Vec<i32> {
-        told.iter()
-            .map(|(_, (_, p))| part(p).cast_signed())
-            .collect()
-    };
     let bundles: Vec<Uuid> = told.iter().map(|(bundle, _)| bundle.0).collect();
-    let batches: Vec<Uuid> = told.iter().map(|(_, (_, p))| p.claim.batch.0).collect();
-    let tokens: Vec<i64> = told.iter().map(|(_, (_, p))| p.claim.token.0).collect();
-    let (success, failed) = (of(|p| p.success), of(|p| p.failed));
-    let bodies = Bodies(told.iter().map(|(_, (_, p))| p.body.as_str()).collect());
+    let parts: Vec<&Part> = told.iter().map(|(_, (_, part))| *part).collect();
     let sql = only!("bundle_record");
     let wrong = || postgres_error(sql.name);
-    let at = Value::Time(us(now));
-    let rows = ask(
-        tx,
-        sql,
-        &[
-            (&worker.0, Type::INT8),
-            (&at, Type::TIMESTAMPTZ),
-            (&bundles, Type::UUID_ARRAY),
-            (&batches, Type::UUID_ARRAY),
-            (&tokens, Type::INT8_ARRAY),
-            (&success, Type::INT4_ARRAY),
-            (&failed, Type::INT4_ARRAY),
-            (&bodies, Type::TEXT_ARRAY),
-        ],
-    )
-    .await?;
+    let lists = Lists::of(&parts);
+    let rows = lists
+        .tell(tx, sql, worker, now, (&bundles, Type::UUID_ARRAY))
+        .await?;
     let (mut held, mut through) = (BTreeSet::new(), Vec::new());
     let mut ended = BTreeSet::new();
     for row in &rows {
