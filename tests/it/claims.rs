@@ -1,6 +1,7 @@
 //! Claims on PostgreSQL that meet what one writer alone never meets.
 
-use rowmill::model::Status;
+use rowmill::model::{BatchId, OpId, Status, WorkerNo};
+use rowmill::store::Recorded;
 
 use crate::e2e::world::LONG;
 use crate::support::{Harness as _, Postgres, invariants};
@@ -75,4 +76,113 @@ async fn a_claim_takes_no_more_than_its_rows_and_bytes_and_leaves_the_others() {
     (ask.max_bytes, ask.only, ask.oldest) = (1 << 20, None, true);
     let rest = kit.claim_as(ask).await;
     assert_eq!(lines(&rest), [10, 13, 16, 19, 22]);
+}
+
+/// So many tasks of the op have ended since a snapshot that is still held: a look from the beginning passes over all.
+const ENDED: &str = "
+    insert into rowmill.queue (batch, id, no, what, op, state, priority, turn, age, rows)
+    select '00000000-0000-7000-8000-000000000001', n, 0, 0, 1, 1, 0, -1, to_timestamp(0), 1 from generate_series(1, 100000) n;
+    delete from rowmill.queue where turn = -1";
+
+/// Claims of an op beside a snapshot that keeps what has ended before its tasks.
+struct Beside {
+    h: Postgres,
+    op: OpId,
+    worker: WorkerNo,
+    oldest: bool,
+    /// Whose snapshot is held.
+    _reader: tokio_postgres::Client,
+}
+
+impl Beside {
+    /// An op with so many batches, in their order, and looks from the beginning that take long.
+    async fn of(batches: usize, oldest: bool) -> (Self, Vec<BatchId>) {
+        let h = Postgres::open().await;
+        let kit = h.kit();
+        let (op, worker) = kit.op_and_worker().await;
+        assert_eq!(op, OpId(1));
+        let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
+        let (reader, driver) = connected.expect("a connection");
+        tokio::spawn(driver);
+        let held = "begin isolation level repeatable read; select from rowmill.ops";
+        reader.batch_execute(held).await.expect("a snapshot");
+        h.run(ENDED);
+        let mut ids = Vec::new();
+        for _ in 0..batches {
+            kit.advance(1);
+            ids.push(kit.rows_of(2).await);
+        }
+        let beside = Self {
+            h,
+            op,
+            worker,
+            oldest,
+            _reader: reader,
+        };
+        (beside, ids)
+    }
+
+    /// Claims one task, and ends it.
+    async fn next(&self) -> Option<BatchId> {
+        let kit = self.h.kit();
+        let mut ask = kit.ask(self.worker, self.op);
+        (ask.oldest, ask.max_tasks) = (self.oldest, 1);
+        let tasks = kit.claim_as(ask).await;
+        let task = tasks.first()?;
+        assert_eq!(kit.succeed(self.worker, task).await, Recorded::Done);
+        Some(task.batch.id)
+    }
+
+    /// A batch that comes before all others.
+    async fn first_of_all(&self) -> BatchId {
+        let mut batch = self.h.kit().new_batch();
+        batch.priority = 100;
+        let id = self.h.kit().submit(batch, &[2]).await;
+        let age = "update rowmill.queue set age = to_timestamp(1) where priority = 100";
+        self.h.run(age);
+        id
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_beside_an_old_snapshot_begins_where_the_last_one_did_and_once_a_second_at_the_beginning()
+ {
+    for oldest in [false, true] {
+        let (beside, ids) = Beside::of(6, oldest).await;
+        // Each looks from the beginning: one that takes long may be chance.
+        assert_eq!(beside.next().await, Some(ids[0]));
+        let passed = beside.first_of_all().await;
+        assert_eq!(beside.next().await, Some(passed));
+        if !oldest {
+            // The place is one of the first's priority: behind it is nothing.
+            assert_eq!(beside.next().await, Some(ids[1]));
+        }
+        let mut rest = ids[usize::from(!oldest) + 1..].iter();
+        assert_eq!(beside.next().await.as_ref(), rest.next());
+        let waits = beside.first_of_all().await;
+        assert_eq!(beside.next().await.as_ref(), rest.next(), "spared");
+        beside.h.kit().advance(1);
+        assert_eq!(beside.next().await, Some(waits), "a second later");
+        for id in rest {
+            assert_eq!(beside.next().await, Some(*id));
+        }
+        assert_eq!(beside.next().await, None);
+        invariants(&beside.h).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_left_behind_its_place_a_claim_beside_an_old_snapshot_looks_at_the_beginning()
+ {
+    for oldest in [false, true] {
+        let (beside, ids) = Beside::of(3, oldest).await;
+        for id in &ids[..2] {
+            assert_eq!(beside.next().await, Some(*id));
+        }
+        let before = beside.first_of_all().await;
+        assert_eq!(beside.next().await, Some(ids[2]));
+        assert_eq!(beside.next().await, Some(before));
+        assert_eq!(beside.next().await, None);
+        invariants(&beside.h).await;
+    }
 }

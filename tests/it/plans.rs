@@ -15,7 +15,7 @@ use crate::support::{Harness as _, Postgres};
 const HOT: &str = "
     append_batch append_begin append_count append_done append_known append_latest append_open append_piece
     batch_begun batch_files batch_get batch_guard batch_lock batch_open batch_progress batch_rejected batch_running batch_share batch_started
-    beat bundle_add bundle_end bundle_held bundle_lock bundle_loosen bundle_oldest bundle_ready bundle_record bundle_take claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_ready claim_ready_all claim_running claim_task
+    beat bundle_add bundle_end bundle_held bundle_lock bundle_loosen bundle_oldest bundle_ready bundle_record bundle_take claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_oldest_from claim_ready claim_ready_all claim_ready_from claim_running claim_task
     close_any close_claim close_end close_file close_later close_outcomes close_ready dead
     end_batch end_counts end_drop_close end_has_files end_notice end_open_rows end_single end_single_notice end_wake_close
     entered external_find give_back give_back_begun heads heads_of history_blocks history_parts history_tasks
@@ -295,6 +295,20 @@ async fn no_statement_reads_a_table_that_grows_from_end_to_end_or_sorts_the_queu
         pages < 500,
         "claim_of_all: {pages} pages for ten tasks of a thousand"
     );
+    // From a place behind half of the op's, of which each would be looked at.
+    let id = "'00000000-0000-7000-9000-000000000000'";
+    let places = [
+        ("claim_ready_from", format!("0, 1000, {id}, 0")),
+        (
+            "claim_oldest_from",
+            format!("to_timestamp(100000), {id}, 0, 0"),
+        ),
+    ];
+    for (name, place) in places {
+        let claim = format!("(7, 8, 1000000, 4194304, 1, 1, now(), 0, {place})");
+        let pages = touched(&client, name, &claim).await;
+        assert!(pages < 500, "{name}: {pages} pages for eight tasks");
+    }
     // Tasks that stand alone are ahead of all those that stand together.
     for name in ["bundle_ready", "bundle_oldest"] {
         let pages = touched(&client, name, "(7, 11, false)").await;

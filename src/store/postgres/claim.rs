@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::try_join;
 
@@ -9,10 +10,11 @@ use super::PostgresStore;
 use super::bundle::{self, Best};
 use super::db::only;
 use super::errors::{is_in_the_way, is_unknown, is_without_begin};
+use super::front::Place;
 use super::tx::{Link as _, Tx};
 use crate::model::{BatchId, JobKey, OpId, TaskId, Timestamp};
 use crate::store::steps::claim::{claim, raw, room};
-use crate::store::steps::db::{Column, Db as _, Record, Us, params, time, us};
+use crate::store::steps::db::{Column, Db as _, Record, Sql, Us, Value, params, time, us};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
 
 /// So many of the tasks that fit are asked for: those that come next may be smaller.
@@ -138,7 +140,7 @@ impl PostgresStore {
     }
 
     /// Claims tasks that stand alone.
-    async fn alone(&self, tx: &Tx, ask: &Claim, now: Timestamp) -> Result<Vec<Record>, StoreError> {
+    async fn alone(&self, tx: &Tx, ask: &Claim, now: Timestamp) -> Result<Vec<Taken>, StoreError> {
         let mut params = Vec::from(params![
             ask.op.0,
             ask.max_tasks.min(self.fitting(ask)),
@@ -149,15 +151,31 @@ impl PostgresStore {
             us(now),
             if ask.once { 2 } else { 0 },
         ]);
-        let sql = match ask.only {
-            Some(batch) => {
-                params.push(batch.into());
-                only!("claim_of_all")
+        if let Some(batch) = ask.only {
+            params.push(batch.into());
+            let mut found = tx.all(only!("claim_of_all"), &params).await?;
+            return found.iter_mut().map(Taken::read).collect();
+        }
+        if let Some(from) = self.fronts.of(ask, now) {
+            let (sql, place) = from_place(ask, &from);
+            let mut all = params.clone();
+            all.extend(place);
+            let (taken, first) = placed(tx.all(sql, &all).await?)?;
+            if let Some((first, _)) = first {
+                self.fronts.went_on(ask, first);
+                return Ok(taken);
             }
-            None if ask.oldest => only!("claim_oldest_all"),
-            None => only!("claim_ready_all"),
+        }
+        let sql = if ask.oldest {
+            only!("claim_oldest_all")
+        } else {
+            only!("claim_ready_all")
         };
-        tx.all(sql, &params).await
+        let (taken, first) = placed(tx.all(sql, &params).await?)?;
+        if let Some((first, took)) = first {
+            self.fronts.found(ask, first, took, now);
+        }
+        Ok(taken)
     }
 
     /// How many tasks are as large as a claim may be, by what the last one took.
@@ -226,13 +244,9 @@ async fn taken(
     tx: &Tx,
     ask: &Claim,
     key: &JobKey,
-    mut found: Vec<Record>,
+    mut taken: Vec<Taken>,
     now: Timestamp,
 ) -> Result<Option<Vec<ClaimedTask>>, StoreError> {
-    let mut taken = Vec::with_capacity(found.len());
-    for record in &mut found {
-        taken.push(Taken::read(record)?);
-    }
     let most = ask.split_over.filter(|most| *most > 0);
     let too_long = |task: &Taken| most.is_some_and(|most| task.rows > most);
     if taken.iter().any(too_long) {
@@ -284,6 +298,58 @@ async fn heads(
     Ok(heads)
 }
 
+/// What a claim that begins at a place is asked with more than others.
+fn from_place(ask: &Claim, from: &Place) -> (Sql, [Value<'static>; 4]) {
+    let Place {
+        priority,
+        turn,
+        age,
+        batch,
+        id,
+    } = *from;
+    if ask.oldest {
+        (only!("claim_oldest_from"), params![age, batch, turn, id])
+    } else {
+        (
+            only!("claim_ready_from"),
+            params![priority, turn, batch, id],
+        )
+    }
+}
+
+/// The place of the first task of a claim, and how long it was looked for.
+type First = (Place, Duration);
+
+/// What was claimed, and where.
+fn placed(mut found: Vec<Record>) -> Result<(Vec<Taken>, Option<First>), StoreError> {
+    let mut taken = Vec::with_capacity(found.len());
+    let mut first = None;
+    for r in &mut found {
+        let at = &mut 0;
+        let task = Taken::next(r, at)?;
+        let (priority, turn, age) = (next(r, at)?, next(r, at)?, next(r, at)?);
+        if let Some(took) = next::<Option<u64>>(r, at)? {
+            let (batch, id) = (task.batch, task.id);
+            let place = Place {
+                priority,
+                turn,
+                age,
+                batch,
+                id,
+            };
+            first = Some((place, Duration::from_micros(took)));
+        }
+        taken.push(task);
+    }
+    Ok((taken, first))
+}
+
+fn next<T: Column>(r: &mut Record, at: &mut usize) -> Result<T, StoreError> {
+    let value = r.get(*at);
+    *at += 1;
+    value
+}
+
 /// A task that was claimed, without its batch.
 struct Taken {
     place: i64,
@@ -304,12 +370,10 @@ struct Taken {
 
 impl Taken {
     fn read(r: &mut Record) -> Result<Self, StoreError> {
-        fn next<T: Column>(r: &mut Record, at: &mut usize) -> Result<T, StoreError> {
-            let value = r.get(*at);
-            *at += 1;
-            value
-        }
-        let at = &mut 0;
+        Self::next(r, &mut 0)
+    }
+
+    fn next(r: &mut Record, at: &mut usize) -> Result<Self, StoreError> {
         Ok(Self {
             place: next(r, at)?,
             batch: next(r, at)?,

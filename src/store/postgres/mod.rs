@@ -103,6 +103,7 @@ mod db;
 mod doctor;
 mod doubt;
 mod errors;
+mod front;
 mod grants;
 mod join;
 mod lent;
@@ -179,6 +180,8 @@ pub struct PostgresStore {
     fresh: AtomicBool,
     /// Rows and bytes of a task of each op, by what the last claim took.
     sizes: Mutex<HashMap<OpId, (u64, u64)>>,
+    /// Where claims begin to look.
+    fronts: front::Fronts,
     /// When batches that nobody asked about were last looked for.
     swept: Mutex<Seldom>,
     /// Queries that wait to be stored.
@@ -265,6 +268,7 @@ impl PostgresStore {
             seen: Mutex::default(),
             fresh: AtomicBool::new(false),
             sizes: Mutex::default(),
+            fronts: front::Fronts::default(),
             swept: Mutex::default(),
             together: Together::new(),
             bundles: bundle::Known::default(),
