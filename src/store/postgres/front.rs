@@ -5,6 +5,7 @@
 //! the last one found its first task. What became ready before that place waits so long, unless there is nothing else.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub(super) struct Fronts(Mutex<HashMap<(OpId, bool), Front>>);
 struct Front {
     /// How many looks from the beginning took long, in turn.
     long: u32,
-    /// Where the last claim found its first task, and until when that is where the next one begins.
-    from: Option<(Place, Timestamp)>,
+    /// Where the last claim found its first task, and when that is where the next one begins: a clock may be set back.
+    from: Option<(Place, Range<Timestamp>)>,
 }
 
 impl Fronts {
@@ -50,8 +51,8 @@ impl Fronts {
     /// Where a claim begins; `None` is the beginning.
     pub(super) fn of(&self, ask: &Claim, now: Timestamp) -> Option<Place> {
         let fronts = self.lock();
-        let (place, until) = fronts.get(&(ask.op, ask.oldest))?.from?;
-        (now < until).then_some(place)
+        let (place, spared) = fronts.get(&(ask.op, ask.oldest))?.from.as_ref()?;
+        spared.contains(&now).then_some(*place)
     }
 
     /// A claim that began somewhere found its first task here.
@@ -76,7 +77,7 @@ impl Fronts {
         let until = now.checked_add((took * REST).min(WAIT)).ok();
         front.from = until
             .filter(|_| front.long >= CHANCE)
-            .map(|until| (first, until));
+            .map(|until| (first, now..until));
     }
 }
 
@@ -155,6 +156,7 @@ mod tests {
         }
         assert_eq!(fronts.of(&ask, at(999)), Some(place(1)));
         assert_eq!(fronts.of(&ask, at(1000)), None);
+        assert_eq!(fronts.of(&ask, at(-1)), None, "a clock was set back");
     }
 
     #[test]
