@@ -74,13 +74,15 @@ impl SqliteStore {
         let guest = tx::Guest::watch(&mut connection)?;
         let waker = Waker::new();
         watch::start(open::connect(&options.path, false)?, &waker).map_err(started)?;
-        checkpoint::start(open::connect(&options.path, true)?, &options.path, &waker)
-            .map_err(started)?;
         let workers_dir = options.workers_dir();
-        let turnstile = Turnstile::open(&workers_dir)
-            .map_err(|e| StoreError::unavailable("opening the turnstile", e))?;
+        let turnstile = || {
+            Turnstile::open(&workers_dir)
+                .map_err(|e| StoreError::unavailable("opening the turnstile", e))
+        };
+        let moves = open::connect(&options.path, true)?;
+        checkpoint::start(moves, turnstile()?, &waker).map_err(started)?;
         Ok(Self {
-            writer: Writer::start(connection, turnstile, Arc::clone(&waker)).map_err(started)?,
+            writer: Writer::start(connection, turnstile()?, Arc::clone(&waker)).map_err(started)?,
             readers: Readers::new(options.path.clone()),
             waker,
             workers_dir,

@@ -160,7 +160,7 @@ pub(super) fn prepare(options: &Options) -> Result<Connection, StoreError> {
     }
     connection
         .execute_batch(
-            "pragma synchronous = full; pragma wal_autocheckpoint = 0; pragma journal_size_limit = 67108864;
+            "pragma synchronous = full; pragma wal_autocheckpoint = 0; pragma journal_size_limit = 134217728;
              pragma foreign_keys = off;",
         )
         .map_err(sqlite_error("setting up the writer"))?;
