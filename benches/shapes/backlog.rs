@@ -77,6 +77,7 @@ impl Loaded {
                 interrupted: 0,
             },
             capped: false,
+            more: false,
         });
         let now = self.store.clock().now();
         let recorded = self.store.record(self.worker, parts.collect(), now).await?;

@@ -33,6 +33,7 @@ pub(super) fn part_of(
         files: draft.files,
         then,
         capped: settings.concurrency.is_some(),
+        more: false,
     }
 }
 

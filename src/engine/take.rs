@@ -172,8 +172,8 @@ impl Engine {
                 self.patience.answered(Asked::Claim);
                 // A head that was seen while the claim was under way may have come after it.
                 op.more = full || seen;
-                // What was left is looked at again; an empty claim waits for the next change.
-                self.look |= !tasks.is_empty();
+                // Whether something was left is looked at, unless that is known; an empty claim waits for the next change.
+                self.look |= !full && !tasks.is_empty();
                 if op.is_outdated() {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());

@@ -1,5 +1,6 @@
 //! One turn: what has ended is taken in, what can be started is started.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
 use super::{App, BEAT, Engine, KEEP, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost};
 use crate::clock::between;
-use crate::model::{AppName, Delivery};
+use crate::model::{AppName, BatchId, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
 
 /// With so many bytes a commit takes no further part.
@@ -309,6 +310,21 @@ impl Engine {
         }
     }
 
+    /// Notes of which batches more is claimed here and has not begun: their ends are asked for with that. What of it is
+    /// given back is somebody else's to end; where they do so before this is committed, a keeper sees it.
+    pub(super) fn note_more(&self, outgoing: &mut [Outgoing]) {
+        // Queries are many, and each is a batch of its own.
+        let long = outgoing.iter().any(|out| out.part.claim.no > 0);
+        let queued = self.ops.iter().flat_map(|op| &op.queue);
+        let batches: HashSet<BatchId> = match long {
+            true => queued.map(|task| task.batch.id).collect(),
+            false => HashSet::new(),
+        };
+        for Outgoing { part, .. } in outgoing {
+            part.more = batches.contains(&part.claim.batch);
+        }
+    }
+
     /// Commits what waits, together up to a bound; one commit at a time, and the next collects meanwhile.
     fn record(&mut self) {
         if self.recording || self.waiting.is_empty() {
@@ -319,7 +335,8 @@ impl Engine {
         }
         self.recording = true;
         let together = together(&self.waiting);
-        let outgoing: Vec<Outgoing> = self.waiting.drain(..together).collect();
+        let mut outgoing: Vec<Outgoing> = self.waiting.drain(..together).collect();
+        self.note_more(&mut outgoing);
         self.waiting_bytes -= bytes_of(&outgoing);
         let (store, worker, now) = (
             self.parts.store.clone(),

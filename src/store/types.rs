@@ -228,6 +228,9 @@ pub struct Part {
     pub then: Then,
     /// Its op has a cap, or had one when the task began: what the task frees by its end may be waited for.
     pub capped: bool,
+    /// Its worker has claimed more of the batch, and records that later: whether the batch has ended need not be asked
+    /// before.
+    pub more: bool,
 }
 
 /// What becomes of a task with a part.

@@ -4,7 +4,7 @@ use rowmill::model::{BatchId, OpId, Status, WorkerNo};
 use rowmill::store::Recorded;
 
 use crate::e2e::world::LONG;
-use crate::support::{Harness as _, Postgres, invariants};
+use crate::support::{Harness as _, Outcomes, Postgres, invariants};
 
 /// An abort passes over tasks that a claim holds; where that claim then comes to nothing they stay queued.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,4 +185,24 @@ async fn where_nothing_is_left_behind_its_place_a_claim_beside_an_old_snapshot_l
         assert_eq!(beside.next().await, None);
         invariants(&beside.h).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_a_batch_has_ended_is_asked_where_its_worker_has_no_more_of_it_and_by_a_keeper() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[2, 2, 2]).await;
+    let tasks = kit.claim(worker, op).await;
+    for task in &tasks {
+        let mut part = Outcomes::of(task).all_success().ends();
+        // It was given back, by the time that this is recorded, and others have ended it.
+        part.more = true;
+        assert_eq!(kit.record(worker, part).await, Recorded::Done);
+    }
+    assert_eq!(kit.batch(id).await.status, Status::Inprog);
+    kit.store.keep(kit.now()).await.expect("kept");
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.status, batch.counts.success), (Status::Success, 6));
+    invariants(&h).await;
 }

@@ -57,7 +57,7 @@ fn at_most_once_that_is_set_for_a_transactional_op_is_not_taken_up() {
     assert!(taken.eq(expected));
 }
 
-fn task() -> ClaimedTask {
+pub(in crate::engine) fn task() -> ClaimedTask {
     let id = BatchId::new();
     let head = BatchHead {
         id,

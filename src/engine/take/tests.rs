@@ -2,14 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Parts;
-use super::super::ops::tests::Same;
+use super::super::ops::tests::{Same, task};
 use super::*;
 use crate::cache::{StatusCache, Statuses};
 use crate::clock::SystemClock;
 use crate::files::ObjectStore;
-use crate::model::{BatchId, TaskId, Token};
-use crate::processor::Registry;
-use crate::store::Store;
+use crate::model::{BatchId, EndedAs, TaskId, Token};
+use crate::processor::{CancelHandle, Registry};
+use crate::store::{Part, Store};
 
 async fn engine(dir: &tempfile::TempDir, registry: Registry) -> Engine {
     let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();
@@ -114,4 +114,46 @@ async fn what_was_lost_on_its_way_is_given_back_however_busy_the_worker_is() {
     assert_eq!(engine.steps.len(), 1, "it is given back");
     engine.compare(&[], &[]);
     assert!(engine.strangers.is_empty());
+}
+
+#[tokio::test]
+async fn a_part_says_that_more_of_its_batch_is_here_as_long_as_some_of_it_has_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    let part = |task: &ClaimedTask, no| Outgoing {
+        part: Part {
+            claim: ClaimRef { no, ..task.claim },
+            part: 0,
+            ordinals: None,
+            body: Arc::default(),
+            success: 0,
+            failed: 0,
+            files: false,
+            again: Vec::new(),
+            then: Then::Ends {
+                ended_as: EndedAs::Finished,
+                rest: Vec::new(),
+                interrupted: 0,
+            },
+            capped: false,
+            more: false,
+        },
+        cancel: CancelHandle::new(),
+        reply: None,
+    };
+    let (long, other) = (task(), task());
+    engine.ops[0].claimed(vec![long.clone()]);
+    let mut parts = [part(&long, 3), part(&other, 3), part(&long, 0)];
+    let more = |parts: &[Outgoing]| parts.iter().map(|out| out.part.more).collect::<Vec<_>>();
+    engine.note_more(&mut parts);
+    assert_eq!(more(&parts), [true, false, true]);
+    // They could not be recorded, and meanwhile the rest has begun.
+    engine.ops[0].drain();
+    engine.note_more(&mut parts);
+    assert_eq!(more(&parts), [false; 3]);
+    // Of queries nobody asks it.
+    engine.ops[0].claimed(vec![long.clone()]);
+    let mut queries = [part(&long, 0)];
+    engine.note_more(&mut queries);
+    assert_eq!(more(&queries), [false]);
 }

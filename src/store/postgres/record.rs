@@ -165,6 +165,7 @@ async fn record_whole(
         is_news |= ended;
         match ended {
             true => {}
+            false if part.more => {}
             // Where there are several blocks there is a close task.
             false if part.claim.no > 0 => tx.settle_later(part.claim.batch),
             false => {

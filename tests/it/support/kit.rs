@@ -431,6 +431,7 @@ impl<'t> Outcomes<'t> {
             again: self.again,
             then,
             capped: false,
+            more: false,
         }
     }
 }
