@@ -310,12 +310,15 @@ impl Engine {
         }
     }
 
-    /// Notes of which batches more is claimed here and has not begun: their ends are asked for with that. What of it is
-    /// given back is somebody else's to end; where they do so before this is committed, a keeper sees it.
+    /// Notes of which batches more is claimed here and has not begun: their ends are asked for with that, which is committed
+    /// after this. What of it is given back is somebody else's to end; where they do so before this is committed, a keeper
+    /// sees it. By hand there may be no keeper, and what a piece ends is committed by itself.
     pub(super) fn note_more(&self, outgoing: &mut [Outgoing]) {
         // Queries are many, and each is a batch of its own.
-        let long = outgoing.iter().any(|out| out.part.claim.no > 0);
-        let queued = self.ops.iter().flat_map(|op| &op.queue);
+        let long = !self.by_hand && outgoing.iter().any(|out| out.part.claim.no > 0);
+        let ops = self.ops.iter();
+        let in_turn = ops.filter(|op| op.processor().written_for().is_none());
+        let queued = in_turn.flat_map(|op| &op.queue);
         let batches: HashSet<BatchId> = match long {
             true => queued.map(|task| task.batch.id).collect(),
             false => HashSet::new(),

@@ -74,7 +74,8 @@ impl Fronts {
         }
         let front = fronts.entry(key).or_default();
         front.long = front.long.saturating_add(1);
-        let until = now.checked_add((took * REST).min(WAIT)).ok();
+        // It was asked for before it looked.
+        let until = now.checked_add(took + (took * REST).min(WAIT)).ok();
         front.from = until
             .filter(|_| front.long >= CHANCE)
             .map(|until| (first, now..until));
@@ -137,12 +138,12 @@ mod tests {
         fronts.found(&ask, place(3), long, at(0));
         assert_eq!(fronts.of(&ask, at(0)), None, "not in turn");
         fronts.found(&ask, place(4), long, at(0));
-        assert_eq!(fronts.of(&ask, at(159)), Some(place(4)));
+        assert_eq!(fronts.of(&ask, at(169)), Some(place(4)));
         fronts.went_on(&ask, place(5));
-        assert_eq!(fronts.of(&ask, at(159)), Some(place(5)));
-        assert_eq!(fronts.of(&ask, at(160)), None, "16 times as long");
-        fronts.found(&ask, place(6), long, at(160));
-        assert_eq!(fronts.of(&ask, at(161)), Some(place(6)));
+        assert_eq!(fronts.of(&ask, at(169)), Some(place(5)));
+        assert_eq!(fronts.of(&ask, at(170)), None, "16 times as long");
+        fronts.found(&ask, place(6), long, at(170));
+        assert_eq!(fronts.of(&ask, at(171)), Some(place(6)));
         fronts.found(&ask, place(7), Duration::from_millis(1), at(400));
         assert_eq!(fronts.of(&ask, at(400)), None, "nothing stands before it");
     }
@@ -154,8 +155,8 @@ mod tests {
         for _ in 0..2 {
             fronts.found(&ask, place(1), Duration::from_secs(5), at(0));
         }
-        assert_eq!(fronts.of(&ask, at(999)), Some(place(1)));
-        assert_eq!(fronts.of(&ask, at(1000)), None);
+        assert_eq!(fronts.of(&ask, at(5999)), Some(place(1)));
+        assert_eq!(fronts.of(&ask, at(6000)), None, "after the look");
         assert_eq!(fronts.of(&ask, at(-1)), None, "a clock was set back");
     }
 

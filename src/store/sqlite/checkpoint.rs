@@ -19,6 +19,9 @@ const HEAD: u64 = 24;
 const LOOK: Duration = Duration::from_millis(100);
 /// The writers wait no longer than this for those who still read what was in the WAL; it is tried again when it has grown.
 const READERS: Duration = Duration::from_millis(50);
+/// Above this readers follow each other so closely that there is always one: they are waited for for longer.
+const FULL: u64 = 512 << 20;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts the thread; it ends with the store.
 pub(super) fn start(
@@ -30,9 +33,6 @@ pub(super) fn start(
     std::thread::Builder::new()
         .name("rowmill-checkpoint".to_owned())
         .spawn(move || {
-            if let Err(error) = connection.busy_timeout(READERS) {
-                tracing::warn!(%error, "writers may wait long for whoever reads what is in the WAL");
-            }
             let mut tried = 0;
             while waker.strong_count() > 0 {
                 std::thread::sleep(LOOK);
@@ -60,7 +60,11 @@ fn look(connection: &Connection, turnstile: &Turnstile, tried: &mut u64) -> Resu
     if bytes(wal.pages) < LIMIT {
         checkpoint(connection, "passive")?;
     } else {
-        begin_anew(connection, turnstile)?;
+        let full = bytes(wal.pages) >= FULL;
+        let readers = if full { PATIENCE } else { READERS };
+        begin_anew(connection, turnstile, readers, |wal| {
+            bytes(wal.pages) < LIMIT
+        })?;
     }
     *tried = wal.pages;
     Ok(())
@@ -86,12 +90,24 @@ fn checkpoint(connection: &Connection, how: &str) -> Result<Wal, StoreError> {
 
 /// Moves all of it. What can be moved beside the writers is moved first: they wait for the rest alone, in turn, and are not
 /// asleep when it is done.
-fn begin_anew(connection: &Connection, turnstile: &Turnstile) -> Result<(), StoreError> {
+fn begin_anew(
+    connection: &Connection,
+    turnstile: &Turnstile,
+    readers: Duration,
+    is_short: impl Fn(&Wal) -> bool,
+) -> Result<(), StoreError> {
+    connection
+        .busy_timeout(readers)
+        .map_err(sqlite_error("setting how long to wait for readers"))?;
     checkpoint(connection, "passive")?;
     checkpoint(connection, "passive")?;
     let turn = turnstile.take();
     let _turn =
         turn.map_err(|e| StoreError::unavailable("waiting for the turn to write the database", e))?;
+    // Another process had the turn for the same before.
+    if is_short(&checkpoint(connection, "noop")?) {
+        return Ok(());
+    }
     checkpoint(connection, "restart").map(drop)
 }
 
