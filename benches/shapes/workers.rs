@@ -91,7 +91,7 @@ async fn crew(
 
 pub async fn workers(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     let numbers = [1, 2, 4, 8];
-    // A batch of N is over in 0.4 s, and one of 5 N before the sessions of eight workers have planned each of their statements.
+    // A batch of N is over in 0.4 s, and one of 5 N in 2 s, of which what a process does once is a part that is seen.
     let rates = crew(place, figures, "trivial", size.rows * 20, &numbers).await?;
     let best = rates.iter().copied().fold(0.0, f64::max);
     for (workers, rate) in numbers.iter().zip(&rates).skip(1) {

@@ -147,6 +147,12 @@ async fn a_part_says_that_more_of_its_batch_is_here_as_long_as_some_of_it_has_no
     let more = |parts: &[Outgoing]| parts.iter().map(|out| out.part.more).collect::<Vec<_>>();
     engine.note_more(&mut parts);
     assert_eq!(more(&parts), [true, false, true]);
+    engine.by_hand = true;
+    engine.note_more(&mut parts);
+    assert_eq!(more(&parts), [false; 3], "there may be no keeper");
+    engine.by_hand = false;
+    engine.note_more(&mut parts);
+    assert_eq!(more(&parts), [true, false, true]);
     // They could not be recorded, and meanwhile the rest has begun.
     engine.ops[0].drain();
     engine.note_more(&mut parts);

@@ -62,9 +62,7 @@ fn look(connection: &Connection, turnstile: &Turnstile, tried: &mut u64) -> Resu
     } else {
         let full = bytes(wal.pages) >= FULL;
         let readers = if full { PATIENCE } else { READERS };
-        begin_anew(connection, turnstile, readers, |wal| {
-            bytes(wal.pages) < LIMIT
-        })?;
+        begin_anew(connection, turnstile, readers)?;
     }
     *tried = wal.pages;
     Ok(())
@@ -94,7 +92,6 @@ fn begin_anew(
     connection: &Connection,
     turnstile: &Turnstile,
     readers: Duration,
-    is_short: impl Fn(&Wal) -> bool,
 ) -> Result<(), StoreError> {
     connection
         .busy_timeout(readers)
@@ -104,10 +101,6 @@ fn begin_anew(
     let turn = turnstile.take();
     let _turn =
         turn.map_err(|e| StoreError::unavailable("waiting for the turn to write the database", e))?;
-    // Another process had the turn for the same before.
-    if is_short(&checkpoint(connection, "noop")?) {
-        return Ok(());
-    }
     checkpoint(connection, "restart").map(drop)
 }
 
