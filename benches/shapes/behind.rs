@@ -8,6 +8,7 @@ use crate::Size;
 use crate::batch::{self, Posting};
 use crate::figures::{Failed, Figures, Target, milliseconds, per_second};
 use crate::place::Place;
+use crate::profile::Profiled;
 use crate::works::{Works, all_ended, end_to_end, held};
 
 /// A shorter one could be over before the small one.
@@ -41,6 +42,7 @@ pub async fn small(place: &Place, size: &Size, figures: &mut Figures) -> Result<
     while client.batch_status(huge).await?.counts.success == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+    let profiled = Profiled::of("small")?;
     let began = Instant::now();
     let rows = (0..10_u64)
         .map(|n| NewRow::json(&n))
@@ -49,6 +51,7 @@ pub async fn small(place: &Place, size: &Size, figures: &mut Figures) -> Result<
     let small = client.batch_submit(new, rows).await?.id;
     client.wait_done(small, None).await?;
     let took = began.elapsed();
+    drop(profiled);
     let left = client.batch_done(huge).await?;
     if left.done {
         return Err("the huge batch had ended before the small one".into());
@@ -74,6 +77,7 @@ pub async fn batches(place: &Place, size: &Size, figures: &mut Figures) -> Resul
     let client = manager.client();
     let key = JobKey::new("bench", "trivial", Kind::Batch)?;
     let works = Works::begin(&manager);
+    let profiled = Profiled::of("batches")?;
     let began = Instant::now();
     for from in (0..rows).step_by(EACH as usize) {
         let inputs = (from..from + EACH).map(|n| NewRow::json(&Posting::nth(n)));
@@ -85,6 +89,7 @@ pub async fn batches(place: &Place, size: &Size, figures: &mut Figures) -> Resul
     let submitted = began.elapsed();
     all_ended(&client).await?;
     let many = began.elapsed();
+    drop(profiled);
     works.end().await?;
     let (one, many) = (per_second(rows, one), per_second(rows, many));
     figures.add(

@@ -13,6 +13,7 @@ use rowmill::{
 use crate::Size;
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::place::{Fresh, On, Place};
+use crate::profile::Profiled;
 use crate::works::{Works, held, released};
 
 const TABLES: &str = "create table effects (n bigint not null, text text not null);
@@ -42,6 +43,16 @@ pub enum Bad {
     Fails(i64),
     /// One of so many fails, and succeeds when it comes again, at once.
     ComesAgain(i64),
+}
+
+impl std::fmt::Display for Bad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Fails(every) => write!(f, ", each {every}th bad"),
+            Self::ComesAgain(every) => write!(f, ", each {every}th comes again"),
+        }
+    }
 }
 
 impl Bad {
@@ -185,6 +196,7 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
     let client = manager.client();
     let id = held(&client, op, (0..rows).map(row)).await?;
     let works = Works::begin(&manager);
+    let profiled = Profiled::of(&format!("{op}{bad}"))?;
     let took = match bad.fails(rows) {
         0 => released(&client, id, rows).await?,
         expected => {
@@ -199,6 +211,7 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
             took
         }
     };
+    drop(profiled);
     works.end().await?;
     Ok(took)
 }
@@ -308,7 +321,7 @@ pub async fn failed(place: &Place, size: &Size, figures: &mut Figures) -> Result
         let none = op(place, name, rows, Bad::None).await?;
         for (every, percent) in bads {
             let some = op(place, name, rows, Bad::Fails(*every)).await?;
-            let figure = format!("{name}, each {every}th bad: time");
+            let figure = format!("{name}{}: time", Bad::Fails(*every));
             let target = Target::Below(*percent);
             figures.aim(figure, "% more", more(none, some), target);
         }
@@ -320,8 +333,9 @@ pub async fn failed(place: &Place, size: &Size, figures: &mut Figures) -> Result
 pub async fn retried(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     for (name, rows) in both(size) {
         let none = op(place, name, rows, Bad::None).await?;
-        let some = op(place, name, rows, Bad::ComesAgain(100)).await?;
-        let figure = format!("{name}, each 100th comes again: time");
+        let bad = Bad::ComesAgain(100);
+        let some = op(place, name, rows, bad).await?;
+        let figure = format!("{name}{bad}: time");
         figures.add(figure, "% more", more(none, some));
     }
     Ok(())

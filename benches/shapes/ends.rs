@@ -9,6 +9,7 @@ use crate::batch;
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::itself;
 use crate::place::Place;
+use crate::profile::Profiled;
 use crate::works::{Works, all_ended, held, input};
 
 /// Clients that submit at the same time.
@@ -36,6 +37,7 @@ pub async fn clients(place: &Place, figures: &mut Figures) -> Result<(), Failed>
     let manager = batch::manager(&fresh.at(), fresh.folder()).await?;
     let works = Works::begin(&manager);
     let key = JobKey::new("bench", "echo", Kind::Query)?;
+    let profiled = Profiled::of("clients")?;
     let began = Instant::now();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -55,6 +57,7 @@ pub async fn clients(place: &Place, figures: &mut Figures) -> Result<(), Failed>
     let submitted = began.elapsed();
     all_ended(&manager.client()).await?;
     let ended = began.elapsed();
+    drop(profiled);
     let target = place.on.pick(Some(Target::AtLeast(3_000.0)), None);
     let (acknowledged, done) = (
         per_second(CLIENTS * EACH, submitted),
@@ -80,16 +83,19 @@ pub async fn files(place: &Place, size: &Size, figures: &mut Figures) -> Result<
     let began = Instant::now();
     client.wait_off(id).await?;
     let mut recorded = None;
+    let mut profiled = None;
     loop {
         let batch = client.batch_done(id).await?;
         if recorded.is_none() && batch.counts.success == rows {
             recorded = Some(Instant::now());
+            profiled = Some(Profiled::of("files")?);
         }
         if batch.done {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    drop(profiled);
     let (ended, recorded) = (Instant::now(), recorded.ok_or("rows are missing")?);
     let bytes: u64 = client.files(id).await?.iter().map(|file| file.size).sum();
     if bytes != rows * 128 {

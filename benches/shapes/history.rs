@@ -6,12 +6,17 @@ use crate::Size;
 use crate::batch::{self, Posting};
 use crate::figures::{Failed, Figures, per_second};
 use crate::place::Place;
+use crate::profile::Profiled;
 use crate::works::{end_to_end, queries};
 
 /// Trivial rows of one batch, then as many queries of one row: each a second.
-async fn rates(manager: &JobManager, rows: u64) -> Result<[f64; 2], Failed> {
+async fn rates(manager: &JobManager, rows: u64, place: &str) -> Result<[f64; 2], Failed> {
+    let profiled = Profiled::of(&format!("rows {place}"))?;
     let batch = end_to_end(manager, "trivial", rows, Posting::nth).await?;
+    drop(profiled);
+    let profiled = Profiled::of(&format!("queries {place}"))?;
     let queries = queries(manager, rows).await?;
+    drop(profiled);
     Ok([per_second(rows, batch), per_second(rows, queries)])
 }
 
@@ -26,8 +31,8 @@ pub async fn history(place: &Place, size: &Size, figures: &mut Figures) -> Resul
     // Measured second, the empty tables are met by a process that has worked, too.
     let empty = place.fresh()?;
     let new = batch::manager(&empty.at(), empty.folder()).await?;
-    let before = rates(&new, rows).await?;
-    let after = rates(&old, rows).await?;
+    let before = rates(&new, rows, "in empty tables").await?;
+    let after = rates(&old, rows, "behind the history").await?;
     for (what, (before, after)) in ["rows", "queries"].iter().zip(before.iter().zip(&after)) {
         figures.add(format!("{what}, empty tables"), "/s", *before);
         figures.add(format!("{what}, behind the history"), "/s", *after);

@@ -40,6 +40,7 @@ mod load;
 mod place;
 mod plot;
 mod polls;
+mod profile;
 mod random;
 mod whole;
 mod workers;

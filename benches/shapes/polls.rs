@@ -10,6 +10,7 @@ use crate::batch;
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::itself;
 use crate::place::{Fresh, On, Place, store};
+use crate::profile::Profiled;
 use crate::works::input;
 
 // What reads the protocol, and what traces a file; both count statements for the costs that are noted.
@@ -104,6 +105,7 @@ pub async fn polls(place: &Place, figures: &mut Figures) -> Result<(), Failed> {
     }
     counter.take();
 
+    let profiled = Profiled::of("polls")?;
     let (began, used) = (Instant::now(), itself::cpu()?);
     let mut asked = 0;
     while began.elapsed() < Duration::from_secs(SECONDS) {
@@ -116,6 +118,7 @@ pub async fn polls(place: &Place, figures: &mut Figures) -> Result<(), Failed> {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let (took, used) = (began.elapsed(), itself::cpu()? - used);
+    drop(profiled);
     let statements = counter.take();
     figures.add(
         format!("polls at {RATE} a second for {SECONDS} s"),

@@ -11,6 +11,7 @@ use crate::batch::{Posting, manager};
 use crate::effects;
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::place::{Fresh, On, Place};
+use crate::profile::Profiled;
 use crate::works::{held, released};
 
 /// How long a commit takes in `commits`, in microseconds.
@@ -81,7 +82,9 @@ async fn crew(
         let crew = crew.collect::<Result<Vec<_>, _>>()?;
         // Connections and statements that a process has not had yet are not what is measured.
         released(&client, warms, warm).await?;
+        let profiled = Profiled::of(&format!("{op}, {workers} workers"))?;
         let rate = per_second(inputs, released(&client, id, inputs).await?);
+        drop(profiled);
         drop(crew);
         figures.add(format!("{workers} workers"), "/s", rate);
         rates.push(rate);
