@@ -43,7 +43,8 @@ impl CancelSignal {
     /// Whether work is to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.token.is_cancelled()
+        // It is asked twice a row, and the token would take a lock for it.
+        self.cause.load(Ordering::Acquire) != 0
     }
 
     /// Why, once it is to stop.
@@ -57,10 +58,10 @@ impl CancelSignal {
         }
     }
 
-    /// For libraries that take a token.
+    /// For libraries that take a token; where they cancel it, the work goes on.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
-        self.token.clone()
+        self.token.child_token()
     }
 }
 
@@ -411,5 +412,37 @@ impl<B> DoneCx<'_, B> {
     #[must_use]
     pub fn event(&self) -> i64 {
         self.event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_told_to_stop_sees_it_in_every_way_and_a_fence_beats_other_causes() {
+        let handle = CancelHandle::new();
+        let signal = handle.signal();
+        let token = signal.token();
+        assert!(!signal.is_cancelled() && !token.is_cancelled());
+        assert!(signal.cancelled().now_or_never().is_none());
+        handle.cancel(CancelCause::Aborted);
+        assert!(signal.is_cancelled() && token.is_cancelled());
+        let cause = signal.cancelled().now_or_never();
+        assert_eq!(cause, Some(CancelCause::Aborted));
+        handle.cancel(CancelCause::Shutdown);
+        assert_eq!(signal.cause(), Some(CancelCause::Aborted), "the first");
+        handle.cancel(CancelCause::Fenced);
+        assert_eq!(signal.cause(), Some(CancelCause::Fenced));
+    }
+
+    #[test]
+    fn a_library_that_cancels_its_token_stops_no_work() {
+        let signal = CancelHandle::new().signal();
+        signal.token().cancel();
+        assert!(!signal.is_cancelled());
+        assert!(signal.cancelled().now_or_never().is_none());
     }
 }
