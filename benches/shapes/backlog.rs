@@ -10,6 +10,7 @@ use crate::Size;
 use crate::figures::{Failed, Figures, Target, median, milliseconds};
 use crate::load::{Loaded, TASKS};
 use crate::place::{On, Place};
+use crate::profile::Profiled;
 
 /// Ops, of which some have a tenth of all tasks each.
 const OPS: usize = 100;
@@ -88,7 +89,8 @@ impl Loaded {
     }
 
     /// Claims as many as asked for, a few at a time, each of which is recorded before the next.
-    async fn claims(&self, op: OpId) -> Result<Claims, Failed> {
+    async fn claims(&self, op: OpId, name: &str) -> Result<Claims, Failed> {
+        let profiled = Profiled::of(name)?;
         let mut times = Vec::with_capacity(CLAIMS);
         for nth in 0..FIRST + CLAIMS {
             let (tasks, took) = self.claim(op, CLAIM).await?;
@@ -100,6 +102,7 @@ impl Loaded {
                 times.push(milliseconds(took));
             }
         }
+        drop(profiled);
         times.sort_unstable_by(f64::total_cmp);
         Ok(Claims(times))
     }
@@ -165,20 +168,20 @@ pub async fn backlog(place: &Place, size: &Size, figures: &mut Figures) -> Resul
     ));
     for round in 0..size.rounds {
         let deep = |nth: usize| long.ops[(round * 3 + nth) % DEEP];
-        let claims = short.claims(short.ops[round]).await?;
         let name = format!("a claim, {} queued", needed * TASKS);
+        let claims = short.claims(short.ops[round], &name).await?;
         figures.add(format!("{name}: median"), "ms", claims.median());
         figures.add(format!("{name}: longest"), "ms", claims.longest());
 
         let (most, name) = (Target::AtMost(3.0), "a claim behind the backlog");
-        let claims = long.claims(deep(0)).await?;
+        let claims = long.claims(deep(0), name).await?;
         figures.aim(format!("{name}: median"), "ms", claims.median(), most);
         figures.add(format!("{name}: longest"), "ms", claims.longest());
 
         let most_ended = ends[1];
         long.churn(deep(1), most_ended).await?;
-        let claims = long.claims(deep(1)).await?;
         let name = format!("{most_ended} ended");
+        let claims = long.claims(deep(1), &name).await?;
         figures.aim(format!("{name}: median"), "ms", claims.median(), most);
         figures.add(format!("{name}: longest"), "ms", claims.longest());
 
@@ -189,8 +192,8 @@ pub async fn backlog(place: &Place, size: &Size, figures: &mut Figures) -> Resul
         for ended in ends {
             long.churn(deep(2), ended - before).await?;
             before = ended;
-            let claims = long.claims(deep(2)).await?;
             let (most, name) = (Target::AtMost(10.0), format!("{ended} ended, old snapshot"));
+            let claims = long.claims(deep(2), &name).await?;
             figures.aim(format!("{name}: median"), "ms", claims.median(), most);
             figures.add(format!("{name}: longest"), "ms", claims.longest());
         }

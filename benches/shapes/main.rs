@@ -12,7 +12,7 @@
 //! | `transactional`, `set` | an INSERT or an indexed UPDATE a row in its outcome's transaction, or one for a block's, beside the same statements alone |
 //! | `failed`, `retried` | some rows fail, or fail once and come again at once, beside none |
 //! | `linear` | batches of 10,000 rows up to ten times N, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
-//! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch of five times N; 1 and 4 on rows of 5 ms |
+//! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch of twenty times N; 1 and 4 on rows of 5 ms |
 //! | `commits` | 1 and 8 processes on one batch, each commit of which takes 5 ms |
 //! | `files` | an output file of 128 bytes a row |
 //! | `small` | 10 rows behind five times N that run |
@@ -20,6 +20,7 @@
 //! | `polls` | polls of ended batches at 10,000 a second, and as fast as they go: statements, processor time |
 //! | `incompressible` | rows whose text does not compress, beside trivial ones; bytes written |
 //! | `history` | rows and queries in tables that hold N ended queries, beside empty ones |
+//! | `candidates` | what could be done otherwise on a row's way, beside what is done: reading, keeping, sending, asking |
 //! | `backlog` | a claim where ten times N tasks are queued in 100 ops, without and beside an old snapshot |
 
 // The server that the tests start; of what it can, little is used here.
@@ -30,6 +31,7 @@ mod servers;
 mod backlog;
 mod batch;
 mod behind;
+mod candidates;
 mod effects;
 mod ends;
 mod figures;
@@ -57,7 +59,7 @@ pub struct Size {
     pub rounds: usize,
 }
 
-const SHAPES: [&str; 18] = [
+const SHAPES: [&str; 19] = [
     "rows",
     "queries",
     "clients",
@@ -76,6 +78,7 @@ const SHAPES: [&str; 18] = [
     "incompressible",
     "history",
     "backlog",
+    "candidates",
 ];
 
 fn main() -> Result<(), Failed> {
@@ -160,6 +163,7 @@ async fn measure(place: &Place, shape: &str, size: &Size) -> Result<Figures, Fai
             "batches" => behind::batches(place, size, &mut figures).await?,
             "polls" => polls::polls(place, &mut figures).await?,
             "incompressible" => random::incompressible(place, size, &mut figures).await?,
+            "candidates" => candidates::candidates(place, size, &mut figures).await?,
             _ => history::history(place, size, &mut figures).await?,
         }
     }

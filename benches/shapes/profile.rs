@@ -21,7 +21,8 @@ impl Profiled {
             let tell = OpenOptions::new().write(true).open(tell)?;
             let mut profiled = Self(Some((tell, File::open(hear)?)));
             profiled.say("enable")?;
-            println!("profiling {name}");
+            // What a shape prints is read by whoever started it.
+            eprintln!("profiling {name}");
             return Ok(profiled);
         }
         Ok(Self(None))

@@ -70,12 +70,13 @@ pub async fn end_to_end<T: serde::Serialize>(
     input: impl Fn(u64) -> T + Send + 'static,
 ) -> Result<Duration, Failed> {
     let client = manager.client();
-    let _profiled = Profiled::of(op)?;
+    let profiled = Profiled::of(op)?;
     let began = Instant::now();
     let id = held(&client, op, (0..rows).map(input)).await?;
     let works = Works::begin(manager);
     released(&client, id, rows).await?;
     let took = began.elapsed();
+    drop(profiled);
     works.end().await?;
     Ok(took)
 }
@@ -84,7 +85,6 @@ pub async fn end_to_end<T: serde::Serialize>(
 pub async fn queries(manager: &JobManager, number: u64) -> Result<Duration, Failed> {
     let key = JobKey::new("bench", "echo", Kind::Query)?;
     let works = Works::begin(manager);
-    let _profiled = Profiled::of("queries")?;
     let began = Instant::now();
     let mut last = None;
     for from in (0..number).step_by(CALL as usize) {
