@@ -9,6 +9,7 @@ use rowmill::ingest::{Options, Records};
 use rowmill::postgres::tokio_postgres::binary_copy::BinaryCopyInWriter;
 use rowmill::postgres::tokio_postgres::types::{ToSql, Type};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::Size;
 use crate::batch::Posting;
@@ -74,6 +75,16 @@ fn timed(
     }
 }
 
+/// Parses each line; how many there were.
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<u64, Failed> {
+    let mut met = 0;
+    for line in text.lines() {
+        black_box(serde_json::from_str::<T>(line)?);
+        met += 1;
+    }
+    Ok(met)
+}
+
 fn in_process(rows: u64, figures: &mut Figures) -> Result<(), Failed> {
     let text = lines(rows)?;
     timed(figures, "JSON Lines, as they are read", rows, || {
@@ -89,20 +100,10 @@ fn in_process(rows: u64, figures: &mut Figures) -> Result<(), Failed> {
         Ok(memchr::memchr_iter(b'\n', text.as_bytes()).count() as u64)
     })?;
     timed(figures, "JSON Lines, each into a value", rows, || {
-        let mut met = 0;
-        for line in text.lines() {
-            black_box(serde_json::from_str::<serde_json::Value>(line)?);
-            met += 1;
-        }
-        Ok(met)
+        parsed::<serde_json::Value>(&text)
     })?;
     timed(figures, "a row with texts of its own", rows, || {
-        let mut met = 0;
-        for line in text.lines() {
-            black_box(serde_json::from_str::<Posting>(line)?);
-            met += 1;
-        }
-        Ok(met)
+        parsed::<Posting>(&text)
     })?;
     timed(figures, "a row with borrowed texts", rows, || {
         let mut met = 0;
