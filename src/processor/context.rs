@@ -14,6 +14,7 @@ use crate::model::{
     BatchId, FileName, IdError, Line, Message, OutcomeStatus, RowOutcome, StagedFile, codes,
 };
 use crate::store::ClaimedTask;
+use crate::store::postgres::PieceTx;
 
 /// Why work is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub(crate) struct Shared<'a, B, C> {
     pub(crate) work: &'a Work,
     pub(crate) block: &'a B,
     pub(crate) context: &'a C,
+    /// The transaction on PostgreSQL that they are in.
+    pub(crate) piece: Option<&'a PieceTx<'a>>,
 }
 
 impl<B, C> Clone for Shared<'_, B, C> {

@@ -119,6 +119,7 @@ pub(super) fn shared<'a, B: 'static, C: DeserializeOwned>(
         work,
         block,
         context: context.insert(decoded),
+        piece: None,
     })
 }
 
@@ -167,6 +168,7 @@ impl<P: BatchProcessor> PerRow<P> {
                     work,
                     block,
                     context: &context,
+                    piece: None,
                 };
                 let outcome = self.row(shared, place).await;
                 work.desk.put(place, &outcome);
@@ -191,6 +193,7 @@ impl<P: BatchProcessor> PerRow<P> {
             work,
             block,
             context,
+            piece: None,
         };
         let mut running = FuturesUnordered::new();
         let mut more = true;

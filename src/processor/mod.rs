@@ -17,6 +17,7 @@ mod per_query;
 mod per_tx;
 mod pulse;
 mod registry;
+mod statements;
 mod traits;
 mod transactional;
 mod whose;

@@ -29,6 +29,9 @@ use crate::model::Batch;
 /// **Cancellation:** a row is cut off after the op's `timeout` (10 s unless said otherwise), which fails it with
 /// `timed_out`, and after the grace of an abort or a stop; neither has any effect.
 ///
+/// **Speed:** a statement that is given as text is prepared for each row, and each is waited for. [`RowCx::prepare`] keeps what is
+/// prepared, and rows that may [run beside each other](Self::any_order) wait for nobody.
+///
 /// ```no_run
 /// # use rowmill::{JobManager, RowCx, RowFailure, Store};
 /// use rowmill::postgres::{TransactionalProcessor, tokio_postgres::Transaction};
@@ -68,6 +71,19 @@ pub trait TransactionalProcessor: Send + Sync + 'static {
         cx: &mut RowCx<'_, Self::Block, Self::Context>,
         input: Self::Input,
     ) -> impl Future<Output = Result<Self::Output, RowFailure>> + Send;
+
+    /// Whether its rows may run beside each other, in any order: as many of a task as the op's `parallel` says.
+    ///
+    /// Their statements are then on their way to the server together, in the one transaction, so that a row does not wait for
+    /// the answers of the row before. A row may see what others have written that have not ended yet, and that may
+    /// still be undone; so what rows beside each other come to counts only if all of them succeed. If one does not, what they
+    /// wrote is undone: it runs again alone, and those before and behind it without it. A row may be dropped at an await
+    /// when one beside it did not succeed. `false`, unless said otherwise: then rows run one after the other, in line order.
+    ///
+    /// Say `true` only if no row sets anything that others share: a savepoint as text, `set local`, a cursor of a fixed name.
+    fn any_order(&self) -> bool {
+        false
+    }
 
     /// What its transactions see of what others do meanwhile: READ COMMITTED unless said otherwise.
     fn isolation(&self) -> IsolationLevel {

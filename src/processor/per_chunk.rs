@@ -39,6 +39,7 @@ impl<P: ChunkProcessor> PerChunk<P> {
                 work: &*work,
                 block,
                 context: &context,
+                piece: None,
             };
             self.chunk(shared, &places).await;
         }

@@ -138,6 +138,7 @@ fn one<P: TransactionalProcessor>(
             work,
             block,
             context,
+            piece: None,
         },
         place,
         lines: Lines::default(),

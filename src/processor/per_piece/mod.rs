@@ -1,5 +1,6 @@
 //! Runs a task's rows in transactions of PostgreSQL that record what they came to.
 
+mod called;
 mod piece;
 mod rows;
 mod set;
@@ -12,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_postgres::IsolationLevel;
 
-use super::context::{CancelCause, Shared};
+use super::context::Shared;
 use super::desk::{TxRows, Work};
 use super::erased::{AnyBlock, ErasedProcessor, all_rows, ends, shared, type_of};
 use super::whose::{Whose, log};
@@ -20,7 +21,7 @@ use super::{BoxError, DoneCx, InitBlock, RowFailure};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::store::postgres::{PieceTx, Said, said};
 use crate::store::{Dialect, Transacted};
-use piece::{End, Tried};
+use piece::{Bounds, End, Tried};
 use unrest::{Calm, Unrest};
 
 pub(crate) use rows::Rows;
@@ -36,15 +37,16 @@ pub(crate) trait Runner: Send + Sync + 'static {
 
     fn isolation(&self) -> IsolationLevel;
 
-    /// How many rows are kept or undone together, of a task of so many.
-    fn together(&self, rows: usize) -> usize;
+    /// How many rows are kept or undone together, of a task of so many of which so many may run at once.
+    fn together(&self, rows: usize, beside: usize) -> usize;
 
-    /// Runs rows. What they wrote is not kept before the next run begins.
+    /// Runs rows, so many at once if they may. What they wrote is not kept before the next run begins.
     fn run<'a>(
         &'a self,
         tx: &'a PieceTx<'a>,
         shared: Shared<'a, Self::Block, Self::Context>,
         places: &'a [usize],
+        beside: usize,
     ) -> impl Future<Output = Came> + Send + 'a;
 
     fn wants_ends(&self) -> bool;
@@ -92,9 +94,16 @@ impl<P: Runner> PerPiece<P> {
         };
         // A suspect row is committed before it starts, so each has a transaction of its own.
         let mut unrest = Unrest::new(&self.1, if work.task.suspect { 1 } else { usize::MAX });
+        let mut beside = work.parallel();
         while let Some(first) = work.next().await {
             let tried = Arc::new(Mutex::new(Tried::default()));
-            let rows = self.piece(work, &context, first, unrest.most(), &tried);
+            let most = unrest.most();
+            let bounds = Bounds {
+                first,
+                most,
+                beside,
+            };
+            let rows = self.piece(work, &context, bounds, &tried);
             let began = Instant::now();
             let answer = work.transact(rows).await;
             let mut tried =
@@ -102,6 +111,10 @@ impl<P: Runner> PerPiece<P> {
             if tried.places.is_empty() {
                 // It was not begun, and `first` was taken.
                 tried.places.push(first);
+            }
+            // Of rows beside each other nobody knows which one took too long, or which one cost the connection.
+            if tried.is_interrupted || !matches!(answer, Some(Ok(_))) {
+                beside = 1;
             }
             match answer {
                 Some(Ok(Transacted::Done)) => unrest.done(tried.places.len(), began.elapsed()),
@@ -117,7 +130,10 @@ impl<P: Runner> PerPiece<P> {
                         work.desk.put_back(&tried.places);
                         return Ok(());
                     }
-                    Some(End::Lost(by)) => unrest.lost(work, &tried.places, by).await,
+                    Some(End::Lost(by)) => {
+                        beside = 1;
+                        unrest.lost(work, &tried.places, by).await;
+                    }
                     None => unrest.lost(work, &tried.places, None).await,
                 },
                 Some(Err(error)) => {
@@ -134,8 +150,7 @@ impl<P: Runner> PerPiece<P> {
         &self,
         work: &Work,
         context: &Arc<P::Context>,
-        first: usize,
-        most: usize,
+        bounds: Bounds,
         tried: &Arc<Mutex<Tried>>,
     ) -> TxRows {
         let (runner, work) = (Arc::clone(&self.0), work.taker());
@@ -144,7 +159,7 @@ impl<P: Runner> PerPiece<P> {
             isolation: self.0.isolation(),
             statement: limit(&work),
             run: Box::new(move |tx| {
-                async move { piece::run(&*runner, tx, &work, &context, (first, most), &tried).await }
+                async move { piece::run(&*runner, tx, &work, &context, bounds, &tried).await }
                     .boxed()
             }),
         }
@@ -154,15 +169,6 @@ impl<P: Runner> PerPiece<P> {
 /// How long a row, or a call for many, may take.
 fn limit(work: &Work) -> Duration {
     work.settings.timeout.unwrap_or(ROW)
-}
-
-/// Ends when what runs is to be dropped: nobody waits for what it comes to.
-async fn cut(work: &Work) {
-    match work.cancel.cancelled().await {
-        CancelCause::Shutdown => tokio::time::sleep(work.grace).await,
-        CancelCause::Aborted => tokio::time::sleep(work.settings.abort_grace).await,
-        CancelCause::Fenced => {}
-    }
 }
 
 fn timed_out() -> RowOutcome {
@@ -189,6 +195,7 @@ fn ended(work: &Work, tried: Tried, kept: bool) {
         done,
         run,
         end: _,
+        is_interrupted: _,
     } = tried;
     // Where nobody saw it happen, it may have been any of them.
     let run = run.filter(|run| !run.is_empty()).unwrap_or_else(|| {

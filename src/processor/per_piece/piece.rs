@@ -26,6 +26,19 @@ pub(super) struct Tried {
     pub(super) done: Vec<(usize, RowOutcome)>,
     pub(super) run: Option<Vec<usize>>,
     pub(super) end: Option<End>,
+    /// A statement was ended from here.
+    pub(super) is_interrupted: bool,
+}
+
+/// What a piece may do.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// Its first row, which has been taken.
+    pub(super) first: usize,
+    /// Rows of it.
+    pub(super) most: usize,
+    /// Rows at once.
+    pub(super) beside: usize,
 }
 
 /// Why a piece gave up.
@@ -56,7 +69,7 @@ pub(super) async fn run<P: Runner>(
     tx: &PieceTx<'_>,
     work: &Work,
     context: &P::Context,
-    (first, most): (usize, usize),
+    bounds: Bounds,
     tried: &Mutex<Tried>,
 ) -> Option<Ran> {
     let Ok(block) = block_of::<P::Block>(work) else {
@@ -66,10 +79,16 @@ pub(super) async fn run<P: Runner>(
         work,
         block,
         context,
+        piece: Some(tx),
     };
     let began = Instant::now();
     let rows = usize::try_from(work.task.rows).unwrap_or(usize::MAX);
-    let together = runner.together(rows).max(1);
+    let Bounds {
+        first,
+        most,
+        beside,
+    } = bounds;
+    let together = runner.together(rows, beside).max(1);
     let (mut first, mut begun, mut bytes) = (Some(first), 0, 0);
     let mut done: Vec<(usize, RowOutcome)> = Vec::new();
     let mut waiting: VecDeque<Vec<usize>> = VecDeque::new();
@@ -102,7 +121,9 @@ pub(super) async fn run<P: Runner>(
                 places
             }
         };
-        match kept(runner, tx, shared, &places).await {
+        let kept = kept(runner, tx, shared, &places, beside).await;
+        locked(tried).is_interrupted = tx.is_interrupted();
+        match kept {
             Kept::Yes(outcomes) => {
                 bytes += outcomes.iter().map(weight).sum::<usize>();
                 let left = places.get(outcomes.len()..).unwrap_or_default();
@@ -156,8 +177,9 @@ async fn kept<P: Runner>(
     tx: &PieceTx<'_>,
     shared: Shared<'_, P::Block, P::Context>,
     places: &[usize],
+    beside: usize,
 ) -> Kept {
-    let (bad, again) = match runner.run(tx, shared, places).await {
+    let (bad, again) = match runner.run(tx, shared, places, beside).await {
         Came::Kept(outcomes) => match tx.keep().await {
             Ok(()) => return Kept::Yes(outcomes),
             Err(Trouble::Sql(error)) => unknown(shared.work, places, outcomes.len(), error.into()),

@@ -1,15 +1,13 @@
 //! Rows all at once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio_postgres::IsolationLevel;
 
 use super::super::context::Shared;
 use super::super::draft;
-use super::super::limit::passed;
-use super::{Came, Runner, cut, limit, said_of, timed_out};
+use super::called::{Called, called};
+use super::{Came, Runner, said_of, timed_out};
 use crate::model::{Batch, Message, OutcomeStatus, RowOutcome, codes};
 use crate::probe;
 use crate::processor::whose::Whose;
@@ -34,7 +32,7 @@ impl<P: SetProcessor> Runner for Set<P> {
         self.0.isolation()
     }
 
-    fn together(&self, rows: usize) -> usize {
+    fn together(&self, rows: usize, _: usize) -> usize {
         rows
     }
 
@@ -43,6 +41,7 @@ impl<P: SetProcessor> Runner for Set<P> {
         tx: &'a PieceTx<'a>,
         shared: Shared<'a, P::Block, P::Context>,
         places: &'a [usize],
+        _: usize,
     ) -> Came {
         let work = shared.work;
         // What an outcome that needs no call is, by the row's index.
@@ -70,37 +69,23 @@ impl<P: SetProcessor> Runner for Set<P> {
         let lines = rows.iter().map(|row| row.line).collect();
         let mut out = ChunkOut::new(Arc::clone(&work.task), lines);
         probe::at("row_started");
-        let ended = {
-            let call = self.0.process(tx.transaction(), &cx, &rows, &mut out);
-            let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind());
-            let ended = tokio::select! {
-                biased;
-                ended = &mut call => Some(ended),
-                () = passed(limit(work)) => None,
-                () = cut(work) => {
-                    // Whatever its destructors do, it is over.
-                    drop(catch_unwind(AssertUnwindSafe(|| drop(call))));
-                    tx.interrupt().await;
-                    return Came::Cut;
-                }
-            };
-            drop(catch_unwind(AssertUnwindSafe(|| drop(call))));
-            ended
-        };
-        match ended {
-            None => {
-                tx.interrupt().await;
-                return Came::All(timed_out());
-            }
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(failure))) => {
+        let call = self.0.process(tx.transaction(), &cx, &rows, &mut out);
+        match called(work, tx, call).await {
+            Called::Ended(Ok(())) => {}
+            Called::Ended(Err(failure)) => {
                 return match said_of(&failure) {
                     Some(Said::InTheWay) => Came::InTheWay,
+                    Some(Said::Stale) => {
+                        tx.forget();
+                        Came::InTheWay
+                    }
                     Some(Said::Lost) => Came::Lost(Some(fit[0]).filter(|_| fit.len() == 1)),
                     Some(Said::Aborted) | None => Came::Unknown(places.len(), failure),
                 };
             }
-            Some(Err(panic)) => return Came::All(whose.panicked(&*panic)),
+            Called::Panicked(panic) => return Came::All(whose.panicked(&*panic)),
+            Called::TimedOut => return Came::All(timed_out()),
+            Called::Cut => return Came::Cut,
         }
         probe::at("row_done");
         let told = out.outcomes.into_iter().zip(out.lines);

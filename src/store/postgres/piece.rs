@@ -9,7 +9,7 @@ use deadpool_postgres::{Object, Transaction};
 use futures_util::future::{join, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, IsolationLevel, Statement};
 
 use super::db::only;
 use super::errors::{is_conflict, is_lost, postgres_error};
@@ -27,6 +27,8 @@ use crate::store::{ClaimRef, StoreError};
 
 /// A lock is waited for no longer, and no longer than a quarter of the time that a row has: a statement may wait for two.
 const LOCK: Duration = Duration::from_secs(2);
+/// A connection keeps so many statements, its own and those of applications.
+const STATEMENTS: usize = 1_000;
 /// An interrupt may come late, and end what is asked next.
 const ROLLBACKS: u32 = 3;
 
@@ -71,6 +73,22 @@ impl<'t> PieceTx<'t> {
     #[must_use]
     pub fn transaction(&self) -> &tokio_postgres::Transaction<'t> {
         &self.tx
+    }
+
+    /// Prepares a statement of the application's; the connection keeps it where it keeps its own.
+    ///
+    /// # Errors
+    /// The server's: whatever comes next in the transaction fails, too.
+    pub async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if self.named && self.tx.statement_cache.size() < STATEMENTS {
+            return self.tx.prepare_cached(sql).await;
+        }
+        self.tx.prepare(sql).await
+    }
+
+    /// Statements that the connection keeps may not be what they were: they are prepared again.
+    pub(crate) fn forget(&self) {
+        self.tx.statement_cache.clear();
     }
 
     pub(super) async fn begin(
@@ -328,6 +346,8 @@ pub(crate) enum Said {
     Lost,
     /// A statement before it had failed.
     Aborted,
+    /// A statement that was kept gives something else by now.
+    Stale,
 }
 
 /// Looks through an error's causes for one of the database that is nobody's own.
@@ -341,6 +361,10 @@ pub(crate) fn said(error: &(dyn std::error::Error + 'static)) -> Option<Said> {
             let code = error.code()?;
             if is_conflict(code) {
                 return Some(Said::InTheWay);
+            }
+            let by = error.as_db_error().and_then(|db| db.routine());
+            if *code == SqlState::FEATURE_NOT_SUPPORTED && by == Some("RevalidateCachedQuery") {
+                return Some(Said::Stale);
             }
             let aborted = *code == SqlState::IN_FAILED_SQL_TRANSACTION;
             return aborted.then_some(Said::Aborted);

@@ -1,6 +1,7 @@
 //! The engine from the outside: a manager, processors, a clock that stands still.
 
 mod again;
+mod any_order;
 mod append;
 mod build;
 mod bundles;
