@@ -1,6 +1,9 @@
 //! Rows that write into the application's own table in their outcome's transaction, beside the same writes alone.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use rowmill::model::OpSettings;
 use rowmill::postgres::tokio_postgres::Transaction;
@@ -28,6 +31,9 @@ const UPDATE_MANY: &str = "update accounts a set postings = a.postings + u.times
      where a.n = u.n";
 /// Records that the reference commits together.
 const TOGETHER: u64 = 1_000;
+
+/// Rows of a task that run at once where they need not wait for each other.
+const BESIDE: u32 = 64;
 
 type Row = (i64, String);
 
@@ -105,8 +111,32 @@ impl postgres::TransactionalProcessor for OnServer {
         cx: &mut RowCx<'_, (), ()>,
         (n, text): Row,
     ) -> Result<(), RowFailure> {
-        tx.execute(self.1, &[&n, &text]).await?;
+        let kept = cx.prepare(tx, self.1).await?;
+        tx.execute(&kept, &[&n, &text]).await?;
         self.0.look(n, cx.attempt())
+    }
+}
+
+/// The same, and its rows need not wait for each other.
+struct AnyOrder(OnServer);
+
+impl postgres::TransactionalProcessor for AnyOrder {
+    type Block = ();
+    type Context = ();
+    type Input = Row;
+    type Output = ();
+
+    async fn process(
+        &self,
+        tx: &Transaction<'_>,
+        cx: &mut RowCx<'_, (), ()>,
+        row: Row,
+    ) -> Result<(), RowFailure> {
+        self.0.process(tx, cx, row).await
+    }
+
+    fn any_order(&self) -> bool {
+        true
     }
 }
 
@@ -177,6 +207,10 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
         max_attempts: 2,
         ..OpSettings::default()
     };
+    let beside = OpSettings {
+        parallel: BESIDE,
+        ..twice.clone()
+    };
     let manager = JobManager::builder(fresh.store().await?)
         .objects(fresh.objects())
         .batch("bench", "leased", Leased(bad))
@@ -188,6 +222,10 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
         .settings("bench", "insert", Kind::Batch, twice);
     let manager = match place.on {
         On::Postgres => manager
+            .transactional("bench", "insert_beside", AnyOrder(OnServer(bad, INSERT)))
+            .transactional("bench", "update_beside", AnyOrder(OnServer(bad, UPDATE)))
+            .settings("bench", "insert_beside", Kind::Batch, beside.clone())
+            .settings("bench", "update_beside", Kind::Batch, beside)
             .set_based("bench", "insert_set", Set(INSERT_MANY))
             .set_based("bench", "update_set", Set(UPDATE_MANY)),
         On::Sqlite => manager,
@@ -250,6 +288,35 @@ async fn alone(place: &Place, sql: &'static str, rows: u64) -> Result<Duration, 
     Ok(began.elapsed())
 }
 
+/// How long two connections take for them, of which as many are on their way on each as rows run beside each other.
+async fn alone_beside(place: &Place, sql: &'static str, rows: u64) -> Result<Duration, Failed> {
+    let fresh = made(place).await?;
+    let mut clients = [fresh.server().await?, fresh.server().await?];
+    let pieces = Mutex::new((0..rows).step_by(TOGETHER as usize));
+    let began = Instant::now();
+    let both = clients.iter_mut().map(|client| async {
+        let statement = client.prepare(sql).await?;
+        while let Some(first) = next(&pieces) {
+            let tx = client.transaction().await?;
+            let sent = (first..rows.min(first + TOGETHER)).map(|n| {
+                let (tx, statement, (n, text)) = (&tx, &statement, row(n));
+                async move { tx.execute(statement, &[&n, &text]).await }
+            });
+            let mut sent = stream::iter(sent).buffer_unordered(BESIDE as usize);
+            while sent.try_next().await?.is_some() {}
+            drop(sent);
+            tx.commit().await?;
+        }
+        Ok::<_, Failed>(())
+    });
+    futures_util::future::try_join_all(both).await?;
+    Ok(began.elapsed())
+}
+
+fn next<T>(of: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
 /// How long one connection takes for one statement a thousand rows.
 async fn alone_set(place: &Place, sql: &str, rows: u64) -> Result<Duration, Failed> {
     let fresh = made(place).await?;
@@ -282,6 +349,14 @@ pub async fn transactional(
         figures.aim(format!("one {word} a row"), "/s", own, rate);
         figures.add(format!("the same {word}s alone"), "/s", alone);
         figures.aim(format!("of the {word}s alone"), "times", own / alone, of);
+        if place.on == On::Sqlite {
+            continue;
+        }
+        let own = per_second(rows, op(place, &format!("{name}_beside"), rows, Bad::None).await?);
+        let alone = per_second(rows, alone_beside(place, sql, rows).await?);
+        figures.add(format!("one {word} a row, {BESIDE} at once"), "/s", own);
+        figures.add(format!("{word}s alone, {BESIDE} at once on two connections"), "/s", alone);
+        figures.add(format!("of the {word}s alone, {BESIDE} at once"), "times", own / alone);
     }
     Ok(())
 }

@@ -128,7 +128,7 @@ def measured(peer, postgres, database, program, rows, limits):
     costs = phase.end()
     line["peak_mb"] = round(process.group_peak(program.child.pid), 1)
     line["cut"] = took is None
-    recorded = int(postgres.sql(peer.recorded.replace("{rows}", str(rows)), database))
+    recorded = int(postgres.sql(setting.get("recorded", peer.recorded).replace("{rows}", str(rows)), database))
     if took is not None and recorded != rows:
         raise Failed(clean(f"it said that all was done, and {recorded:,} of {rows:,} outcomes were recorded"))
     line["recorded"] = recorded

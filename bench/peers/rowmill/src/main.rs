@@ -1,5 +1,7 @@
-//! rowmill by its library: one batch of the file's rows, or with `queries` a slow query of each; one worker, everything
-//! else as it is by default.
+//! rowmill by its library: one batch of the file's rows, or with `queries` a slow query of each, or with the name of an op
+//! of `effects` rows that write a table; one worker, everything else as it is by default.
+
+mod effects;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -17,7 +19,7 @@ use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 #[allow(dead_code)]
-struct Posting {
+pub struct Posting {
     account: String,
     amount: String,
     r#type: String,
@@ -106,13 +108,20 @@ async fn all_ended(client: &Client) -> Result<(), BoxError> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let queries = std::env::args().nth(1).as_deref() == Some("queries");
+    let way = std::env::args().nth(1).unwrap_or_else(|| "post".into());
+    let queries = way == "queries";
     let folder = tempfile::tempdir()?;
-    let store = Store::postgres_url(&std::env::var("PEER_URL")?).await?;
+    let url = std::env::var("PEER_URL")?;
+    let store = Store::postgres_url(&url).await?;
+    effects::make_table(&url).await?;
     let manager = JobManager::builder(store)
         .objects(ObjectStore::folder(folder.path()))
         .batch("bench", "post", Post)
         .slow_query("bench", "query", Post)
+        .transactional("bench", "effects", effects::EachRow { any_order: true })
+        .settings("bench", "effects", Kind::Batch, effects::beside())
+        .transactional("bench", "effects-in-turn", effects::EachRow { any_order: false })
+        .set_based("bench", "effects-of-a-block", effects::Block)
         .build()?;
     let client = manager.client();
     let mut batch: Option<BatchId> = None;
@@ -125,7 +134,7 @@ async fn main() -> Result<(), BoxError> {
                 if queries {
                     submit_queries(&client, rows).await?;
                 } else {
-                    let new = NewBatch::new(JobKey::new("bench", "post", Kind::Batch)?);
+                    let new = NewBatch::new(JobKey::new("bench", &way, Kind::Batch)?);
                     let submitted = manager.batch_submit_reader(new, rows, Options::jsonl());
                     batch = Some(submitted.await?.batch.id);
                 }
