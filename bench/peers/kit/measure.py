@@ -102,13 +102,13 @@ def run(peer, setting, postgres, rows, files, redis, limits, folder):
     )
     program = Program(peer.program(setting), environment, folder)
     try:
-        return measured(peer, postgres, database, program, rows, limits)
+        return measured(peer, setting, postgres, database, program, rows, limits)
     finally:
         program.end()
         postgres.sql(f"drop database if exists {database} with (force)")
 
 
-def measured(peer, postgres, database, program, rows, limits):
+def measured(peer, setting, postgres, database, program, rows, limits):
     if program.wait("ready", limits["start"]) is None:
         raise Failed(f"it was not ready within {limits['start']:g} s")
     line = {}
