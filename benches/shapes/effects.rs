@@ -352,11 +352,22 @@ pub async fn transactional(
         if place.on == On::Sqlite {
             continue;
         }
-        let own = per_second(rows, op(place, &format!("{name}_beside"), rows, Bad::None).await?);
+        let own = per_second(
+            rows,
+            op(place, &format!("{name}_beside"), rows, Bad::None).await?,
+        );
         let alone = per_second(rows, alone_beside(place, sql, rows).await?);
         figures.add(format!("one {word} a row, {BESIDE} at once"), "/s", own);
-        figures.add(format!("{word}s alone, {BESIDE} at once on two connections"), "/s", alone);
-        figures.add(format!("of the {word}s alone, {BESIDE} at once"), "times", own / alone);
+        figures.add(
+            format!("{word}s alone, {BESIDE} at once on two connections"),
+            "/s",
+            alone,
+        );
+        figures.add(
+            format!("of the {word}s alone, {BESIDE} at once"),
+            "times",
+            own / alone,
+        );
     }
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(super) struct Task {
     /// Seconds that the child's clock is ahead.
     pub(super) ahead: u64,
     pub(super) block_rows: u32,
+    /// Rows of a task at once, in any order.
+    pub(super) parallel: u32,
     /// Each row that succeeds moves money in the transaction of its outcome.
     pub(super) transactional: bool,
     /// The PostgreSQL database that it works on, in place of a file.
@@ -77,6 +79,7 @@ impl Task {
             fails: 100,
             ahead: 0,
             block_rows: 1000,
+            parallel: 1,
             transactional: false,
             postgres: None,
             heartbeat: None,
@@ -338,7 +341,9 @@ impl TransactionalProcessor for Transfer {
 }
 
 /// As [`Transfer`], on PostgreSQL.
-struct ServerTransfer;
+struct ServerTransfer {
+    any_order: bool,
+}
 
 impl rowmill::postgres::TransactionalProcessor for ServerTransfer {
     type Block = Effects;
@@ -360,6 +365,10 @@ impl rowmill::postgres::TransactionalProcessor for ServerTransfer {
         let done = Work::row(cx, &row)?;
         tx.execute(moves, &[&"b", &cents]).await?;
         Ok(done)
+    }
+
+    fn any_order(&self) -> bool {
+        self.any_order
     }
 
     async fn mark_done(&self, cx: &DoneCx<'_, Effects>, batch: &Batch) -> Result<(), BoxError> {
@@ -398,6 +407,7 @@ async fn work(task: Task) {
     };
     let settings = OpSettings {
         block_rows: task.block_rows,
+        parallel: task.parallel,
         delivery,
         backoff: Backoff {
             base: Duration::from_millis(1),
@@ -414,7 +424,13 @@ async fn work(task: Task) {
         .clock(Ahead(task.ahead))
         .initializer("fault", Open(task.clone()));
     let manager = if task.postgres.is_some() {
-        manager.transactional("fault", "work", ServerTransfer)
+        manager.transactional(
+            "fault",
+            "work",
+            ServerTransfer {
+                any_order: task.parallel > 1,
+            },
+        )
     } else if task.transactional {
         let accounts = rusqlite::Connection::open(task.database()).unwrap();
         accounts.busy_timeout(Duration::from_secs(60)).unwrap();

@@ -1,5 +1,7 @@
 //! The same on PostgreSQL, where the way to the database fails too.
 
+mod beside;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +90,7 @@ impl Bank {
     }
 }
 
-async fn is_moved_after_kill_at(point: &str, nth: u32) {
-    let bank = Bank::new(1500).await;
+async fn is_moved_after_kill_at(bank: Bank, point: &str, nth: u32) {
     let ended_well = bank.task.start(&format!("{point}:{nth}=kill")).wait();
     assert!(!ended_well, "the child was not killed at {point}");
     assert!(bank.task.start("").wait());
@@ -100,7 +101,7 @@ macro_rules! each_point {
     ($($name:ident: $point:literal, $nth:literal;)+) => {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            is_moved_after_kill_at($point, $nth).await;
+            is_moved_after_kill_at(Bank::new(1500).await, $point, $nth).await;
         })+
     };
 }
@@ -148,7 +149,10 @@ async fn on_postgres_money_moves_once_when_answers_to_commits_are_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_money_moves_once_when_connections_are_reset() {
-    let bank = Bank::new(1500).await;
+    is_moved_while_connections_are_reset(Bank::new(1500).await).await;
+}
+
+async fn is_moved_while_connections_are_reset(bank: Bank) {
     let proxy = Proxy::start(bank.database.url());
     let mut child = bank.behind(&proxy).start("");
     let ended = tokio::task::spawn_blocking(move || {
