@@ -31,6 +31,7 @@ pub enum Shape {
     FromCsv,
     OutputFile,
     Transactional,
+    Beside,
     SetBased,
     Batches,
     QueriesOneByOne,
@@ -40,11 +41,11 @@ pub enum Shape {
 }
 
 use Shape::{
-    Batches, Failed, FromCsv, Incompressible, OutputFile, PollsOfEnded, PollsOfOpen,
+    Batches, Beside, Failed, FromCsv, Incompressible, OutputFile, PollsOfEnded, PollsOfOpen,
     QueriesByOneCall, QueriesOneByOne, Retried, SetBased, Transactional, Trivial,
 };
 
-pub const ALL: [Shape; 13] = [
+pub const ALL: [Shape; 14] = [
     Trivial,
     Incompressible,
     Failed,
@@ -52,6 +53,7 @@ pub const ALL: [Shape; 13] = [
     FromCsv,
     OutputFile,
     Transactional,
+    Beside,
     SetBased,
     Batches,
     QueriesOneByOne,
@@ -73,6 +75,7 @@ impl Shape {
             FromCsv => "rows_from_a_csv",
             OutputFile => "rows_into_a_file",
             Transactional => "transactional_rows",
+            Beside => "transactional_rows_beside_each_other",
             SetBased => "set_based_rows",
             Batches => "batches_of_100_rows",
             QueriesOneByOne => "queries_one_by_one",
@@ -94,6 +97,7 @@ impl Shape {
             Transactional => {
                 "1,000 rows in blocks of 100, an UPDATE each in the transaction of its outcome"
             }
+            Beside => "the same, 50 rows at once, by a statement that the connection keeps",
             SetBased => "1,000 rows, one UPDATE for all in the transaction of their outcomes",
             Batches => "100 batches of 100 rows, submitted one by one",
             QueriesOneByOne => {
@@ -109,7 +113,7 @@ impl Shape {
     pub fn many(self) -> u32 {
         match self {
             Trivial | Incompressible | Failed | Retried | FromCsv | OutputFile | Batches => 10_000,
-            Transactional | SetBased => ACCOUNTS,
+            Transactional | Beside | SetBased => ACCOUNTS,
             QueriesOneByOne | QueriesByOneCall | PollsOfEnded | PollsOfOpen => 100,
         }
     }
@@ -123,7 +127,7 @@ impl Shape {
     }
 
     pub fn is_for(self, dialect: Dialect) -> bool {
-        self != SetBased || dialect == Dialect::Postgres
+        !matches!(self, Beside | SetBased) || dialect == Dialect::Postgres
     }
 
     fn manager(self, at: &At) -> JobManager {
@@ -131,8 +135,11 @@ impl Shape {
             // All tasks of a claim run at once, however long a row took before.
             s.local_concurrency = Some(256);
             s.max_attempts = 2;
-            if matches!(self, Transactional) {
+            if matches!(self, Transactional | Beside) {
                 s.block_rows = 100;
+            }
+            if self == Beside {
+                s.parallel = 50;
             }
         });
         let cache = match self {
@@ -154,6 +161,7 @@ impl Shape {
             Transactional => builder
                 .transactional("bank", "post", OnSqlite)
                 .transactional("bank", "post", OnPostgres),
+            Beside => builder.transactional("bank", "post", InAnyOrder),
             SetBased => builder.set_based("bank", "post", OnPostgres),
             QueriesOneByOne | QueriesByOneCall => builder.slow_query(
                 "bank",
@@ -282,7 +290,7 @@ impl Shape {
 
     fn input(self, n: u32) -> Box<RawJson> {
         match self {
-            Transactional | SetBased => raw(&n.to_string()),
+            Transactional | Beside | SetBased => raw(&n.to_string()),
             Incompressible => raw(&format!("{{\"ref\":\"{}\"}}", noise(n))),
             _ => raw(&format!(
                 "{{\"account\":\"ACC{:06}\",\"amount\":\"{}.{:02}\",\"ref\":\"REF-{:012x}\"}}",
@@ -359,6 +367,30 @@ impl rowmill::postgres::TransactionalProcessor for OnPostgres {
         let update = "update accounts set cents = cents + 1 where id = $1";
         tx.execute_typed(update, &[(&n, Type::INT8)]).await?;
         Ok(true)
+    }
+}
+
+struct InAnyOrder;
+
+impl rowmill::postgres::TransactionalProcessor for InAnyOrder {
+    type Block = ();
+    type Context = Value;
+    type Input = i64;
+    type Output = bool;
+
+    async fn process(
+        &self,
+        tx: &Transaction<'_>,
+        cx: &mut RowCx<'_, (), Value>,
+        n: i64,
+    ) -> Result<bool, RowFailure> {
+        let update = "update accounts set cents = cents + 1 where id = $1";
+        tx.execute(&cx.prepare(tx, update).await?, &[&n]).await?;
+        Ok(true)
+    }
+
+    fn any_order(&self) -> bool {
+        true
     }
 }
 
