@@ -180,11 +180,12 @@ impl Desk {
     pub(crate) fn put_back(&self, places: &[usize]) {
         let mut state = self.state();
         for place in places {
-            if let Some(p) = state.places.get_mut(*place) {
+            // Whoever is put back twice is there once.
+            if let Some(p @ Place::Started) = state.places.get_mut(*place) {
                 *p = Place::Upcoming;
+                state.undone.push_back(*place);
             }
         }
-        state.undone.extend(places);
         state.undone.make_contiguous().sort_unstable();
     }
 

@@ -75,12 +75,18 @@ pub trait TransactionalProcessor: Send + Sync + 'static {
     /// Whether its rows may run beside each other, in any order: as many of a task as the op's `parallel` says.
     ///
     /// Their statements are then on their way to the server together, in the one transaction, so that a row does not wait for
-    /// the answers of the row before. A row may see what others have written that have not ended yet, and that may
-    /// still be undone; so what rows beside each other come to counts only if all of them succeed. If one does not, what they
-    /// wrote is undone: it runs again alone, and those before and behind it without it. A row may be dropped at an await
-    /// when one beside it did not succeed. `false`, unless said otherwise: then rows run one after the other, in line order.
+    /// the answers of the row before. What rows beside each other come to counts only if all of them succeed: if one does not,
+    /// what they wrote is undone, it runs again alone, and those before and behind it without it. `false`, unless said
+    /// otherwise: then rows run one after the other, in line order.
     ///
-    /// Say `true` only if no row sets anything that others share: a savepoint as text, `set local`, a cursor of a fixed name.
+    /// Say `true` only if
+    /// - *no row depends on what another writes*: rows are interleaved at every await. A lock of the transaction's (`FOR UPDATE`,
+    ///   an advisory lock, SERIALIZABLE) keeps none of them out, for it is the same transaction's. A balance that is read and then
+    ///   written is lost; `set cents = cents + $1` is not;
+    /// - *no row sets what is the transaction's as a whole*: a savepoint as text, `set local`, a cursor of a fixed name. To go
+    ///   back to a savepoint of its own undoes what others have written meanwhile, and nobody sees that.
+    ///
+    /// The op's time-out is that of a row, and what it waits for the statements of others is a part of it.
     fn any_order(&self) -> bool {
         false
     }

@@ -18,7 +18,7 @@ impl<B, C> RowCx<'_, B, C> {
     /// Prepares a statement on PostgreSQL once a connection, and takes it from there each time after: a round trip less and
     /// nothing to parse, where a statement given as text costs both for each row.
     ///
-    /// A connection keeps 1,000; what comes later is prepared each time, as is everything behind a pooler. So values belong into
+    /// A connection keeps 1,000, and forgets them all before one more; behind a pooler each is prepared each time. So values belong into
     /// parameters. Where a table has changed so that a kept statement would give other columns, the rows run again, and it
     /// is prepared anew. **Cancellation:** safe.
     ///

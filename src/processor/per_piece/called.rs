@@ -13,35 +13,29 @@ use super::super::desk::Work;
 use super::super::limit::passed;
 use super::limit;
 use crate::processor::RowFailure;
-use crate::store::postgres::PieceTx;
 
 /// What a call came to.
 pub(super) enum Called<T> {
     Ended(Result<T, RowFailure>),
     Panicked(Box<dyn Any + Send>),
+    /// It was dropped; its statement is still to be interrupted.
     TimedOut,
-    /// It is to stop at once.
+    /// It is to stop at once; likewise.
     Cut,
 }
 
 /// Waits for a call, no longer than its op's time-out or the grace of an end.
 pub(super) async fn called<T>(
     work: &Work,
-    tx: &PieceTx<'_>,
     call: impl Future<Output = Result<T, RowFailure>> + Send,
 ) -> Called<T> {
     let mut call = Call(Some(AssertUnwindSafe(call).catch_unwind().boxed()));
-    let dropped = tokio::select! {
+    tokio::select! {
         biased;
-        ended = &mut call => {
-            return ended.map_or_else(Called::Panicked, Called::Ended);
-        }
+        ended = &mut call => ended.map_or_else(Called::Panicked, Called::Ended),
         () = passed(limit(work)) => Called::TimedOut,
         () = cut(work) => Called::Cut,
-    };
-    drop(call);
-    tx.interrupt().await;
-    dropped
+    }
 }
 
 /// A call that is over when it is dropped, whatever its destructors do.

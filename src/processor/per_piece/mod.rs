@@ -5,6 +5,7 @@ mod piece;
 mod rows;
 mod set;
 mod unrest;
+mod width;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::store::postgres::{PieceTx, Said, said};
 use crate::store::{Dialect, Transacted};
 use piece::{Bounds, End, Tried};
 use unrest::{Calm, Unrest};
+use width::Width;
 
 pub(crate) use rows::Rows;
 pub(crate) use set::Set;
@@ -37,16 +39,19 @@ pub(crate) trait Runner: Send + Sync + 'static {
 
     fn isolation(&self) -> IsolationLevel;
 
-    /// How many rows are kept or undone together, of a task of so many of which so many may run at once.
-    fn together(&self, rows: usize, beside: usize) -> usize;
+    /// How many rows are kept or undone together, of a task of so many, where they run in turn.
+    fn together(&self, rows: usize) -> usize;
 
-    /// Runs rows, so many at once if they may. What they wrote is not kept before the next run begins.
+    /// Whether rows may run beside each other.
+    fn any_order(&self) -> bool;
+
+    /// Runs rows, so many at once. What they wrote is not kept before the next run begins.
     fn run<'a>(
         &'a self,
         tx: &'a PieceTx<'a>,
         shared: Shared<'a, Self::Block, Self::Context>,
         places: &'a [usize],
-        beside: usize,
+        at_once: usize,
     ) -> impl Future<Output = Came> + Send + 'a;
 
     fn wants_ends(&self) -> bool;
@@ -67,23 +72,29 @@ pub(crate) enum Came {
         bad: Vec<(usize, RowOutcome)>,
         again: Vec<Vec<usize>>,
     },
+    /// Likewise of rows beside each other, of which one did not succeed: in which runs all run again, and whether one
+    /// after the other.
+    Apart {
+        again: Vec<Vec<usize>>,
+        in_turn: bool,
+    },
     /// What one of the first so many wrote may not stay, for this reason.
     Unknown(usize, RowFailure),
     /// As [`Came::Unknown`] of all rows, with what a row alone comes to.
     All(RowOutcome),
     /// Others were in their way.
     InTheWay,
-    /// The connection is lost, maybe by this row.
-    Lost(Option<usize>),
+    /// The connection is lost, maybe by one of them.
+    Lost,
     /// They are to stop at once.
     Cut,
 }
 
-pub(crate) struct PerPiece<P>(Arc<P>, Calm);
+pub(crate) struct PerPiece<P>(Arc<P>, Calm, Arc<Width>);
 
 impl<P: Runner> PerPiece<P> {
     pub(crate) fn new(runner: P) -> Self {
-        Self(Arc::new(runner), Calm::default())
+        Self(Arc::new(runner), Calm::default(), Arc::default())
     }
 
     async fn rows(&self, work: &mut Work) -> Result<(), RowOutcome> {
@@ -94,7 +105,10 @@ impl<P: Runner> PerPiece<P> {
         };
         // A suspect row is committed before it starts, so each has a transaction of its own.
         let mut unrest = Unrest::new(&self.1, if work.task.suspect { 1 } else { usize::MAX });
-        let mut beside = work.parallel();
+        let mut beside = match self.0.any_order() {
+            true => work.parallel(),
+            false => 1,
+        };
         while let Some(first) = work.next().await {
             let tried = Arc::new(Mutex::new(Tried::default()));
             let most = unrest.most();
@@ -108,12 +122,12 @@ impl<P: Runner> PerPiece<P> {
             let answer = work.transact(rows).await;
             let mut tried =
                 std::mem::take(&mut *tried.lock().unwrap_or_else(PoisonError::into_inner));
-            if tried.places.is_empty() {
-                // It was not begun, and `first` was taken.
+            if !tried.has_begun {
+                // `first` was taken for it.
                 tried.places.push(first);
             }
             // Of rows beside each other nobody knows which one took too long, or which one cost the connection.
-            if tried.is_interrupted || !matches!(answer, Some(Ok(_))) {
+            if tried.in_turn || matches!(tried.end, Some(End::Lost)) {
                 beside = 1;
             }
             match answer {
@@ -130,15 +144,14 @@ impl<P: Runner> PerPiece<P> {
                         work.desk.put_back(&tried.places);
                         return Ok(());
                     }
-                    Some(End::Lost(by)) => {
-                        beside = 1;
-                        unrest.lost(work, &tried.places, by).await;
-                    }
-                    None => unrest.lost(work, &tried.places, None).await,
+                    Some(End::Lost) => unrest.lost(work, &tried.places).await,
+                    // All of them were given back.
+                    None if tried.places.is_empty() => {}
+                    None => unrest.again(work, &tried.places).await,
                 },
                 Some(Err(error)) => {
                     log!(warn, Whose::row(work, first), %error, "a transaction failed; its rows run again");
-                    unrest.lost(work, &tried.places, None).await;
+                    unrest.again(work, &tried.places).await;
                 }
             }
         }
@@ -155,11 +168,12 @@ impl<P: Runner> PerPiece<P> {
     ) -> TxRows {
         let (runner, work) = (Arc::clone(&self.0), work.taker());
         let (context, tried) = (Arc::clone(context), Arc::clone(tried));
+        let width = Arc::clone(&self.2);
         TxRows::Postgres {
             isolation: self.0.isolation(),
             statement: limit(&work),
             run: Box::new(move |tx| {
-                async move { piece::run(&*runner, tx, &work, &context, bounds, &tried).await }
+                async move { piece::run(&*runner, tx, &work, &context, bounds, &width, &tried).await }
                     .boxed()
             }),
         }
@@ -191,11 +205,7 @@ fn said_of(failure: &RowFailure) -> Option<Said> {
 /// flight has failed, and does not run again by itself, for it may have taken effect.
 fn ended(work: &Work, tried: Tried, kept: bool) {
     let Tried {
-        places,
-        done,
-        run,
-        end: _,
-        is_interrupted: _,
+        places, done, run, ..
     } = tried;
     // Where nobody saw it happen, it may have been any of them.
     let run = run.filter(|run| !run.is_empty()).unwrap_or_else(|| {

@@ -8,6 +8,7 @@ use super::super::context::Shared;
 use super::super::desk::{Ran, Work};
 use super::super::draft::{FULL, weight};
 use super::super::erased::block_of;
+use super::width::Width;
 use super::{Came, Runner};
 use crate::model::{OutcomeStatus, RowOutcome};
 use crate::processor::whose::Whose;
@@ -22,12 +23,14 @@ pub(super) const PIECE: Duration = Duration::from_secs(1);
 pub(super) struct Tried {
     /// Rows that began.
     pub(super) places: Vec<usize>,
+    /// Rows began, whatever has become of them.
+    pub(super) has_begun: bool,
     /// Where the application ended the transaction: what those before came to, and who was in flight.
     pub(super) done: Vec<(usize, RowOutcome)>,
     pub(super) run: Option<Vec<usize>>,
     pub(super) end: Option<End>,
-    /// A statement was ended from here.
-    pub(super) is_interrupted: bool,
+    /// The task's other rows are to run one after the other.
+    pub(super) in_turn: bool,
 }
 
 /// What a piece may do.
@@ -45,7 +48,7 @@ pub(super) struct Bounds {
 #[derive(Clone, Copy)]
 pub(super) enum End {
     InTheWay,
-    Lost(Option<usize>),
+    Lost,
     Cut,
 }
 
@@ -57,19 +60,20 @@ fn locked(tried: &Mutex<Tried>) -> MutexGuard<'_, Tried> {
 enum Kept {
     /// So many of its rows are done.
     Yes(Vec<RowOutcome>),
-    /// It is undone: what some came to, and the runs in which the others run again.
-    No(Vec<(usize, RowOutcome)>, Vec<Vec<usize>>),
+    /// It is undone.
+    No(Undone),
     End(End),
     Ended,
 }
 
-/// Runs rows; none if what they wrote is to be undone.
+/// Runs rows; none if what they wrote is to be undone, or if there is nothing to record.
 pub(super) async fn run<P: Runner>(
     runner: &P,
     tx: &PieceTx<'_>,
     work: &Work,
     context: &P::Context,
     bounds: Bounds,
+    width: &Width,
     tried: &Mutex<Tried>,
 ) -> Option<Ran> {
     let Ok(block) = block_of::<P::Block>(work) else {
@@ -83,30 +87,35 @@ pub(super) async fn run<P: Runner>(
     };
     let began = Instant::now();
     let rows = usize::try_from(work.task.rows).unwrap_or(usize::MAX);
+    let in_turn = runner.together(rows).max(1);
     let Bounds {
         first,
         most,
         beside,
     } = bounds;
-    let together = runner.together(rows, beside).max(1);
     let (mut first, mut begun, mut bytes) = (Some(first), 0, 0);
     let mut done: Vec<(usize, RowOutcome)> = Vec::new();
     let mut waiting: VecDeque<Vec<usize>> = VecDeque::new();
     loop {
+        let (together, at_once) = width.of(in_turn, beside);
+        // Whoever is to stop begins nothing again either, and an interrupt that comes late is to end nobody else's statement.
+        let stops = work.cancel.is_cancelled() || tx.is_interrupted();
+        let is_full = bytes > FULL || began.elapsed() >= PIECE;
         let places = match waiting.pop_front() {
-            // Whoever is to stop begins nothing again either, and an interrupt that comes late is to end nobody else's statement.
-            Some(places) if work.cancel.is_cancelled() || tx.is_interrupted() => {
+            // Each transaction gets on by a row at least.
+            Some(places) if stops || is_full && !done.is_empty() => {
                 give_back(work, tried, &places);
                 continue;
             }
-            Some(places) => places,
+            Some(mut places) => {
+                if places.len() > together {
+                    waiting.push_front(places.split_off(together));
+                }
+                places
+            }
             None => {
                 let mut places: Vec<usize> = first.take().into_iter().collect();
-                let over = begun >= most
-                    || bytes > FULL
-                    || work.cancel.is_cancelled()
-                    || tx.is_interrupted()
-                    || began.elapsed() >= PIECE;
+                let over = begun >= most || is_full || stops;
                 while !(places.is_empty() && over)
                     && places.len() < together.min(most - begun)
                     && let Some(place) = work.desk.start()
@@ -117,39 +126,52 @@ pub(super) async fn run<P: Runner>(
                     break;
                 }
                 begun += places.len();
-                locked(tried).places.extend(&places);
+                let mut tried = locked(tried);
+                tried.has_begun = true;
+                tried.places.extend(&places);
                 places
             }
         };
-        let kept = kept(runner, tx, shared, &places, beside).await;
-        locked(tried).is_interrupted = tx.is_interrupted();
-        match kept {
+        match kept(runner, tx, shared, &places, at_once).await {
             Kept::Yes(outcomes) => {
+                if beside > 1 && places.len() > 1 {
+                    width.went_well(together);
+                }
                 bytes += outcomes.iter().map(weight).sum::<usize>();
                 let left = places.get(outcomes.len()..).unwrap_or_default();
                 give_back(work, tried, left);
                 begun -= left.len();
                 done.extend(places.into_iter().zip(outcomes));
             }
-            Kept::No(bad, again) => {
+            Kept::No(Undone {
+                bad,
+                again,
+                in_turn,
+            }) => {
+                if at_once > 1 && places.len() > 1 {
+                    width.went_badly(places.len());
+                }
+                locked(tried).in_turn |= in_turn;
                 done.extend(bad);
                 for places in again.into_iter().rev().filter(|places| !places.is_empty()) {
                     waiting.push_front(places);
                 }
             }
             Kept::End(end) => {
-                locked(tried).end = Some(end);
+                let mut tried = locked(tried);
+                tried.end = Some(end);
+                // Where one of them had ended the transaction, too.
+                (tried.done, tried.run) = (done, Some(places));
                 return None;
             }
             Kept::Ended => {
                 let mut tried = locked(tried);
-                tried.done = done;
-                tried.run = Some(places);
+                (tried.done, tried.run) = (done, Some(places));
                 return None;
             }
         }
     }
-    Some(ran(work, done))
+    (!done.is_empty()).then(|| ran(work, done))
 }
 
 /// Rows that began, and after all did not.
@@ -177,28 +199,32 @@ async fn kept<P: Runner>(
     tx: &PieceTx<'_>,
     shared: Shared<'_, P::Block, P::Context>,
     places: &[usize],
-    beside: usize,
+    at_once: usize,
 ) -> Kept {
-    let (bad, again) = match runner.run(tx, shared, places, beside).await {
+    let undone = match runner.run(tx, shared, places, at_once).await {
         Came::Kept(outcomes) => match tx.keep().await {
             Ok(()) => return Kept::Yes(outcomes),
             Err(Trouble::Sql(error)) => unknown(shared.work, places, outcomes.len(), error.into()),
             Err(trouble) => return hopeless(&trouble),
         },
-        Came::Bad { bad, again } => (bad, again),
+        Came::Bad { bad, again } => Undone::of(bad, again),
+        Came::Apart { again, in_turn } => Undone {
+            in_turn,
+            ..Undone::of(Vec::new(), again)
+        },
         Came::Unknown(upto, failure) => unknown(shared.work, places, upto, failure),
         Came::All(outcome) => match places {
-            [place] => (vec![(*place, outcome)], Vec::new()),
-            _ => (Vec::new(), halves(places, places.len())),
+            [place] => Undone::of(vec![(*place, outcome)], Vec::new()),
+            _ => Undone::of(Vec::new(), halves(places, places.len())),
         },
         Came::InTheWay => return Kept::End(End::InTheWay),
-        Came::Lost(by) => return Kept::End(End::Lost(by)),
+        Came::Lost => return Kept::End(End::Lost),
         Came::Cut => return Kept::End(End::Cut),
     };
     match tx.undo().await {
-        Ok(()) => Kept::No(bad, again),
+        Ok(()) => Kept::No(undone),
         // A savepoint that is not there any more, in a transaction that is: whatever it was, it cannot go on.
-        Err(Trouble::Sql(_)) => Kept::End(End::Lost(bad.first().map(|(place, _)| *place))),
+        Err(Trouble::Sql(_)) => Kept::End(End::Lost),
         Err(trouble) => hopeless(&trouble),
     }
 }
@@ -207,11 +233,29 @@ fn hopeless(trouble: &Trouble) -> Kept {
     match trouble {
         Trouble::InTheWay => Kept::End(End::InTheWay),
         Trouble::Ended => Kept::Ended,
-        Trouble::Lost | Trouble::Sql(_) => Kept::End(End::Lost(None)),
+        Trouble::Lost | Trouble::Sql(_) => Kept::End(End::Lost),
     }
 }
 
-type Undone = (Vec<(usize, RowOutcome)>, Vec<Vec<usize>>);
+/// What follows from a run whose rows wrote what may not stay.
+struct Undone {
+    /// What some came to.
+    bad: Vec<(usize, RowOutcome)>,
+    /// The runs in which the others run again.
+    again: Vec<Vec<usize>>,
+    /// One after the other.
+    in_turn: bool,
+}
+
+impl Undone {
+    fn of(bad: Vec<(usize, RowOutcome)>, again: Vec<Vec<usize>>) -> Self {
+        Self {
+            bad,
+            again,
+            in_turn: false,
+        }
+    }
+}
 
 /// One of the first so many rows is the bad one: a row alone it is; else they run again in halves.
 fn unknown(work: &Work, places: &[usize], upto: usize, failure: RowFailure) -> Undone {
@@ -219,9 +263,9 @@ fn unknown(work: &Work, places: &[usize], upto: usize, failure: RowFailure) -> U
         [place, rest @ ..] if upto <= 1 => {
             let outcome = Whose::row(work, *place).failure(failure);
             debug_assert_ne!(outcome.status, OutcomeStatus::Success);
-            (vec![(*place, outcome)], vec![rest.to_vec()])
+            Undone::of(vec![(*place, outcome)], vec![rest.to_vec()])
         }
-        _ => (Vec::new(), halves(places, upto)),
+        _ => Undone::of(Vec::new(), halves(places, upto)),
     }
 }
 

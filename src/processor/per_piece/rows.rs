@@ -8,7 +8,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::super::context::{Lines, Shared};
 use super::super::desk::Work;
-use super::super::draft;
+use super::super::draft::{self, FULL, weight};
 use super::called::{Called, called};
 use super::piece::PIECE;
 use super::{Came, Runner, said_of, timed_out};
@@ -20,8 +20,6 @@ use crate::store::postgres::{PieceTx, Said};
 
 /// The server keeps 64 parts of a transaction at hand, of which a savepoint is one.
 const RUNS: usize = 60;
-/// Of rows that run beside each other, a run has so many times as many as run at once.
-const WAVES: usize = 4;
 
 pub(crate) struct Rows<P>(pub(crate) P);
 
@@ -29,14 +27,14 @@ pub(crate) struct Rows<P>(pub(crate) P);
 enum One {
     May(RowOutcome),
     MayNot(RowOutcome),
+    /// Its statement is still to be interrupted.
+    TimedOut,
+    /// Likewise.
+    Cut,
     Came(Came),
 }
 
 impl<P: PostgresProcessor> Rows<P> {
-    fn at_once(&self, beside: usize) -> usize {
-        if self.0.any_order() { beside } else { 1 }
-    }
-
     async fn one(
         &self,
         tx: &PieceTx<'_>,
@@ -56,18 +54,22 @@ impl<P: PostgresProcessor> Rows<P> {
             place,
             lines: Lines::default(),
         };
-        let call = self.0.process(tx.transaction(), &mut cx, input);
-        let outcome = match called(work, tx, call).await {
-            Called::Cut => return One::Came(Came::Cut),
-            Called::TimedOut => return One::MayNot(timed_out()),
-            Called::Ended(Ok(output)) => whose.success(&output),
+        // What panics before its first await, or when its output is dropped, is caught with the others.
+        let call = async {
+            let output = self.0.process(tx.transaction(), &mut cx, input).await?;
+            Ok(whose.success(&output))
+        };
+        let outcome = match called(work, call).await {
+            Called::Cut => return One::Cut,
+            Called::TimedOut => return One::TimedOut,
+            Called::Ended(Ok(outcome)) => outcome,
             Called::Ended(Err(failure)) => match said_of(&failure) {
                 Some(Said::InTheWay) => return One::Came(Came::InTheWay),
                 Some(Said::Stale) => {
                     tx.forget();
                     return One::Came(Came::InTheWay);
                 }
-                Some(Said::Lost) => return One::Came(Came::Lost(Some(place))),
+                Some(Said::Lost) => return One::Came(Came::Lost),
                 Some(Said::Aborted) => return One::Came(Came::Unknown(at + 1, failure)),
                 None => whose.failure(failure),
             },
@@ -95,61 +97,96 @@ impl<P: PostgresProcessor> Rows<P> {
                 break;
             }
             probe::at("row_started");
-            match self.one(tx, shared, at, *place).await {
-                One::May(outcome) => outcomes.push(outcome),
-                One::MayNot(outcome) => {
-                    let [before, _, behind] = around(places, at);
-                    return Came::Bad {
-                        bad: vec![(*place, outcome)],
-                        again: vec![before, behind],
-                    };
+            let outcome = match self.one(tx, shared, at, *place).await {
+                One::May(outcome) => {
+                    outcomes.push(outcome);
+                    probe::at("row_done");
+                    continue;
+                }
+                One::MayNot(outcome) => outcome,
+                One::TimedOut => {
+                    tx.interrupt().await;
+                    timed_out()
+                }
+                One::Cut => {
+                    tx.interrupt().await;
+                    return Came::Cut;
                 }
                 One::Came(came) => return came,
-            }
-            probe::at("row_done");
+            };
+            let [before, _, behind] = around(places, at);
+            return Came::Bad {
+                bad: vec![(*place, outcome)],
+                again: vec![before, behind],
+            };
         }
         Came::Kept(outcomes)
     }
 
     /// So many rows at once. A row may have seen what others wrote and did not keep, so what they came to counts if all
-    /// have succeeded; else the one that did not runs again alone.
+    /// have succeeded; else the one that did not runs again alone. Those that have begun are waited for: nothing of theirs is
+    /// left behind on the connection.
     async fn beside(
         &self,
         tx: &PieceTx<'_>,
         shared: Shared<'_, P::Block, P::Context>,
         places: &[usize],
-        most: usize,
+        at_once: usize,
     ) -> Came {
         let began = Instant::now();
         let mut outcomes: Vec<_> = places.iter().map(|_| None).collect();
         let mut running = FuturesUnordered::new();
         let mut upcoming = places.iter().enumerate();
+        let (mut bytes, mut trouble) = (0, None);
         loop {
-            while running.len() < most
-                && (upcoming.len() == places.len() || !is_over(shared.work, began))
+            while trouble.is_none()
+                && running.len() < at_once
+                && (upcoming.len() == places.len() || bytes <= FULL && !is_over(shared.work, began))
                 && let Some((at, place)) = upcoming.next()
             {
                 probe::at("row_started");
                 running.push(async move { (at, self.one(tx, shared, at, *place).await) });
             }
-            match running.next().await {
-                None => return Came::Kept(outcomes.into_iter().flatten().collect()),
-                Some((at, One::May(outcome))) => outcomes[at] = Some(outcome),
-                Some((at, One::MayNot(_))) => {
-                    return Came::Bad {
-                        bad: Vec::new(),
-                        again: around(places, at).into(),
-                    };
+            let Some((at, one)) = running.next().await else {
+                break;
+            };
+            let apart = |in_turn| Came::Apart {
+                again: around(places, at).into(),
+                in_turn,
+            };
+            match one {
+                One::May(outcome) => {
+                    bytes += weight(&outcome);
+                    if let Some(slot) = outcomes.get_mut(at) {
+                        *slot = Some(outcome);
+                    }
                 }
-                // It may be another's statement that failed, or another that cost the connection.
-                Some((_, One::Came(Came::Unknown(_, failure)))) => {
-                    return Came::Unknown(places.len(), failure);
+                // Which one it was is known better than by what a statement that failed left behind.
+                One::MayNot(_) => match trouble {
+                    None | Some(Came::Unknown(..)) => trouble = Some(apart(false)),
+                    _ => {}
+                },
+                // It may be another's statement that failed.
+                One::Came(Came::Unknown(_, failure)) => {
+                    trouble.get_or_insert(Came::Unknown(places.len(), failure));
                 }
-                Some((_, One::Came(Came::Lost(_)))) => return Came::Lost(None),
-                Some((_, One::Came(came))) => return came,
+                One::Came(Came::InTheWay) => trouble = Some(Came::InTheWay),
+                One::Came(came) => return came,
+                // One interrupt for all of them.
+                One::TimedOut => {
+                    drop(running);
+                    tx.interrupt().await;
+                    return apart(true);
+                }
+                One::Cut => {
+                    drop(running);
+                    tx.interrupt().await;
+                    return Came::Cut;
+                }
             }
             probe::at("row_done");
         }
+        trouble.unwrap_or_else(|| Came::Kept(outcomes.into_iter().flatten().collect()))
     }
 }
 
@@ -173,13 +210,12 @@ impl<P: PostgresProcessor> Runner for Rows<P> {
         self.0.isolation()
     }
 
-    fn together(&self, rows: usize, beside: usize) -> usize {
-        let together = rows.div_ceil(RUNS);
-        if self.at_once(beside) > 1 {
-            // At the end of a run its last rows are waited for while none begins.
-            return together.max(beside.saturating_mul(WAVES));
-        }
-        together
+    fn together(&self, rows: usize) -> usize {
+        rows.div_ceil(RUNS)
+    }
+
+    fn any_order(&self) -> bool {
+        self.0.any_order()
     }
 
     async fn run<'a>(
@@ -187,11 +223,12 @@ impl<P: PostgresProcessor> Runner for Rows<P> {
         tx: &'a PieceTx<'a>,
         shared: Shared<'a, P::Block, P::Context>,
         places: &'a [usize],
-        beside: usize,
+        at_once: usize,
     ) -> Came {
-        match self.at_once(beside) {
-            most if most > 1 && places.len() > 1 => self.beside(tx, shared, places, most).await,
-            _ => self.in_turn(tx, shared, places).await,
+        if at_once > 1 && places.len() > 1 {
+            self.beside(tx, shared, places, at_once).await
+        } else {
+            self.in_turn(tx, shared, places).await
         }
     }
 

@@ -32,8 +32,12 @@ impl<P: SetProcessor> Runner for Set<P> {
         self.0.isolation()
     }
 
-    fn together(&self, rows: usize, _: usize) -> usize {
+    fn together(&self, rows: usize) -> usize {
         rows
+    }
+
+    fn any_order(&self) -> bool {
+        false
     }
 
     async fn run<'a>(
@@ -69,8 +73,9 @@ impl<P: SetProcessor> Runner for Set<P> {
         let lines = rows.iter().map(|row| row.line).collect();
         let mut out = ChunkOut::new(Arc::clone(&work.task), lines);
         probe::at("row_started");
-        let call = self.0.process(tx.transaction(), &cx, &rows, &mut out);
-        match called(work, tx, call).await {
+        // What panics before its first await is caught with the others.
+        let call = async { self.0.process(tx.transaction(), &cx, &rows, &mut out).await };
+        match called(work, call).await {
             Called::Ended(Ok(())) => {}
             Called::Ended(Err(failure)) => {
                 return match said_of(&failure) {
@@ -79,13 +84,19 @@ impl<P: SetProcessor> Runner for Set<P> {
                         tx.forget();
                         Came::InTheWay
                     }
-                    Some(Said::Lost) => Came::Lost(Some(fit[0]).filter(|_| fit.len() == 1)),
+                    Some(Said::Lost) => Came::Lost,
                     Some(Said::Aborted) | None => Came::Unknown(places.len(), failure),
                 };
             }
             Called::Panicked(panic) => return Came::All(whose.panicked(&*panic)),
-            Called::TimedOut => return Came::All(timed_out()),
-            Called::Cut => return Came::Cut,
+            Called::TimedOut => {
+                tx.interrupt().await;
+                return Came::All(timed_out());
+            }
+            Called::Cut => {
+                tx.interrupt().await;
+                return Came::Cut;
+            }
         }
         probe::at("row_done");
         let told = out.outcomes.into_iter().zip(out.lines);

@@ -21,8 +21,10 @@ const PAUSE_MOST: Duration = Duration::from_millis(500);
 const CLEAN: u32 = 8;
 /// After a transaction that could not be made because of the database or the way to it.
 const LOST: Duration = Duration::from_millis(200);
-/// A row during which the connection was lost each time may be why, after so many.
+/// A row alone during which the connection was lost each time is why, after so many.
 const LOSSES: u32 = 10;
+/// After so many losses, one after the other, a task's rows are alone.
+const TOGETHER: u32 = 3;
 
 /// Rows of one piece that others are seldom in the way of, by what the op's tasks have met in this process. Who locks many
 /// records for long meets the others of its op again and again, and each deadlock costs a second to be found.
@@ -61,6 +63,8 @@ pub(super) struct Unrest<'a> {
     clean: u32,
     /// Pauses that are left.
     pauses: Option<backon::ExponentialBackoff>,
+    /// Losses since the last piece that was kept, and of each row alone.
+    losses: u32,
     lost: HashMap<usize, u32>,
 }
 
@@ -71,6 +75,7 @@ impl<'a> Unrest<'a> {
             most,
             clean: 0,
             pauses: None,
+            losses: 0,
             lost: HashMap::new(),
         }
     }
@@ -83,6 +88,7 @@ impl<'a> Unrest<'a> {
     /// So many rows were committed in that time.
     pub(super) fn done(&mut self, rows: usize, took: Duration) {
         self.pauses = None;
+        self.losses = 0;
         self.clean += 1;
         if self.clean == CLEAN {
             self.clean = 0;
@@ -129,18 +135,25 @@ impl<'a> Unrest<'a> {
         rest(work, pause).await;
     }
 
-    /// The database, or the way to it, was lost; it may have been this row that did it.
-    pub(super) async fn lost(&mut self, work: &Work, places: &[usize], by: Option<usize>) {
-        let mut back = places.to_vec();
-        if let Some(place) = by {
-            let losses = self.lost.entry(place).or_default();
+    /// The way to the database was lost while they ran; it may have been one of them that did it. Who that is shows where
+    /// each has a transaction of its own.
+    pub(super) async fn lost(&mut self, work: &Work, places: &[usize]) {
+        self.losses += 1;
+        if let [place] = places {
+            let losses = self.lost.entry(*place).or_default();
             *losses += 1;
             if *losses >= LOSSES {
-                put(work, place, "the connection was lost each time");
-                back.retain(|p| *p != place);
+                return put(work, *place, "its transaction was lost each time");
             }
+        } else if self.losses >= TOGETHER {
+            self.most = 1;
         }
-        work.desk.put_back(&back);
+        self.again(work, places).await;
+    }
+
+    /// It was none of them that did it.
+    pub(super) async fn again(&self, work: &Work, places: &[usize]) {
+        work.desk.put_back(places);
         rest(work, LOST).await;
     }
 }

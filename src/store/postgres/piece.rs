@@ -1,11 +1,11 @@
 //! The open transaction of a piece, as its rows and the record of what they came to share it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::{Object, Pool, Transaction};
 use futures_util::future::{join, join3};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -27,7 +27,7 @@ use crate::store::{ClaimRef, StoreError};
 
 /// A lock is waited for no longer, and no longer than a quarter of the time that a row has: a statement may wait for two.
 const LOCK: Duration = Duration::from_secs(2);
-/// A connection keeps so many statements, its own and those of applications.
+/// A connection keeps so many statements, its own and those of applications; then it begins anew.
 const STATEMENTS: usize = 1_000;
 /// An interrupt may come late, and end what is asked next.
 const ROLLBACKS: u32 = 3;
@@ -48,6 +48,10 @@ pub(crate) enum Trouble {
 /// The open transaction of a piece: rows run in it one run after the other, and a run is kept or undone.
 pub struct PieceTx<'t> {
     tx: Transaction<'t>,
+    /// Whose connection it is.
+    pool: Option<Pool>,
+    /// The application's statements that were asked for in it, at hand.
+    statements: Mutex<HashMap<Box<str>, Statement>>,
     tls: &'t Tls,
     /// Statements of ours are prepared under names, and kept.
     named: bool,
@@ -80,15 +84,42 @@ impl<'t> PieceTx<'t> {
     /// # Errors
     /// The server's: whatever comes next in the transaction fails, too.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if self.named && self.tx.statement_cache.size() < STATEMENTS {
-            return self.tx.prepare_cached(sql).await;
+        if !self.named {
+            return self.tx.prepare(sql).await;
         }
-        self.tx.prepare(sql).await
+        if let Some(kept) = self.statements().get(sql) {
+            return Ok(kept.clone());
+        }
+        let cache = &self.tx.statement_cache;
+        if cache.size() >= STATEMENTS {
+            cache.clear();
+            self.statements().clear();
+        }
+        match self.tx.prepare_cached(sql).await {
+            Ok(statement) => {
+                self.statements().insert(sql.into(), statement.clone());
+                Ok(statement)
+            }
+            Err(error) => {
+                // The place that was meant for it would stay.
+                cache.remove(sql, &[]);
+                Err(error)
+            }
+        }
     }
 
-    /// Statements that the connection keeps may not be what they were: they are prepared again.
+    fn statements(&self) -> MutexGuard<'_, HashMap<Box<str>, Statement>> {
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Statements that connections keep may not be what they were: they are prepared again.
     pub(crate) fn forget(&self) {
-        self.tx.statement_cache.clear();
+        match &self.pool {
+            Some(pool) => pool.manager().statement_caches.clear(),
+            None => self.tx.statement_cache.clear(),
+        }
     }
 
     pub(super) async fn begin(
@@ -100,10 +131,13 @@ impl<'t> PieceTx<'t> {
         isolation: IsolationLevel,
     ) -> Result<Self, StoreError> {
         let failed = || postgres_error("beginning a piece");
+        let pool = Object::pool(object);
         let tx = object.build_transaction().isolation_level(isolation);
         let tx = tx.read_only(false).start().await.map_err(failed())?;
         Ok(Self {
             tx,
+            pool,
+            statements: Mutex::default(),
             tls,
             named: begin.named,
             guards: &begin.guards,
@@ -193,17 +227,30 @@ impl<'t> PieceTx<'t> {
     pub(super) async fn take_back(&self) -> Result<bool, StoreError> {
         let failed = || postgres_error("taking a piece back");
         let settings = format!("set local role to default; {}", self.ours());
-        let (set, mut ended) = join(self.tx.batch_execute(&settings), self.look()).await;
+        let (set, ended) = join(self.tx.batch_execute(&settings), self.look()).await;
         set.map_err(failed())?;
-        // An interrupt that comes late ends a look, and says nothing of the transaction: where that is open, it has
-        // aborted it, and the next look fails, too.
+        Ok(!self.look_again(ended).await?)
+    }
+
+    /// An interrupt that comes late ends a look, and says nothing of the transaction: where that is open, it has
+    /// aborted it, and the next look fails, too.
+    async fn look_again(&self, mut ended: Result<bool, StoreError>) -> Result<bool, StoreError> {
         for _ in 1..ROLLBACKS {
             if ended.is_ok() {
                 break;
             }
             ended = self.look().await;
         }
-        Ok(!ended?)
+        ended
+    }
+
+    /// Whether rows that gave up had ended the transaction, if that can be seen.
+    pub(super) async fn was_ended(&self) -> Option<bool> {
+        if self.ended().is_none() && !self.tx.client().is_closed() {
+            let ended = self.look().await;
+            drop(self.look_again(ended).await);
+        }
+        self.ended()
     }
 
     /// Looks whether the application ended the transaction; one that an error has aborted is still the one that it was.

@@ -137,7 +137,12 @@ impl PostgresStore {
             // The panic's text has gone to the log.
             return Err(StoreError::unavailable("running a piece", "it panicked"));
         };
-        if let Some(kept) = tx.ended() {
+        let ended = match &ran {
+            Some(_) => tx.ended(),
+            // Whoever gave up may not have looked.
+            None => tx.was_ended().await,
+        };
+        if let Some(kept) = ended {
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
         let Some(part) = ran else {

@@ -8,12 +8,14 @@ use futures_util::future::BoxFuture;
 use rowmill::model::{Message, OpSettings, Status};
 use rowmill::postgres::TransactionalProcessor;
 use rowmill::postgres::tokio_postgres::Transaction;
-use rowmill::{JobManager, RowCx, RowFailure};
+use rowmill::{CancellationToken, JobManager, RowCx, RowFailure};
 use serde_json::{Value, json};
-use tokio::sync::{Barrier, Notify};
+use tokio::sync::Barrier;
 
 use super::on_postgres::{World, note};
-use super::world::{code, inputs, key, log, numbers, rows_of, settings, statuses, submit};
+use super::world::{
+    Gate, code, done, inputs, key, log, numbers, rows_of, settings, statuses, submit,
+};
 
 use Status::{Failed, Success};
 
@@ -206,16 +208,26 @@ costs_itself! {
         tx.execute("select pg_sleep(3600)", &[]).await?;
         Ok(json!(3))
     };
+    beside_others_a_row_that_hides_the_loss_of_its_connection_costs_itself_alone: "processing_error", |tx, cx| {
+        drop(tx.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await);
+        Ok(json!(3))
+    };
+    beside_others_a_row_that_ends_its_savepoint_costs_itself_alone: "processing_error", |tx, cx| {
+        tx.batch_execute("release savepoint rowmill_run").await?;
+        Ok(json!(3))
+    };
     beside_others_a_row_that_costs_the_connection_each_time_costs_itself_alone: "processing_error", |tx, cx| {
         tx.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await?;
         Ok(json!(3))
     };
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_is_not_judged_by_what_another_wrote_and_did_not_keep() {
+/// Row 2 looks at what row 1 has written, which fails after that; what they come to.
+async fn looks_at_what_is_not_kept(
+    answers: fn(i64) -> Result<Value, RowFailure>,
+) -> Vec<(Status, String)> {
     let world = World::new().await;
-    let (written, looked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (written, looked) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let calls = log();
     let seen = calls.clone();
     let processor = beside(move |tx, _, n| {
@@ -228,79 +240,193 @@ async fn a_row_is_not_judged_by_what_another_wrote_and_did_not_keep() {
         async move {
             if n == 1 {
                 note(tx, n).await?;
-                if first {
-                    written.notify_one();
-                    looked.notified().await;
-                }
-                return Err(Message::new("no_money", 1).into());
             }
             if first {
-                written.notified().await;
+                written.wait().await;
             }
             let there = "select count(*) from effects where n = 1";
             let there: i64 = tx.query_one(there, &[]).await?.get(0);
             if first {
                 assert_eq!(there, 1, "they are in one transaction");
-                looked.notify_one();
-                // The other one fails before this one has ended.
-                std::future::pending::<()>().await;
+                looked.wait().await;
             }
-            match there {
-                0 => Ok(json!(n)),
-                _ => Err(Message::new("there", 1).into()),
+            match n {
+                1 => Err(Message::new("no_money", 1).into()),
+                _ => answers(there),
             }
         }
         .boxed()
     });
     let manager = world.manager_with(processor, at_once(2));
-    let found = come_to(&world, &manager, 2).await;
-    let wanted = [(Failed, "no_money".to_owned()), (Success, String::new())];
-    assert_eq!(found, wanted);
+    let id = submit(&manager, "post", numbers(2)).await;
+    world.work(&manager).await;
     assert_eq!(world.noted(), [0; 0]);
+    let found = rows_of(&manager, id).await;
+    let said = |row: &rowmill::model::RowView| match &row.result {
+        Some(result) => result.get().to_owned(),
+        None => code(row),
+    };
+    let said = found.iter().map(|row| (row.status, said(row))).collect();
+    world.end(&manager).await;
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_success_that_saw_what_is_not_kept_does_not_count() {
+    let found = looks_at_what_is_not_kept(|there| Ok(json!(there))).await;
+    let wanted = [(Failed, "no_money".to_owned()), (Success, "0".to_owned())];
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_that_saw_what_is_not_kept_does_not_count() {
+    let judge = |there| match there {
+        0 => Ok(json!("well")),
+        _ => Err(Message::new("there", 1).into()),
+    };
+    let found = looks_at_what_is_not_kept(judge).await;
+    let wanted = [
+        (Failed, "no_money".to_owned()),
+        (Success, "\"well\"".to_owned()),
+    ];
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_all_fail_are_soon_run_one_after_the_other() {
+    let world = World::new().await;
+    let calls = log();
+    let seen = calls.clone();
+    let processor = beside(move |tx, _, n| {
+        seen.lock().unwrap().push(n);
+        async move {
+            note(tx, n).await?;
+            Err(Message::new("no_money", 1).into())
+        }
+        .boxed()
+    });
+    let manager = world.manager_with(processor, at_once(64));
+    let found = come_to(&world, &manager, 1000).await;
+    let all: Vec<i64> = (1..=1000).collect();
+    all_succeed_but(&found, &world, &all, "no_money");
+    let calls = calls.lock().unwrap().len();
+    assert!(calls <= 1300, "{calls} calls for 1000 rows");
     world.end(&manager).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_verdict_from_beside_a_row_that_failed_is_given_again_without_it() {
+async fn some_bad_rows_make_their_neighbours_run_twice_and_not_more() {
     let world = World::new().await;
-    let both = Arc::new(Barrier::new(2));
     let calls = log();
     let seen = calls.clone();
-    // The second one is judged by what the first wrote, and says so before the first one fails.
     let processor = beside(move |tx, _, n| {
-        let both = Arc::clone(&both);
-        let first = {
-            let mut seen = seen.lock().unwrap();
-            seen.push(n);
-            seen.iter().filter(|of| **of == n).count() == 1
-        };
+        seen.lock().unwrap().push(n);
         async move {
-            if n == 1 {
-                note(tx, n).await?;
-                if first {
-                    both.wait().await;
-                    std::future::pending::<()>().await;
-                }
-                return Err(Message::new("no_money", 1).into());
-            }
-            if first {
-                both.wait().await;
-            }
-            let there = "select count(*) from effects where n = 1";
-            match tx.query_one(there, &[]).await?.get::<_, i64>(0) {
-                0 => Ok(json!(n)),
-                _ => Err(Message::new("there", 1).into()),
+            note(tx, n).await?;
+            match n % 100 {
+                50 => Err(Message::new("no_money", 1).into()),
+                _ => Ok(json!(n)),
             }
         }
         .boxed()
     });
-    let manager = world.manager_with(processor, at_once(2));
-    let found = come_to(&world, &manager, 2).await;
-    let wanted = [(Failed, "no_money".to_owned()), (Success, String::new())];
-    assert_eq!(found, wanted);
-    let calls = calls.lock().unwrap().clone();
-    assert!(calls.iter().filter(|n| **n == 2).count() >= 2, "{calls:?}");
+    let manager = world.manager_with(processor, at_once(64));
+    let found = come_to(&world, &manager, 1000).await;
+    let bad: Vec<i64> = (0..10).map(|n| n * 100 + 50).collect();
+    all_succeed_but(&found, &world, &bad, "no_money");
+    let calls = calls.lock().unwrap().len();
+    assert!(calls <= 2500, "{calls} calls for 1000 rows");
     world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_beside_each_other_that_others_are_in_the_way_of_are_each_there_once() {
+    let world = World::new().await;
+    world
+        .h
+        .run("alter table public.effects add tx bigint default txid_current()");
+    let processor = beside(|tx, _, n| {
+        async move {
+            note(tx, n).await?;
+            let mine = "select count(*) from effects where tx = txid_current()";
+            if tx.query_one(mine, &[]).await?.get::<_, i64>(0) > 4 {
+                let refused =
+                    "do $$ begin raise exception 'too many' using errcode = '40P01'; end $$";
+                tx.batch_execute(refused).await?;
+            }
+            Ok(json!(n))
+        }
+        .boxed()
+    });
+    let manager = world.manager_with(processor, at_once(8));
+    let found = come_to(&world, &manager, 100).await;
+    all_succeed_but(&found, &world, &[], "");
+    world.end(&manager).await;
+}
+
+/// Rows of a batch that is aborted while they wait; what of them is there, and what is recorded of each.
+async fn aborted_while_it_waits(
+    rows: u32,
+    before: &'static str,
+) -> (Vec<(Status, Option<String>)>, Vec<i64>) {
+    let world = World::new().await;
+    let gate = Gate::new();
+    let at = gate.clone();
+    let processor = beside(move |tx, _, n| {
+        let gate = at.clone();
+        async move {
+            note(tx, n).await?;
+            tx.batch_execute(before).await?;
+            gate.pass().await;
+            Ok(json!(n))
+        }
+        .boxed()
+    });
+    let settings = settings(|s| (s.parallel, s.abort_grace) = (rows, Duration::ZERO));
+    let manager = world.manager_with(processor, settings);
+    let id = submit(&manager, "post", numbers(rows)).await;
+    let (worker, stop) = (manager.clone(), CancellationToken::new());
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { worker.run(stop).await }
+    });
+    gate.entered(rows).await;
+    manager.batch_abort(id, Duration::ZERO).await.unwrap();
+    let ended = done(&manager, id).await.status;
+    assert_eq!(
+        ended,
+        if before.is_empty() {
+            Status::Aborted
+        } else {
+            Failed
+        }
+    );
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let found = rows_of(&manager, id).await;
+    let said = found
+        .iter()
+        .map(|row| (row.status, row.messages.as_ref().map(|_| code(row))));
+    let (said, noted) = (said.collect(), world.noted());
+    world.end(&manager).await;
+    (said, noted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_leaves_nothing_of_rows_beside_each_other_that_had_not_ended() {
+    let (found, noted) = aborted_while_it_waits(4, "").await;
+    assert_eq!(found, vec![(Status::Aborted, None); 4]);
+    assert!(noted.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_committed_by_a_text_and_are_aborted_may_have_taken_effect_and_say_so() {
+    for rows in [1, 2] {
+        let (found, noted) = aborted_while_it_waits(rows, "commit").await;
+        let ended = (Failed, Some("transaction_ended".to_owned()));
+        assert_eq!(found, vec![ended; rows as usize]);
+        assert_eq!(noted.len(), rows as usize);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -397,7 +523,7 @@ async fn a_statement_that_a_connection_keeps_is_prepared_anew_where_its_table_ha
     world
         .h
         .run("insert into public.once select generate_series(1, 20)");
-    let manager = world.manager_with(asks(), at_once(1));
+    let manager = world.manager_with(asks(), at_once(8));
     for (columns, change) in [(1, "alter table public.once add more text"), (2, "")] {
         let id = submit(&manager, "post", numbers(20)).await;
         world.work(&manager).await;
@@ -446,5 +572,59 @@ async fn a_statement_is_kept_from_row_to_row_and_from_task_to_task() {
         .collect();
     servers.dedup();
     assert_eq!(names.len(), servers.len(), "one a connection: {names:?}");
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_beside_one_that_fails_leave_no_statement_behind_on_the_connection() {
+    const LEFT: &str =
+        "select count(*) from pg_prepared_statements where statement like 'insert into effects%'";
+    let world = World::new().await;
+    let processor = beside(|tx, _, n| {
+        async move {
+            if n == 1001 {
+                return Ok(json!(tx.query_one(LEFT, &[]).await?.get::<_, i64>(0)));
+            }
+            note(tx, n).await?;
+            match n % 10 {
+                5 => Err(Message::new("no_money", 1).into()),
+                _ => Ok(json!(n)),
+            }
+        }
+        .boxed()
+    });
+    let one = settings(|s| (s.parallel, s.local_concurrency) = (16, Some(16)));
+    let manager = world.manager_with(processor, one);
+    let id = submit(&manager, "post", numbers(1001)).await;
+    world.work(&manager).await;
+    let last = &rows_of(&manager, id).await[1000];
+    let left = last.result.as_ref().map(|r| r.get().to_owned());
+    assert_eq!(left.as_deref(), Some("0"), "{:?}", last.messages);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_keeps_no_more_than_a_thousand_statements() {
+    let world = World::new().await;
+    let processor = beside(|tx, cx, n| {
+        async move {
+            for of in 0..700 {
+                let sql = format!("select {n} * 1000 + {of}");
+                tx.query_one(&cx.prepare(tx, &sql).await?, &[]).await?;
+                drop(cx.prepare(tx, &sql).await?);
+            }
+            let kept = "select count(*) from pg_prepared_statements";
+            Ok(json!(tx.query_one(kept, &[]).await?.get::<_, i64>(0)))
+        }
+        .boxed()
+    });
+    let manager = world.manager_with(processor, at_once(1));
+    let id = submit(&manager, "post", numbers(4)).await;
+    world.work(&manager).await;
+    for row in rows_of(&manager, id).await {
+        let kept: i64 = serde_json::from_str(row.result.as_ref().unwrap().get()).unwrap();
+        assert!(kept < 1100, "{kept}");
+        assert!(kept >= 700 || row.line.0 > 1, "{kept}");
+    }
     world.end(&manager).await;
 }

@@ -208,6 +208,11 @@ costs_itself! {
         tx.execute("insert into children values (7)", &[]).await?;
         Ok(json!(3))
     };
+    on_postgres_a_row_that_hides_the_loss_of_its_connection_has_failed: "processing_error", |tx, cx| {
+        drop(tx.execute("select pg_terminate_backend(pg_backend_pid())", &[]).await);
+        Ok(json!(3))
+    };
+    on_postgres_a_panic_before_the_first_await_costs_its_row_alone: "panic", |tx, cx| panic!("down");
     on_postgres_a_role_that_a_row_takes_on_is_put_down_again: "no", |tx, cx| {
         tx.batch_execute("set local role pg_monitor").await?;
         Err(Message::new("no", 7).into())
