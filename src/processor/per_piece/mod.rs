@@ -131,7 +131,7 @@ impl<P: Runner> PerPiece<P> {
                 beside = 1;
             }
             match answer {
-                Some(Ok(Transacted::Done)) => unrest.done(tried.places.len(), began.elapsed()),
+                Some(Ok(Transacted::Done)) => unrest.done(tried.ran, began.elapsed()),
                 Some(Ok(Transacted::Fenced)) | None => return Ok(()),
                 Some(Ok(Transacted::Ended { kept })) => {
                     ended(work, tried, kept);
@@ -146,7 +146,7 @@ impl<P: Runner> PerPiece<P> {
                     }
                     Some(End::Lost) => unrest.lost(work, &tried.places).await,
                     // All of them were given back.
-                    None if tried.places.is_empty() => {}
+                    None if tried.places.is_empty() => unrest.took_too_long(tried.undone),
                     None => unrest.again(work, &tried.places).await,
                 },
                 Some(Err(error)) => {

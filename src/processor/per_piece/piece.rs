@@ -25,6 +25,10 @@ pub(super) struct Tried {
     pub(super) places: Vec<usize>,
     /// Rows began, whatever has become of them.
     pub(super) has_begun: bool,
+    /// So many ran, also of those that run again in another piece.
+    pub(super) ran: usize,
+    /// Rows of the latest run that was undone.
+    pub(super) undone: usize,
     /// Where the application ended the transaction: what those before came to, and who was in flight.
     pub(super) done: Vec<(usize, RowOutcome)>,
     pub(super) run: Option<Vec<usize>>,
@@ -134,8 +138,8 @@ pub(super) async fn run<P: Runner>(
         };
         match kept(runner, tx, shared, &places, at_once).await {
             Kept::Yes(outcomes) => {
-                if beside > 1 && places.len() > 1 {
-                    width.went_well(together);
+                if beside > 1 {
+                    width.went_well(outcomes.len());
                 }
                 bytes += outcomes.iter().map(weight).sum::<usize>();
                 let left = places.get(outcomes.len()..).unwrap_or_default();
@@ -151,7 +155,10 @@ pub(super) async fn run<P: Runner>(
                 if at_once > 1 && places.len() > 1 {
                     width.went_badly(places.len());
                 }
-                locked(tried).in_turn |= in_turn;
+                let mut tried = locked(tried);
+                tried.in_turn |= in_turn;
+                tried.undone = places.len();
+                drop(tried);
                 done.extend(bad);
                 for places in again.into_iter().rev().filter(|places| !places.is_empty()) {
                     waiting.push_front(places);
@@ -171,6 +178,7 @@ pub(super) async fn run<P: Runner>(
             }
         }
     }
+    locked(tried).ran = begun;
     (!done.is_empty()).then(|| ran(work, done))
 }
 

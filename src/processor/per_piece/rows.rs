@@ -171,7 +171,12 @@ impl<P: PostgresProcessor> Rows<P> {
                     trouble.get_or_insert(Came::Unknown(places.len(), failure));
                 }
                 One::Came(Came::InTheWay) => trouble = Some(Came::InTheWay),
-                One::Came(came) => return came,
+                One::Came(came) => {
+                    drop(running);
+                    // Where it is another server that was lost, what is on its way here is left behind.
+                    tx.leave().await;
+                    return came;
+                }
                 // One interrupt for all of them.
                 One::TimedOut => {
                     drop(running);

@@ -151,6 +151,11 @@ impl<'a> Unrest<'a> {
         self.again(work, places).await;
     }
 
+    /// So many at once were interrupted, and nothing came of it.
+    pub(super) fn took_too_long(&mut self, rows: usize) {
+        self.most = self.most.min((rows / 2).max(1));
+    }
+
     /// It was none of them that did it.
     pub(super) async fn again(&self, work: &Work, places: &[usize]) {
         work.desk.put_back(places);

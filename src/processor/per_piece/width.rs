@@ -25,7 +25,7 @@ impl Width {
         }
     }
 
-    /// A run of at most so many was kept.
+    /// A run of so many was kept.
     pub(super) fn went_well(&self, rows: usize) {
         let width = self.0.load(Ordering::Relaxed);
         if width <= rows {
@@ -58,8 +58,10 @@ mod tests {
         assert_eq!(width.of(17, 64), (17, 1), "one after the other");
         width.went_well(17);
         assert_eq!(width.of(17, 64), (2, 2));
-        for _ in 0..100 {
-            width.went_well(256);
+        width.went_well(1);
+        assert_eq!(width.of(17, 64), (2, 2), "a short one says nothing");
+        for rows in [2, 4, 8, 16, 32, 64, 128, 256] {
+            width.went_well(rows);
         }
         assert_eq!(width.of(17, 64), (256, 64));
     }

@@ -244,13 +244,18 @@ impl<'t> PieceTx<'t> {
         ended
     }
 
-    /// Whether rows that gave up had ended the transaction, if that can be seen.
-    pub(super) async fn was_ended(&self) -> Option<bool> {
-        if self.ended().is_none() && !self.tx.client().is_closed() {
-            let ended = self.look().await;
-            drop(self.look_again(ended).await);
+    /// Looks whether rows that gave up had ended the transaction; false where that cannot be seen.
+    pub(super) async fn was_ended(&self) -> bool {
+        if self.tx.client().is_closed() {
+            return false;
         }
-        self.ended()
+        let ended = self.look().await;
+        self.look_again(ended).await.is_ok()
+    }
+
+    /// The transaction's number.
+    pub(super) fn number(&self) -> Option<String> {
+        self.mark.get().cloned()
     }
 
     /// Looks whether the application ended the transaction; one that an error has aborted is still the one that it was.
@@ -260,14 +265,7 @@ impl<'t> PieceTx<'t> {
 
     /// Whether the transaction is another than it was, or none. An error: nobody can say.
     async fn look(&self) -> Result<bool, StoreError> {
-        let mark = self.mark.get();
-        let found = ask(self, only!("mark"), &[(&mark, Type::TEXT)]).await?;
-        let found = found
-            .first()
-            .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
-        let failed = || postgres_error("looking at a transaction");
-        let is_ours: bool = found.try_get(0).map_err(failed())?;
-        let kept = found.try_get(1).map_err(failed())?;
+        let (is_ours, kept) = looked(self, self.mark.get()).await?;
         if !is_ours {
             let _ = self.ended.set(kept);
         }
@@ -321,6 +319,13 @@ impl<'t> PieceTx<'t> {
     pub(crate) async fn interrupt(&self) {
         self.interrupted.store(true, Ordering::Relaxed);
         lent::interrupt(self.tx.cancel_token(), self.tls).await;
+    }
+
+    /// Leaves the connection to nobody else.
+    pub(crate) async fn leave(&self) {
+        if !self.tx.client().is_closed() {
+            self.interrupt().await;
+        }
     }
 
     /// Whether what is asked next may be ended by an interrupt that was meant for what came before.
@@ -382,6 +387,22 @@ impl Link for PieceTx<'_> {
     fn later(&self) -> MutexGuard<'_, BTreeSet<BatchId>> {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the transaction is the one of this number, and whether that one was committed.
+async fn looked(link: &impl Link, number: Option<&String>) -> Result<(bool, bool), StoreError> {
+    let found = ask(link, only!("mark"), &[(&number, Type::TEXT)]).await?;
+    let found = found
+        .first()
+        .ok_or_else(|| corrupt("nothing is said of a transaction"))?;
+    let failed = || postgres_error("looking at a transaction");
+    let is_ours = found.try_get(0).map_err(failed())?;
+    Ok((is_ours, found.try_get(1).map_err(failed())?))
+}
+
+/// Whether the transaction of this number was committed; it is over.
+pub(super) async fn was_committed(link: &impl Link, number: &String) -> Result<bool, StoreError> {
+    Ok(looked(link, Some(number)).await?.1)
 }
 
 /// What an error of a row's says of the transaction.

@@ -10,7 +10,7 @@ use super::connect;
 use super::doubt::Tries;
 use super::errors::{final_word, is_in_the_way, is_unknown};
 use super::lent::Lent;
-use super::piece::PieceTx;
+use super::piece::{PieceTx, was_committed};
 use super::record::record_now;
 use super::tx::Committed;
 use crate::model::{Timestamp, WorkerNo};
@@ -26,8 +26,19 @@ enum Made {
     Undone(Transacted),
     /// The connection is to be closed.
     Closed(Transacted),
-    /// The answer to the commit of the part of this number was lost.
-    Unknown(u32),
+    /// Nobody knows whether something of it is there; the connection may have others' use where it is as it was.
+    InDoubt {
+        what: Doubtful,
+        stays: bool,
+    },
+}
+
+/// What may have been committed.
+enum Doubtful {
+    /// The part of this number: the answer to its commit was lost.
+    Part(u32),
+    /// The transaction of this number, by the application itself: its rows gave up, and it could not be looked at.
+    Transaction(String),
 }
 
 impl PostgresStore {
@@ -87,9 +98,14 @@ impl PostgresStore {
                 Ok(what)
             }
             Ok(Made::Closed(what)) => Ok(what),
-            Ok(Made::Unknown(part)) => {
-                drop(lent);
-                self.look_up(worker, claim, part, now).await
+            Ok(Made::InDoubt { what, stays }) => {
+                // Whoever looks has a connection of its own, and this one may be the last that there is.
+                if stays {
+                    give_back(lent);
+                } else {
+                    drop(lent);
+                }
+                self.look_up(worker, claim, what, now).await
             }
             Err(error) if is_in_the_way(&error) => match final_word(error) {
                 error @ StoreError::Corrupt(_) => Err(error),
@@ -137,16 +153,11 @@ impl PostgresStore {
             // The panic's text has gone to the log.
             return Err(StoreError::unavailable("running a piece", "it panicked"));
         };
-        let ended = match &ran {
-            Some(_) => tx.ended(),
-            // Whoever gave up may not have looked.
-            None => tx.was_ended().await,
-        };
-        if let Some(kept) = ended {
+        if let Some(kept) = tx.ended() {
             return Ok(Made::Closed(Transacted::Ended { kept }));
         }
         let Some(part) = ran else {
-            return Ok(undone(tx, Transacted::Undone).await);
+            return gave_up(tx).await;
         };
         if !tx.take_back().await? {
             let kept = tx.ended().unwrap_or(true);
@@ -164,18 +175,21 @@ impl PostgresStore {
             Ok(done) => Ok(Made::Committed(done)),
             Err(error) if is_unknown(&error) => {
                 tracing::warn!(%error, batch = %claim.batch, "the answer to a commit was lost; looking whether it was made");
-                Ok(Made::Unknown(number))
+                Ok(Made::InDoubt {
+                    what: Doubtful::Part(number),
+                    stays: false,
+                })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a piece was committed, asked under the lock that its transaction held: that is waited for.
+    /// Whether something of a piece was committed, asked under the lock that its transaction held: that is waited for.
     async fn look_up(
         &self,
         worker: WorkerNo,
         claim: &ClaimRef,
-        part: u32,
+        what: Doubtful,
         now: Timestamp,
     ) -> Result<Transacted, StoreError> {
         let mut tries = Tries::in_doubt();
@@ -183,27 +197,59 @@ impl PostgresStore {
             let asked = async {
                 let tx = self.begin().await?;
                 let ours = held(&tx, worker, claim).await?.is_some();
-                let there = record::is_there(&tx, claim, part).await?;
+                let there = match &what {
+                    Doubtful::Part(part) => record::is_there(&tx, claim, *part).await?,
+                    Doubtful::Transaction(number) => was_committed(&tx, number).await?,
+                };
                 tx.rollback().await;
                 Ok((ours, there))
             };
             let error = match asked.await {
-                Ok((_, true)) => {
-                    let (wrote, later) = (true, [claim.batch].into());
-                    self.after(Committed { wrote, later }, now).await;
-                    return Ok(Transacted::Done);
-                }
-                Ok((true, false)) => return Ok(Transacted::Undone),
-                Ok((false, false)) => return Ok(Transacted::Fenced),
+                Ok((ours, there)) => match &what {
+                    Doubtful::Part(_) if there => {
+                        let (wrote, later) = (true, [claim.batch].into());
+                        self.after(Committed { wrote, later }, now).await;
+                        return Ok(Transacted::Done);
+                    }
+                    Doubtful::Transaction(_) if there && ours => {
+                        return Ok(Transacted::Ended { kept: true });
+                    }
+                    _ if ours => return Ok(Transacted::Undone),
+                    _ => return Ok(Transacted::Fenced),
+                },
                 Err(error) => error,
             };
             if let Some(error) = tries.over(error).await {
-                // Whoever lets go of a task that it may have ended does nothing twice: the store says what is left of it.
-                tracing::error!(%error, batch = %claim.batch, "whether a commit was made cannot be asked; its task is let go");
-                return Ok(Transacted::Fenced);
+                return match what {
+                    Doubtful::Part(_) => {
+                        // Whoever lets go of a task that it may have ended does nothing twice: the store says what is left of it.
+                        tracing::error!(%error, batch = %claim.batch, "whether a commit was made cannot be asked; its task is let go");
+                        Ok(Transacted::Fenced)
+                    }
+                    // A processor that ends its transaction is seldom; a server that is gone is not.
+                    Doubtful::Transaction(_) => Ok(Transacted::Undone),
+                };
             }
         }
     }
+}
+
+/// What becomes of a piece whose rows gave up: they may have ended the transaction before.
+async fn gave_up(tx: PieceTx<'_>) -> Result<Made, StoreError> {
+    let looked = tx.was_ended().await;
+    if let Some(true) = tx.ended() {
+        return Ok(Made::Closed(Transacted::Ended { kept: true }));
+    }
+    let number = tx.number().filter(|_| !looked);
+    let stays = tx.rollback().await;
+    Ok(match number {
+        Some(number) => Made::InDoubt {
+            what: Doubtful::Transaction(number),
+            stays,
+        },
+        None if stays => Made::Undone(Transacted::Undone),
+        None => Made::Closed(Transacted::Undone),
+    })
 }
 
 /// Undoes all of it.

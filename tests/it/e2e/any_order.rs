@@ -292,8 +292,8 @@ async fn a_verdict_that_saw_what_is_not_kept_does_not_count() {
     assert_eq!(found, wanted);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_all_fail_are_soon_run_one_after_the_other() {
+/// Calls for 1,000 rows of which these fail, 64 at once.
+async fn calls_where_rows_fail(bad: impl Fn(i64) -> bool + Copy + Send + Sync + 'static) -> usize {
     let world = World::new().await;
     let calls = log();
     let seen = calls.clone();
@@ -301,42 +301,32 @@ async fn rows_that_all_fail_are_soon_run_one_after_the_other() {
         seen.lock().unwrap().push(n);
         async move {
             note(tx, n).await?;
-            Err(Message::new("no_money", 1).into())
-        }
-        .boxed()
-    });
-    let manager = world.manager_with(processor, at_once(64));
-    let found = come_to(&world, &manager, 1000).await;
-    let all: Vec<i64> = (1..=1000).collect();
-    all_succeed_but(&found, &world, &all, "no_money");
-    let calls = calls.lock().unwrap().len();
-    assert!(calls <= 1300, "{calls} calls for 1000 rows");
-    world.end(&manager).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn some_bad_rows_make_their_neighbours_run_twice_and_not_more() {
-    let world = World::new().await;
-    let calls = log();
-    let seen = calls.clone();
-    let processor = beside(move |tx, _, n| {
-        seen.lock().unwrap().push(n);
-        async move {
-            note(tx, n).await?;
-            match n % 100 {
-                50 => Err(Message::new("no_money", 1).into()),
-                _ => Ok(json!(n)),
+            match bad(n) {
+                true => Err(Message::new("no_money", 1).into()),
+                false => Ok(json!(n)),
             }
         }
         .boxed()
     });
     let manager = world.manager_with(processor, at_once(64));
     let found = come_to(&world, &manager, 1000).await;
-    let bad: Vec<i64> = (0..10).map(|n| n * 100 + 50).collect();
+    let bad: Vec<i64> = (1..=1000).filter(|n| bad(*n)).collect();
     all_succeed_but(&found, &world, &bad, "no_money");
-    let calls = calls.lock().unwrap().len();
-    assert!(calls <= 2500, "{calls} calls for 1000 rows");
     world.end(&manager).await;
+    let calls = calls.lock().unwrap().len();
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_beside_bad_ones_run_a_few_times_at_most() {
+    let all = calls_where_rows_fail(|_| true).await;
+    assert!(all <= 1300, "{all}");
+    let third = calls_where_rows_fail(|n| n % 3 == 0).await;
+    assert!(third <= 3500, "{third}");
+    let tenth = calls_where_rows_fail(|n| n % 10 == 0).await;
+    assert!(tenth <= 3500, "{tenth}");
+    let hundredth = calls_where_rows_fail(|n| n % 100 == 50).await;
+    assert!(hundredth <= 2500, "{hundredth}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -362,6 +352,39 @@ async fn rows_beside_each_other_that_others_are_in_the_way_of_are_each_there_onc
     let found = come_to(&world, &manager, 100).await;
     all_succeed_but(&found, &world, &[], "");
     world.end(&manager).await;
+}
+
+/// A row whose transaction cannot be looked at any more when it gives up had committed it before.
+async fn commits_and_hides_it(rows: u32, sql: &'static [&'static str]) {
+    let world = World::new().await;
+    let processor = beside(move |tx, _, n| {
+        async move {
+            note(tx, n).await?;
+            for sql in sql {
+                tx.batch_execute(sql).await?;
+            }
+            Ok(json!(n))
+        }
+        .boxed()
+    });
+    let manager = world.manager_with(processor, at_once(rows));
+    let found = come_to(&world, &manager, rows).await;
+    let ended = (Failed, "transaction_ended".to_owned());
+    assert_eq!(found, vec![ended; rows as usize]);
+    assert_eq!(world.noted().len(), rows as usize, "each once");
+    assert!(manager.op(&key("post")).await.unwrap().paused);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_commits_and_loses_the_connection_has_taken_effect_once_and_says_so() {
+    let sql = &["commit", "select pg_terminate_backend(pg_backend_pid())"];
+    commits_and_hides_it(1, sql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_commits_and_begins_another_that_fails_has_taken_effect_once_and_says_so() {
+    commits_and_hides_it(1, &["commit; begin", "select 1 / 0"]).await;
 }
 
 /// Rows of a batch that is aborted while they wait; what of them is there, and what is recorded of each.

@@ -585,6 +585,54 @@ async fn bad_rows_of_a_set_cost_themselves_alone() {
     world.end(&manager).await;
 }
 
+/// Sleeps where 7 is among its rows.
+struct Sleeps;
+
+impl SetProcessor for Sleeps {
+    type Block = ();
+    type Context = Value;
+    type Input = i64;
+    type Output = Value;
+
+    async fn process(
+        &self,
+        tx: &Transaction<'_>,
+        _: &ChunkCx<'_, (), Value>,
+        rows: &[InputRow<i64>],
+        out: &mut ChunkOut<Value>,
+    ) -> Result<(), RowFailure> {
+        let all: Vec<i64> = rows.iter().map(|row| row.input).collect();
+        let insert = "insert into effects select unnest($1::bigint[])";
+        tx.execute(insert, &[&all]).await?;
+        if all.contains(&7) {
+            tx.execute("select pg_sleep(3600)", &[]).await?;
+        }
+        (0..rows.len()).for_each(|index| out.success(index, &json!(index)));
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_makes_its_set_take_too_long_costs_itself_alone() {
+    let world = World::new().await;
+    let timeout = settings(|s| s.timeout = Some(Duration::from_millis(300)));
+    let builder = world.builder(world.h.kit().store.clone());
+    let builder = builder.set_based("bank", "post", Sleeps);
+    let builder = builder.settings("bank", "post", Kind::Batch, timeout);
+    let manager = builder.build().unwrap();
+    let id = submit(&manager, "post", numbers(20)).await;
+    world.work(&manager).await;
+    for row in rows_of(&manager, id).await {
+        match row.line.0 {
+            7 => assert_eq!(code(&row), "timed_out"),
+            line => assert_eq!(row.status, Success, "line {line}: {:?}", row.messages),
+        }
+    }
+    let good = (1..=20).filter(|n| *n != 7);
+    assert_eq!(world.noted(), good.collect::<Vec<i64>>());
+    world.end(&manager).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_processor_for_another_database_is_told_at_build_and_one_of_each_is_chosen_from() {
     use rowmill::sqlite;
