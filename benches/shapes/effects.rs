@@ -209,6 +209,7 @@ async fn op(place: &Place, op: &str, rows: u64, bad: Bad) -> Result<Duration, Fa
     };
     let beside = OpSettings {
         parallel: BESIDE,
+        local_concurrency: Some(2 * BESIDE),
         ..twice.clone()
     };
     let manager = JobManager::builder(fresh.store().await?)

@@ -35,6 +35,7 @@ mod candidates;
 mod effects;
 mod ends;
 mod figures;
+mod floor;
 mod history;
 mod itself;
 mod linear;

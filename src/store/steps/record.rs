@@ -1,14 +1,24 @@
 //! record: parts of attempts, each under its own token.
 
-use std::collections::BTreeMap;
+mod part;
 
-use super::db::{Db, Us, change, corrupt, locked, one, params, sql, us, us_opt};
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::future::try_join_all;
+
+use super::db::{Db, Us, change, locked, one, params, sql, us};
 use super::end;
-use super::guard::{guard, share};
+use super::guard::guard;
 use super::single;
 use super::take_over;
-use crate::model::{BatchId, EndedAs, TaskId, TaskState, Timestamp, WorkerNo};
-use crate::store::{Again, ClaimRef, Part, Recorded, StoreError, Then};
+use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
+use crate::store::{ClaimRef, Part, Recorded, StoreError, Then};
+
+pub(in crate::store) use part::requeue;
+use part::write;
+
+/// Tasks of which parts are recorded at once.
+const AT_ONCE: usize = 64;
 
 /// The task that a claim holds.
 pub(in crate::store) struct Task {
@@ -108,30 +118,62 @@ pub(in crate::store) async fn record(
 }
 
 /// As [`record`], for some of several parts.
+///
+/// What is asked for different tasks is sent together; parts of one follow each other.
 pub(in crate::store) async fn record_these(
     c: &impl Db,
     worker: WorkerNo,
     parts: &[&Part],
     now: Timestamp,
 ) -> Result<Vec<Recorded>, StoreError> {
+    let mut written: Vec<Written> = parts.iter().map(|_| Written::Fenced).collect();
+    for some in by_task(parts).chunks(AT_ONCE) {
+        let held = some.iter().map(|of| async {
+            let claim = of.first().and_then(|at| parts.get(*at)).map(|p| &p.claim);
+            match claim {
+                Some(claim) => task(c, worker, claim).await,
+                None => Ok(None),
+            }
+        });
+        let held = try_join_all(held).await?;
+        let (alone, others): (Vec<_>, Vec<_>) =
+            some.iter().zip(held).partition(|(_, held)| held.is_some());
+        let alone = alone
+            .into_iter()
+            .map(|(of, task)| write_task(c, worker, parts, of, task, now));
+        let mut told: Vec<(usize, Written)> =
+            try_join_all(alone).await?.into_iter().flatten().collect();
+        // What stands with others is made to stand alone, one after the other.
+        for (of, task) in others {
+            told.extend(write_task(c, worker, parts, of, task, now).await?);
+        }
+        for (at, done) in told {
+            if let Some(place) = written.get_mut(at) {
+                *place = done;
+            }
+        }
+    }
     let mut answers = Vec::with_capacity(parts.len());
     // What each batch's progress grows by, and whether one of its tasks has ended.
     let mut touched: BTreeMap<BatchId, (u32, u32, bool)> = BTreeMap::new();
-    for &part in parts {
-        let task = held(c, worker, &part.claim).await?;
-        // Asked under the task's lock, or when it is gone: what was committed before is there by now.
-        if c.is_again() && is_there(c, &part.claim, part.part).await? {
-            c.settle_later(part.claim.batch);
-            answers.push(Recorded::Done);
-            continue;
-        }
-        let Some(task) = task else {
-            answers.push(Recorded::Fenced);
-            continue;
+    for (&part, written) in parts.iter().zip(written) {
+        let all = match written {
+            Written::Fenced => {
+                answers.push(Recorded::Fenced);
+                continue;
+            }
+            Written::Before => {
+                c.settle_later(part.claim.batch);
+                answers.push(Recorded::Done);
+                continue;
+            }
+            Written::Part => None,
+            Written::All { op, started_at } => Some((op, started_at)),
         };
-        write(c, worker, part, &task, now).await?;
         answers.push(Recorded::Done);
-        if is_all(part, &task) && single::end(c, part, task.op, task.started_at, now).await? {
+        if let Some((op, started_at)) = all
+            && single::end(c, part, op, started_at, now).await?
+        {
             continue;
         }
         let batch = touched.entry(part.claim.batch).or_default();
@@ -148,6 +190,69 @@ pub(in crate::store) async fn record_these(
     Ok(answers)
 }
 
+/// What became of a part.
+enum Written {
+    Fenced,
+    /// It was recorded before.
+    Before,
+    Part,
+    /// It said all of its task.
+    All {
+        op: i64,
+        started_at: Option<Us>,
+    },
+}
+
+/// The places of the parts of each task, in the order of the first of them.
+fn by_task(parts: &[&Part]) -> Vec<Vec<usize>> {
+    let mut tasks: Vec<Vec<usize>> = Vec::new();
+    let mut known: HashMap<ClaimRef, usize> = HashMap::new();
+    for (at, part) in parts.iter().enumerate() {
+        let task = *known.entry(part.claim).or_insert(tasks.len());
+        match tasks.get_mut(task) {
+            Some(task) => task.push(at),
+            None => tasks.push(vec![at]),
+        }
+    }
+    tasks
+}
+
+/// Writes the parts of one task, which is held under the first one's claim if it stands alone.
+async fn write_task(
+    c: &impl Db,
+    worker: WorkerNo,
+    parts: &[&Part],
+    of: &[usize],
+    mut known: Option<Task>,
+    now: Timestamp,
+) -> Result<Vec<(usize, Written)>, StoreError> {
+    let mut told = Vec::with_capacity(of.len());
+    for at in of {
+        let Some(part) = parts.get(*at) else { continue };
+        let task = match known.take() {
+            Some(task) => Some(task),
+            None => held(c, worker, &part.claim).await?,
+        };
+        // Asked under the task's lock, or when it is gone: what was committed before is there by now.
+        let written = if c.is_again() && is_there(c, &part.claim, part.part).await? {
+            Written::Before
+        } else if let Some(task) = task {
+            write(c, worker, part, &task, now).await?;
+            match is_all(part, &task) {
+                true => Written::All {
+                    op: task.op,
+                    started_at: task.started_at,
+                },
+                false => Written::Part,
+            }
+        } else {
+            Written::Fenced
+        };
+        told.push((*at, written));
+    }
+    Ok(told)
+}
+
 /// Whether a part says all that was ever to be said about the rows of a block, and none writes to a file.
 fn is_all(part: &Part, task: &Task) -> bool {
     let finished = matches!(
@@ -160,236 +265,6 @@ fn is_all(part: &Part, task: &Task) -> bool {
         && part.ordinals.is_none()
         && part.again.is_empty()
         && !part.files
-}
-
-async fn write(
-    c: &impl Db,
-    worker: WorkerNo,
-    part: &Part,
-    task: &Task,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let claim = &part.claim;
-    let mut again: &[Again] = &part.again;
-    let (mut ended_as, mut rest, mut ended) = match &part.then {
-        Then::GoesOn { .. } => (None, Vec::new(), 0),
-        Then::Ends {
-            ended_as,
-            rest,
-            interrupted,
-        } => (Some(*ended_as), rest.clone(), *interrupted),
-    };
-    // Rows that would go again end with their batch instead.
-    let mut stopped = None;
-    if !again.is_empty() {
-        let batch = share(c, claim.batch)
-            .await?
-            .ok_or(StoreError::NotFound(claim.batch))?;
-        if batch.abort_at.is_some() {
-            stopped = Some(EndedAs::Aborted);
-        } else if batch.expires_at.is_some_and(|at| at <= us(now)) {
-            stopped = Some(EndedAs::Expired);
-        }
-    }
-    if let Some(how) = stopped {
-        rest.extend(again.iter().flat_map(|a| a.ordinals.iter().copied()));
-        again = &[];
-        ended_as = ended_as.map(|_| how);
-    }
-    // A part that goes on cannot end rows: those wait for the attempt's end in a part of their own.
-    let split_end = stopped.filter(|_| ended_as.is_none());
-    ended += u32::try_from(rest.len()).unwrap_or(u32::MAX);
-    let (mut own_rest, mut own_ended) = (rest_of(&rest, ended), ended);
-    if split_end.is_some() {
-        (own_rest, own_ended) = (None, 0);
-    }
-    if ended_as == Some(EndedAs::Released) {
-        own_rest = Some(went_back(part));
-    }
-    change(
-        c,
-        sql!("record_part"),
-        params![
-            claim.batch,
-            task.no,
-            claim.task.0,
-            task.attempt,
-            part.part,
-            worker.0,
-            claim.token.0,
-            task.started_at,
-            us(now),
-            ended_as.map(EndedAs::code),
-            part.success,
-            part.failed,
-            own_ended,
-            part.files,
-            part.ordinals.as_deref(),
-            own_rest.as_deref(),
-            part.body.as_str(),
-        ],
-    )
-    .await?;
-    if let Some(how) = split_end {
-        end_rows(c, claim, task, &rest, how, now).await?;
-    }
-    for group in again {
-        requeue(c, claim, task, group, now).await?;
-    }
-    match &part.then {
-        Then::GoesOn { row_now, .. } => {
-            let leaving: Vec<u32> = part
-                .again
-                .iter()
-                .flat_map(|a| a.ordinals.iter().copied())
-                .collect();
-            if row_now.is_none() && leaving.is_empty() {
-                return Ok(());
-            }
-            let (rows, pick) = if leaving.is_empty() {
-                (task.rows, task.pick.clone())
-            } else {
-                let mut left = task.ordinals()?;
-                left.retain(|o| !leaving.contains(o));
-                (u32::try_from(left.len()).unwrap_or(u32::MAX), Some(left))
-            };
-            guarded(
-                change(
-                    c,
-                    sql!("record_goes_on"),
-                    params![
-                        claim.batch,
-                        claim.task.0,
-                        claim.token.0,
-                        worker.0,
-                        *row_now,
-                        rows,
-                        pick.as_deref()
-                    ],
-                )
-                .await?,
-            )
-        }
-        Then::Ends { .. } => guarded(
-            change(
-                c,
-                sql!("record_end"),
-                params![claim.batch, claim.task.0, claim.token.0, worker.0],
-            )
-            .await?,
-        ),
-    }
-}
-
-/// The rows that end by how their attempt ends, where there are any.
-fn rest_of(rest: &[u32], ended: u32) -> Option<Vec<u32>> {
-    (ended > 0).then(|| rest.to_vec())
-}
-
-/// The rows of an attempt that was given back which it says nothing else about: its history names them.
-fn went_back(part: &Part) -> Vec<u32> {
-    let told = part.ordinals.as_deref().unwrap_or_default();
-    let again = part.again.iter().flat_map(|a| &a.ordinals);
-    again.filter(|row| !told.contains(row)).copied().collect()
-}
-
-/// The task was read under its guard in this same transaction; a miss is damage, not a race.
-fn guarded(changed: u64) -> Result<(), StoreError> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(corrupt(
-            "a task changed within the transaction that held it",
-        ))
-    }
-}
-
-/// Ends rows that left a running task of a stopped batch, under a task id of their own.
-async fn end_rows(
-    c: &impl Db,
-    claim: &ClaimRef,
-    task: &Task,
-    rows: &[u32],
-    how: EndedAs,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let id = split_id()?;
-    change(
-        c,
-        sql!("record_part"),
-        params![
-            claim.batch,
-            task.no,
-            id.0,
-            task.attempt,
-            0,
-            None::<i64>,
-            None::<i64>,
-            None::<i64>,
-            us(now),
-            how.code(),
-            0,
-            0,
-            rows.len(),
-            false,
-            None::<&[u32]>,
-            rows,
-            ""
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-fn split_id() -> Result<TaskId, StoreError> {
-    TaskId::split().map_err(|e| StoreError::unavailable("making a task's id", e))
-}
-
-/// Makes a task of rows that go again; its attempts go on from its source's.
-pub(in crate::store) async fn requeue(
-    c: &impl Db,
-    claim: &ClaimRef,
-    task: &Task,
-    group: &Again,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    end::ensure_close(c, claim.batch, task.op, task.priority, task.age).await?;
-    let due = group.due_at.filter(|at| *at > now);
-    let state = if due.is_some() {
-        TaskState::Later
-    } else {
-        TaskState::Queued
-    };
-    let (losses, suspect) = if group.suspect {
-        (task.losses, task.suspect.clamp(1, 1))
-    } else {
-        (0, 0)
-    };
-    change(
-        c,
-        sql!("queue_add"),
-        params![
-            claim.batch,
-            split_id()?.0,
-            task.no,
-            0,
-            task.op,
-            state.code(),
-            task.priority,
-            task.turn,
-            task.age,
-            us_opt(due),
-            group.ordinals.len(),
-            &group.ordinals,
-            task.attempt,
-            group.failures,
-            losses,
-            group.laters,
-            suspect
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 /// `running → queued` for tasks that were not begun. One that was is lost: its rows that have an

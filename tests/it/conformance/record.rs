@@ -1,6 +1,7 @@
 //! record: outcomes are written under the token of their claim, or not at all.
 
-use rowmill::model::{EndedAs, Message, OutcomeStatus, RowOutcome, Status, Token};
+use rowmill::NewQuery;
+use rowmill::model::{EndedAs, Message, NewBatch, OutcomeStatus, RowOutcome, Status, Token};
 use rowmill::store::{ClaimRef, Recorded};
 
 use crate::support::{Harness, Outcomes};
@@ -93,6 +94,81 @@ pub async fn a_record_twice_is_recorded_once(h: &impl Harness) {
     assert_eq!(kit.succeed(worker, &task).await, Recorded::Done);
     assert_eq!(kit.succeed(worker, &task).await, Recorded::Fenced);
     assert_eq!(kit.batch(id).await.counts.success, 2);
+}
+
+pub async fn parts_of_many_tasks_whose_rows_go_again_are_recorded_by_one_call(h: &impl Harness) {
+    const BLOCKS: usize = 150;
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[3; BLOCKS]).await;
+    let tasks = kit.claim(worker, op).await;
+    assert_eq!(tasks.len(), BLOCKS);
+    let of = |at: usize| Outcomes::of(&tasks[at]);
+    let mut parts = vec![of(7).success(0).goes_on(None)];
+    for (at, task) in tasks.iter().enumerate() {
+        parts.push(match at {
+            7 => of(at).part(1).failed(1).retry(2, None).ends(),
+            _ => Outcomes::of(task)
+                .success(0)
+                .failed(1)
+                .retry(2, None)
+                .ends(),
+        });
+    }
+    parts[20].claim.token = Token(1);
+    let answers = kit.store.record(worker, parts, kit.now()).await.unwrap();
+    let mut wanted = vec![Recorded::Done; BLOCKS + 1];
+    wanted[20] = Recorded::Fenced;
+    assert_eq!(answers, wanted);
+    let counts = kit.batch(id).await.counts;
+    let most = BLOCKS as u64 - 1;
+    assert_eq!((counts.success, counts.failed), (most, most));
+    assert_eq!(
+        counts.pending,
+        most + 3,
+        "those that go again, and a task that runs"
+    );
+    let again = kit.claim(worker, op).await;
+    assert_eq!(again.len(), BLOCKS - 1);
+    let rows = again
+        .iter()
+        .map(|t| (t.pick.clone(), t.failures, t.claim.attempt));
+    assert!(rows.into_iter().all(|row| row == (Some(vec![2]), 1, 2)));
+    let parts = again.iter().map(|t| Outcomes::of(t).all_success().ends());
+    let answers = kit.store.record(worker, parts.collect(), kit.now()).await;
+    assert_eq!(answers.unwrap(), vec![Recorded::Done; BLOCKS - 1]);
+    kit.succeed(worker, &tasks[19]).await;
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.done, batch.counts.success), (true, most * 2 + 3));
+}
+
+pub async fn queries_of_one_call_that_go_again_are_recorded_by_one_call(h: &impl Harness) {
+    const QUERIES: usize = 120;
+    let kit = h.kit();
+    let op = kit.register(kit.query_key(), false, 3).await;
+    let worker = kit.worker().await;
+    let queries = (0..QUERIES).map(|_| NewQuery {
+        query: NewBatch::new(kit.query_key()),
+        input: rowmill::RawJson::from_string("1".to_owned()).unwrap(),
+    });
+    let client = kit.client();
+    let ids = client
+        .slow_query_submit_many(queries.collect())
+        .await
+        .unwrap();
+    let tasks = kit.claim(worker, op).await;
+    assert_eq!(tasks.len(), QUERIES);
+    let parts = tasks.iter().map(|t| Outcomes::of(t).retry(0, None).ends());
+    let answers = kit.store.record(worker, parts.collect(), kit.now()).await;
+    assert_eq!(answers.unwrap(), vec![Recorded::Done; QUERIES]);
+    let again = kit.claim(worker, op).await;
+    assert_eq!(again.len(), QUERIES);
+    let parts = again.iter().map(|t| Outcomes::of(t).all_success().ends());
+    let answers = kit.store.record(worker, parts.collect(), kit.now()).await;
+    assert_eq!(answers.unwrap(), vec![Recorded::Done; QUERIES]);
+    for query in ids {
+        assert_eq!(kit.batch(query.id).await.status, Status::Success);
+    }
 }
 
 pub async fn a_fenced_part_does_not_hold_back_its_neighbours(h: &impl Harness) {

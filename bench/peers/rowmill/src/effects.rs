@@ -21,10 +21,11 @@ pub async fn make_table(url: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Rows of a task at once.
+/// Rows of a task at once, and of two tasks.
 pub fn beside() -> OpSettings {
     OpSettings {
         parallel: 64,
+        local_concurrency: Some(128),
         ..OpSettings::default()
     }
 }
