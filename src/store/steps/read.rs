@@ -1,5 +1,7 @@
 //! Reads: what users see. They take no lock and page, so that the WAL can be reset.
 
+use futures_util::future::try_join;
+
 use super::claim::{job_key, raw};
 use super::close::part;
 use super::db::{Db, Record, Us, all, corrupt, one, params, sql, time};
@@ -116,16 +118,27 @@ pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<B
             expired,
             pending: 0,
         };
-        if batch.purged_at.is_none() {
-            batch.files = files(c, id).await?;
-        }
     } else {
         open_batch(c, &mut batch).await?;
     }
-    if batch.kind == Kind::Query && batch.purged_at.is_some() {
-        (batch.result, batch.messages) = (Some(None), Some(None));
-    } else if batch.kind == Kind::Query {
-        let row = rows_after(c, id, 0, None).await?.rows.into_iter().next();
+    let is_there = batch.purged_at.is_none();
+    // One wait for both.
+    let files = async {
+        match batch.done && is_there {
+            true => files(c, id).await,
+            false => Ok(Vec::new()),
+        }
+    };
+    let row = async {
+        if batch.kind != Kind::Query || !is_there {
+            return Ok(None);
+        }
+        let page = rows_after(c, id, 0, None).await?;
+        Ok(page.rows.into_iter().next())
+    };
+    let (files, row) = try_join(files, row).await?;
+    batch.files = files;
+    if batch.kind == Kind::Query {
         let (result, messages) = row.map_or((None, None), |r| (r.result, r.messages));
         batch.result = Some(result.filter(|_| batch.done));
         batch.messages = Some(messages.filter(|_| batch.done));
@@ -222,8 +235,9 @@ pub(in crate::store) async fn rows_after(
     after: u32,
     status: Option<Status>,
 ) -> Result<RowsPage, StoreError> {
-    let batch = pass::Found::of(c, id).await?;
-    let blocks = all(c, sql!("rows_block"), params![id, after], stored).await?;
+    let of = params![id, after];
+    let blocks = all(c, sql!("rows_block"), of, stored);
+    let (batch, blocks) = try_join(pass::Found::of(c, id), blocks).await?;
     for block in blocks {
         let block = Stored::of(block)?;
         if block.line(block.count.saturating_sub(1)).0 <= after {
@@ -352,14 +366,24 @@ async fn row_states(
         redacted: false,
     };
     let mut states = vec![open; size];
-    let tasks = all(c, sql!("rows_tasks"), params![id, no], |r| {
+    let of = || params![id, no];
+    let tasks = all(c, sql!("rows_tasks"), of(), |r| {
         Ok((
             r.get::<i64>(0)?,
             r.get::<Option<Vec<u32>>>(1)?,
             r.get::<u32>(2)?,
         ))
-    })
-    .await?;
+    });
+    let parts = all(c, sql!("rows_parts"), of(), |r| {
+        Ok((
+            r.get(0)?,
+            r.get(1)?,
+            r.get(2)?,
+            r.get(3)?,
+            (r.get(4)?, r.get(5)?, r.get(6)?),
+        ))
+    });
+    let (tasks, parts) = try_join(tasks, parts).await?;
     for (state, pick, attempt) in tasks {
         let runs = matches!(
             TaskState::from_code(state),
@@ -374,16 +398,6 @@ async fn row_states(
             }
         });
     }
-    let parts = all(c, sql!("rows_parts"), params![id, no], |r| {
-        Ok((
-            r.get(0)?,
-            r.get(1)?,
-            r.get(2)?,
-            r.get(3)?,
-            (r.get(4)?, r.get(5)?, r.get(6)?),
-        ))
-    })
-    .await?;
     for (ordinals, body, attempt, time, end) in parts {
         apply(
             &mut states,

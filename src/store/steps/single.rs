@@ -59,7 +59,7 @@ pub(in crate::store) const MEMBER_BYTES: usize = 4 << 10;
 const TASKS: Insert = insert!(sql!("queue_add"), "copy_queue");
 
 /// A batch of one block without rejected rows, that is not there yet.
-struct Whole<'a> {
+pub(in crate::store) struct Whole<'a> {
     batch: &'a NewBatch,
     block: &'a Block,
     hash: &'a [u8; 32],
@@ -70,7 +70,8 @@ struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    async fn of(
+    /// Finds its op, which is made known, and its turn.
+    pub(super) async fn of(
         c: &impl Db,
         known: &mut Known,
         batch: &'a NewBatch,
@@ -272,21 +273,16 @@ async fn store(c: &impl Db, whole: &[Whole<'_>]) -> Result<(), StoreError> {
 }
 
 /// Stores a batch of one block without rejected rows, that is not there yet.
-pub(in crate::store) async fn submit(
-    c: &impl Db,
-    known: &mut Known,
-    batch: &NewBatch,
-    block: &Block,
-    hash: [u8; 32],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let whole = Whole::of(c, known, batch, block, &hash, now).await?;
-    store(c, std::slice::from_ref(&whole)).await?;
+pub(in crate::store) async fn submit(c: &impl Db, whole: &Whole<'_>) -> Result<(), StoreError> {
+    let Whole {
+        batch, hash, now, ..
+    } = whole;
+    store(c, std::slice::from_ref(whole)).await?;
     if let Some(external) = &batch.external_id {
         change(
             c,
             sql!("submit_external"),
-            params![batch.key.app.as_str(), external, batch.id, &hash, us(now)],
+            params![batch.key.app.as_str(), external, batch.id, *hash, us(*now)],
         )
         .await?;
     }

@@ -1,5 +1,7 @@
 //! submit, load and release: how a batch comes to be and its tasks with it.
 
+use futures_util::future::try_join;
+
 use super::db::{Db, Insert, Many, change, corrupt, insert, one, params, sql, us, us_opt};
 use std::borrow::Cow;
 
@@ -7,7 +9,7 @@ use super::discard::{Leftover, take_load};
 use super::guard::{guard, look, op_id};
 use super::release::give;
 use super::retry;
-use super::single::{self, Known};
+use super::single::{self, Known, Whole};
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
 use crate::store::{LoadPiece, QueryBlock, StoreError, Submitted};
 
@@ -275,16 +277,23 @@ pub(in crate::store) async fn submit(
     hash: [u8; 32],
     now: Timestamp,
 ) -> Result<Submitted, StoreError> {
+    if let [block] = blocks
+        && block.rejected.is_empty()
+    {
+        // One wait for what may be there and for what it would be.
+        let whole = Whole::of(c, known, batch, block, &hash, now);
+        let (there, whole) = try_join(existing(c, batch, Some(hash)), whole).await?;
+        if let Some(there) = there {
+            return Ok(there);
+        }
+        retry::guard(c, batch, now).await?;
+        single::submit(c, &whole).await?;
+        return Ok(Submitted::New(batch.id));
+    }
     if let Some(there) = existing(c, batch, Some(hash)).await? {
         return Ok(there);
     }
     retry::guard(c, batch, now).await?;
-    if let [block] = blocks
-        && block.rejected.is_empty()
-    {
-        single::submit(c, known, batch, block, hash, now).await?;
-        return Ok(Submitted::New(batch.id));
-    }
     let token = Token(0);
     begin(c, batch, token, now).await?;
     load_blocks(c, batch.id, token, 0, blocks, now).await?;
