@@ -40,7 +40,7 @@ pub async fn median(fresh: &Fresh) -> Result<Duration, Failed> {
     let (client, mut ended) = listens(fresh, "done").await?;
     let (worker, mut work) = listens(fresh, "work").await?;
     client.batch_execute(TABLE).await?;
-    let works = tokio::spawn(async move {
+    let mut works = tokio::spawn(async move {
         while work.recv().await.is_some() {
             worker.batch_execute(END).await?;
         }
@@ -50,7 +50,10 @@ pub async fn median(fresh: &Fresh) -> Result<Duration, Failed> {
     for job in 0..WARM + JOBS {
         let began = Instant::now();
         client.batch_execute(SUBMIT).await?;
-        ended.recv().await.ok_or("the connection was lost")?;
+        tokio::select! {
+            ended = ended.recv() => ended.ok_or("the connection was lost")?,
+            failed = &mut works => failed??,
+        }
         if job >= WARM {
             took.push(began.elapsed());
         }

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::pin::pin;
 
 use bytes::{BufMut, BytesMut};
-use futures_util::future::try_join_all;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row};
@@ -16,7 +15,7 @@ use super::tx::Link;
 use crate::model::{BatchId, WorkerNo};
 use crate::store::StoreError;
 use crate::store::steps::db::{
-    Bundles, Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt,
+    Bundles, Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt, together,
 };
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
@@ -107,7 +106,7 @@ impl<L: Link> Db for L {
             for params in some {
                 sent.push(first(client, statement, sql, params));
             }
-            found.extend(try_join_all(sent).await?);
+            found.extend(together(sent).await?);
             self.heard();
         }
         Ok(found)
@@ -119,6 +118,9 @@ impl<L: Link> Db for L {
         sql: Sql,
         params: &[Value<'_>],
     ) -> Result<Option<Record>, StoreError> {
+        // What the connection has not prepared yet would let the second go first.
+        self.prepared(lock).await?;
+        self.prepared(sql).await?;
         // Sent together; the second is a statement of its own, and sees what the first waited for.
         let (locked, found) =
             futures_util::future::join(self.all(lock, params), self.one(sql, params)).await;

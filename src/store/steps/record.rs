@@ -4,14 +4,12 @@ mod part;
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::future::try_join_all;
-
-use super::db::{Db, Us, change, locked, one, params, sql, us};
+use super::db::{Db, Us, change, locked, one, params, sql, together, us};
 use super::end;
 use super::guard::guard;
 use super::single;
 use super::take_over;
-use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
+use crate::model::{BatchId, EndedAs, TaskId, Timestamp, Token, WorkerNo};
 use crate::store::{ClaimRef, Part, Recorded, StoreError, Then};
 
 pub(in crate::store) use part::requeue;
@@ -128,26 +126,29 @@ pub(in crate::store) async fn record_these(
 ) -> Result<Vec<Recorded>, StoreError> {
     let mut written: Vec<Written> = parts.iter().map(|_| Written::Fenced).collect();
     for some in by_task(parts).chunks(AT_ONCE) {
-        let held = some.iter().map(|of| async {
-            let claim = of.first().and_then(|at| parts.get(*at)).map(|p| &p.claim);
-            match claim {
-                Some(claim) => task(c, worker, claim).await,
-                None => Ok(None),
-            }
-        });
-        let held = try_join_all(held).await?;
-        let (alone, others): (Vec<_>, Vec<_>) =
-            some.iter().zip(held).partition(|(_, held)| held.is_some());
-        let alone = alone
-            .into_iter()
-            .map(|(of, task)| write_task(c, worker, parts, of, task, now));
-        let mut told: Vec<(usize, Written)> =
-            try_join_all(alone).await?.into_iter().flatten().collect();
-        // What stands with others is made to stand alone, one after the other.
-        for (of, task) in others {
-            told.extend(write_task(c, worker, parts, of, task, now).await?);
+        let claims = some
+            .iter()
+            .filter_map(|of| Some(parts.get(*of.first()?)?.claim));
+        let claims: Vec<ClaimRef> = claims.collect();
+        let mut held = together(claims.iter().map(|claim| task(c, worker, claim))).await?;
+        // What stands with others is made to stand alone. Whoever else does so meanwhile is waited for.
+        let missing = claims.iter().zip(&held).filter(|(_, held)| held.is_none());
+        let missing: Vec<BatchId> = missing.map(|(claim, _)| claim.batch).collect();
+        if !missing.is_empty() && c.bundles().is_some() {
+            c.loosen(&missing).await?;
+            let again = claims.iter().zip(held).map(|(claim, held)| async move {
+                match held {
+                    Some(held) => Ok(Some(held)),
+                    None => task(c, worker, claim).await,
+                }
+            });
+            held = together(again).await?;
         }
-        for (at, done) in told {
+        let told = some
+            .iter()
+            .zip(held)
+            .map(|(of, held)| write_task(c, worker, parts, of, held, now));
+        for (at, done) in together(told).await?.into_iter().flatten() {
             if let Some(place) = written.get_mut(at) {
                 *place = done;
             }
@@ -206,9 +207,12 @@ enum Written {
 /// The places of the parts of each task, in the order of the first of them.
 fn by_task(parts: &[&Part]) -> Vec<Vec<usize>> {
     let mut tasks: Vec<Vec<usize>> = Vec::new();
-    let mut known: HashMap<ClaimRef, usize> = HashMap::new();
+    let mut known: HashMap<(BatchId, TaskId, Token), usize> = HashMap::new();
     for (at, part) in parts.iter().enumerate() {
-        let task = *known.entry(part.claim).or_insert(tasks.len());
+        let ClaimRef {
+            batch, task, token, ..
+        } = part.claim;
+        let task = *known.entry((batch, task, token)).or_insert(tasks.len());
         match tasks.get_mut(task) {
             Some(task) => task.push(at),
             None => tasks.push(vec![at]),
@@ -217,20 +221,21 @@ fn by_task(parts: &[&Part]) -> Vec<Vec<usize>> {
     tasks
 }
 
-/// Writes the parts of one task, which is held under the first one's claim if it stands alone.
+/// Writes the parts of one task, which the first one's claim holds, or nobody here.
 async fn write_task(
     c: &impl Db,
     worker: WorkerNo,
     parts: &[&Part],
     of: &[usize],
-    mut known: Option<Task>,
+    first: Option<Task>,
     now: Timestamp,
 ) -> Result<Vec<(usize, Written)>, StoreError> {
     let mut told = Vec::with_capacity(of.len());
+    let mut first = Some(first);
     for at in of {
         let Some(part) = parts.get(*at) else { continue };
-        let task = match known.take() {
-            Some(task) => Some(task),
+        let task = match first.take() {
+            Some(task) => task,
             None => held(c, worker, &part.claim).await?,
         };
         // Asked under the task's lock, or when it is gone: what was committed before is there by now.

@@ -209,6 +209,7 @@ on_every_store! {
         a_record_needs_worker_token_and_task
         a_record_twice_is_recorded_once
         parts_of_many_tasks_whose_rows_go_again_are_recorded_by_one_call
+        damage_of_one_of_many_tasks_is_told_as_what_it_is
         queries_of_one_call_that_go_again_are_recorded_by_one_call
         a_fenced_part_does_not_hold_back_its_neighbours
         parts_of_a_long_attempt_are_kept_when_its_worker_dies

@@ -2,7 +2,7 @@
 
 use rowmill::NewQuery;
 use rowmill::model::{EndedAs, Message, NewBatch, OutcomeStatus, RowOutcome, Status, Token};
-use rowmill::store::{ClaimRef, Recorded};
+use rowmill::store::{ClaimRef, Dialect, Recorded, StoreError};
 
 use crate::support::{Harness, Outcomes};
 
@@ -140,6 +140,34 @@ pub async fn parts_of_many_tasks_whose_rows_go_again_are_recorded_by_one_call(h:
     kit.succeed(worker, &tasks[19]).await;
     let batch = kit.batch(id).await;
     assert_eq!((batch.done, batch.counts.success), (true, most * 2 + 3));
+}
+
+pub async fn damage_of_one_of_many_tasks_is_told_as_what_it_is(h: &impl Harness) {
+    let kit = h.kit();
+    let (op, worker) = kit.op_and_worker().await;
+    let id = kit.submit(kit.new_batch(), &[2; 60]).await;
+    let tasks = kit.claim(worker, op).await;
+    // Somebody has said something of the task in its middle.
+    let there = "insert into attempts (batch, no, task, attempt, part, at, success, ordinals, body) \
+         select batch, no, id, attempt, 0, started_at, 1, ";
+    let of = " from queue where batch = ?1 and no = 40";
+    let list = match h.kit().store.dialect() {
+        Dialect::Sqlite => "'[0]', '{\"st\":1}' || char(10)",
+        Dialect::Postgres => "'{0}', e'{\"st\":1}\\n'",
+    };
+    h.damage(id, &format!("{there}{list}{of}"));
+    let parts = tasks
+        .iter()
+        .map(|t| Outcomes::of(t).success(0).retry(1, None).ends());
+    let refused = kit.store.record(worker, parts.collect(), kit.now()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Corrupt(_))),
+        "{refused:?}"
+    );
+    h.damage(id, "delete from attempts where batch = ?1");
+    let parts = tasks.iter().map(|t| Outcomes::of(t).all_success().ends());
+    let answers = kit.store.record(worker, parts.collect(), kit.now()).await;
+    assert_eq!(answers.unwrap(), vec![Recorded::Done; 60]);
 }
 
 pub async fn queries_of_one_call_that_go_again_are_recorded_by_one_call(h: &impl Harness) {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rowmill::model::{Message, OpSettings, Status};
-use rowmill::postgres::TransactionalProcessor;
-use rowmill::postgres::tokio_postgres::Transaction;
+use rowmill::postgres::tokio_postgres::{IsolationLevel, Transaction};
 use rowmill::{CancellationToken, JobManager, RowCx, RowFailure};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use super::on_postgres::{World, note};
+use super::on_postgres::{Effects, World, note};
 use super::world::{
     Gate, code, done, inputs, key, log, numbers, rows_of, settings, statuses, submit,
 };
@@ -22,42 +21,14 @@ use Status::{Failed, Success};
 type Answer<'a> = BoxFuture<'a, Result<Value, RowFailure>>;
 
 /// A processor made of a function, whose rows may run in any order.
-struct Beside<F>(F);
-
-impl<F> TransactionalProcessor for Beside<F>
+fn beside<F>(f: F) -> Effects<F>
 where
     F: for<'a, 'b> Fn(&'a Transaction<'b>, &'a mut RowCx<'_, (), Value>, i64) -> Answer<'a>
         + Send
         + Sync
         + 'static,
 {
-    type Block = ();
-    type Context = Value;
-    type Input = i64;
-    type Output = Value;
-
-    async fn process(
-        &self,
-        tx: &Transaction<'_>,
-        cx: &mut RowCx<'_, (), Value>,
-        input: i64,
-    ) -> Result<Value, RowFailure> {
-        (self.0)(tx, cx, input).await
-    }
-
-    fn any_order(&self) -> bool {
-        true
-    }
-}
-
-fn beside<F>(f: F) -> Beside<F>
-where
-    F: for<'a, 'b> Fn(&'a Transaction<'b>, &'a mut RowCx<'_, (), Value>, i64) -> Answer<'a>
-        + Send
-        + Sync
-        + 'static,
-{
-    Beside(f)
+    Effects(f, IsolationLevel::ReadCommitted, true)
 }
 
 /// So many rows of a task at once.
@@ -523,7 +494,7 @@ async fn a_commit_sent_as_text_beside_others_pauses_the_op_and_doubles_nothing()
 const KEPT: &str = "select * from once where n = $1";
 
 /// A row that asks a statement that its connection keeps, and notes how many connections' servers keep it.
-fn asks() -> Beside<
+fn asks() -> Effects<
     impl for<'a, 'b> Fn(&'a Transaction<'b>, &'a mut RowCx<'_, (), Value>, i64) -> Answer<'a>
     + Send
     + Sync

@@ -23,8 +23,8 @@ use crate::support::{Harness as _, Postgres, invariants};
 
 type Answer<'a> = BoxFuture<'a, Result<Value, RowFailure>>;
 
-/// A processor made of a function.
-pub struct Effects<F>(pub F, pub IsolationLevel);
+/// A processor made of a function, and whether its rows may run in any order.
+pub struct Effects<F>(pub F, pub IsolationLevel, pub bool);
 
 impl<F> TransactionalProcessor for Effects<F>
 where
@@ -50,6 +50,10 @@ where
     fn isolation(&self) -> IsolationLevel {
         self.1
     }
+
+    fn any_order(&self) -> bool {
+        self.2
+    }
 }
 
 pub fn effects<F>(f: F) -> Effects<F>
@@ -59,7 +63,7 @@ where
         + Sync
         + 'static,
 {
-    Effects(f, IsolationLevel::ReadCommitted)
+    Effects(f, IsolationLevel::ReadCommitted, false)
 }
 
 const SCHEMA: &str = "
@@ -412,7 +416,7 @@ async fn counts(isolation: IsolationLevel, rows: u32) -> i64 {
             .boxed()
         });
         let builder = world.builder(store);
-        let builder = builder.transactional("bank", "post", Effects(processor.0, isolation));
+        let builder = builder.transactional("bank", "post", Effects(processor.0, isolation, false));
         let few = settings(|s| s.block_rows = 5);
         let builder = builder.settings("bank", "post", Kind::Batch, few);
         builder.build().unwrap()
