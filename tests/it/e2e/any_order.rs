@@ -284,8 +284,7 @@ async fn calls_where_rows_fail(bad: impl Fn(i64) -> bool + Copy + Send + Sync + 
     let bad: Vec<i64> = (1..=1000).filter(|n| bad(*n)).collect();
     all_succeed_but(&found, &world, &bad, "no_money");
     world.end(&manager).await;
-    let calls = calls.lock().unwrap().len();
-    calls
+    calls.lock().unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
