@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::value::{self, GONE};
 use super::{CacheBackend, Entry, FINAL_TIMES, StatusCache};
 use crate::model::{Batch, BatchId};
-use crate::store::{Store, StoreError};
+use crate::store::{Ended, Store, StoreError};
 
 /// A longer text is not kept: on its way it would hold up others for milliseconds.
 const LONGEST: usize = 256 << 10;
@@ -88,9 +88,17 @@ impl Statuses {
         }
     }
 
-    /// Whether it is known, by a copy or by the store, that it has not ended.
-    pub(crate) async fn is_open(&self, id: BatchId) -> Result<bool, StoreError> {
-        Ok(self.copy(id, false).await.is_none() && self.store.is_open(id).await?)
+    /// The status of one that has ended, by a copy or by the store.
+    pub(crate) async fn end(&self, id: BatchId) -> Result<Ended, StoreError> {
+        if let Some(batch) = self.copy(id, false).await {
+            return Ok(Ended::Yes(Box::new(batch)));
+        }
+        let began = Instant::now();
+        let ended = self.store.ended(id).await?;
+        if let Ended::Yes(batch) = &ended {
+            self.known(batch, began).await;
+        }
+        Ok(ended)
     }
 
     /// The status as the store has it.

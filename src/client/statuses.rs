@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Batch, BatchId, Kind, Progress};
+use crate::store::Ended;
 
 impl Client {
     /// The batch or query as it is, or was a moment ago.
@@ -105,11 +106,10 @@ impl Client {
         loop {
             signal.take();
             // Each change of any batch wakes: little is asked before there is something to return.
-            if !self.statuses.is_open(id).await? {
-                let batch = self.batch_now(id).await?;
-                if batch.done {
-                    return Ok(batch);
-                }
+            match self.statuses.end(id).await? {
+                Ended::Yes(batch) => return Ok(*batch),
+                Ended::NotYet => {}
+                Ended::Unknown => return Err(Error::not_found(id)),
             }
             match until {
                 None => signal.changed().await,

@@ -127,6 +127,25 @@ struct Running {
     accused: Option<Instant>,
 }
 
+/// What is to be looked for: it may be there.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    /// Tasks.
+    work: bool,
+    /// Batches whose rows have all ended, and which wait for their output files.
+    closes: bool,
+    /// Ends that wait to be told.
+    ends: bool,
+}
+
+impl Due {
+    const ALL: Self = Self {
+        work: true,
+        closes: true,
+        ends: true,
+    };
+}
+
 /// An app's init block in this process.
 enum App {
     Closed,
@@ -168,7 +187,8 @@ pub(crate) struct Engine {
     accused_since: Option<Instant>,
     signal: Signal,
     looking: bool,
-    look: bool,
+    /// What is to be looked for.
+    look: Due,
     keeping: bool,
     keep_at: Instant,
     /// The dead were looked for since this worker entered: nothing is claimed before.
@@ -182,8 +202,10 @@ pub(crate) struct Engine {
     /// Beats in a row that failed.
     unheard: u32,
     closing: bool,
+    /// Batches were seen to wait for their output files.
     close: bool,
     telling: bool,
+    /// Ends were seen to wait to be told.
     tell: bool,
     purging: bool,
     /// By the clock that batches' ends are compared with.
@@ -276,7 +298,7 @@ impl Engine {
             accused_since: None,
             signal,
             looking: false,
-            look: true,
+            look: Due::ALL,
             keeping: false,
             keep_at: now,
             kept: false,
@@ -286,9 +308,9 @@ impl Engine {
             pulse: Arc::new(Pulse::new(parts.store.heartbeat())),
             unheard: 0,
             closing: false,
-            close: true,
+            close: false,
             telling: false,
-            tell: true,
+            tell: false,
             purging: false,
             purge_at: parts.clock.now(),
             purge_after: now,

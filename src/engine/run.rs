@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::ops::Op;
-use super::{App, Engine, KEEP, Tick, lost, work};
+use super::{App, Due, Engine, KEEP, Tick, lost, work};
 use crate::processor::CancelCause;
 use crate::store::StoreError;
 
@@ -82,9 +82,7 @@ impl Engine {
         self.by_hand = true;
         self.keep_at = Instant::now();
         self.purge_after = self.keep_at;
-        self.look = true;
-        self.close = true;
-        self.tell = true;
+        self.look = Due::ALL;
         for op in &mut self.ops {
             op.asked = false;
         }

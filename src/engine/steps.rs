@@ -14,8 +14,8 @@ use crate::model::{AppName, Backoff, BatchId, OpId, Timestamp, Token, WorkerNo};
 use crate::probe;
 use crate::processor::{AnyBlock, BoxError, ErasedInitializer, ErasedProcessor};
 use crate::store::{
-    Claim, ClaimRef, ClaimedTask, CloseTask, Head, Kept, LiveOp, Notice, Part, Recorded, Running,
-    Store, StoreError, TakenOver,
+    Claim, ClaimRef, ClaimedTask, CloseTask, Found, Kept, LiveOp, Look, Notice, Part, Recorded,
+    Running, Store, StoreError, TakenOver,
 };
 
 /// A receiver of an end may take so long.
@@ -38,8 +38,8 @@ pub(super) enum Step {
         result: Result<Vec<Running>, StoreError>,
     },
     Looked {
-        asked: Vec<OpId>,
-        result: Result<Vec<Head>, StoreError>,
+        asked: Look,
+        result: Result<Found, StoreError>,
     },
     Claimed {
         at: usize,

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use super::ops::Op;
 use super::parts;
 use super::patience::Asked;
 use super::steps::Step;
 use super::turn::bytes_of;
 use super::work::Outgoing;
-use super::{App, COPIES, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
+use super::{App, COPIES, Due, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
 use crate::model::{AppName, Backoff};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
@@ -37,9 +38,7 @@ impl Engine {
                     }
                 }
                 // The backstop of every wake-up: what was missed is found now.
-                self.look = true;
-                self.close = true;
-                self.tell = true;
+                self.look = Due::ALL;
             }
             Step::Beaten { at, asked, result } => {
                 self.beating = false;
@@ -66,9 +65,12 @@ impl Engine {
             Step::Looked { asked, result } => {
                 self.looking = false;
                 match result {
-                    Ok(heads) => {
-                        for op in self.ops.iter_mut().filter(|op| asked.contains(&op.id)) {
-                            if heads.iter().any(|head| head.op == op.id) {
+                    Ok(found) => {
+                        self.close |= found.closes;
+                        self.tell |= found.notices;
+                        let asked = |op: &&mut Op| asked.ops.contains(&op.id);
+                        for op in self.ops.iter_mut().filter(asked) {
+                            if found.heads.iter().any(|head| head.op == op.id) {
                                 op.more = true;
                                 op.seen = op.claiming;
                             } else {
@@ -129,7 +131,7 @@ impl Engine {
                     self.purge_at = self.parts.clock.now() + PURGE;
                 }
             }
-            Step::Waited => self.look = true,
+            Step::Waited => self.look = Due::ALL,
         }
     }
 
@@ -143,7 +145,7 @@ impl Engine {
             }
         }
         if !changed.is_empty() {
-            self.look = true;
+            self.look.work = true;
             self.give_back_waiting(|task| changed.contains(&task.batch.key));
         }
     }
@@ -173,7 +175,7 @@ impl Engine {
                 // A head that was seen while the claim was under way may have come after it.
                 op.more = full || seen;
                 // Whether something was left is looked at, unless that is known; an empty claim waits for the next change.
-                self.look |= !full && !tasks.is_empty();
+                self.look.work |= !full && !tasks.is_empty();
                 if op.is_outdated() {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
@@ -237,7 +239,7 @@ impl Engine {
         };
         *app = match result {
             Ok(block) => {
-                self.tell = true;
+                self.look.ends = true;
                 App::Open(block)
             }
             Err(error) => {

@@ -10,10 +10,13 @@ use futures_util::FutureExt;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
-use super::{App, BEAT, Engine, KEEP, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost};
+use super::{
+    App, BEAT, Due, Engine, KEEP, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost,
+};
 use crate::clock::between;
 use crate::model::{AppName, BatchId, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
+use crate::store::Look;
 
 /// With so many bytes a commit takes no further part.
 const COMMIT: usize = 8 << 20;
@@ -86,9 +89,7 @@ impl Engine {
     /// The store has changed: everything that depends on it is looked at again.
     fn notice_changes(&mut self) {
         if self.signal.take() {
-            self.look = true;
-            self.close = true;
-            self.tell = true;
+            self.look = Due::ALL;
         }
     }
 
@@ -100,7 +101,7 @@ impl Engine {
         }
         self.keeping = true;
         // It may be a notice that has become due.
-        self.tell |= due;
+        self.look.ends |= due;
         // A due time is acted on once; the next look says when the next one is.
         self.next_due = None;
         let shared = self.parts.store.heartbeat().is_some();
@@ -157,29 +158,38 @@ impl Engine {
         self.beat_at = self.beat_at.max(rest);
     }
 
+    /// Looks for what may be there to do.
+    fn look(&mut self) {
+        if self.looking {
+            return;
+        }
+        let due = std::mem::take(&mut self.look);
+        // A head that was seen beside a claim is claimed next, whatever else has come.
+        let unknown = |op: &&Op| due.work && !(op.more && (op.seen || !op.claiming));
+        let tells = |op: &&Op| due.ends && op.processor().wants_ends() && self.block(op).is_some();
+        let asked = Look {
+            ops: self.ops.iter().filter(unknown).map(|op| op.id).collect(),
+            only: self.only,
+            closes: due.closes,
+            receivers: self.ops.iter().filter(tells).map(|op| op.id).collect(),
+        };
+        if asked.ops.is_empty() && asked.receivers.is_empty() && !asked.closes {
+            return;
+        }
+        self.looking = true;
+        let (store, now) = (self.parts.store.clone(), self.parts.clock.now());
+        self.steps.spawn(async move {
+            let result = store.look(asked.clone(), now).await;
+            Step::Looked { asked, result }
+        });
+    }
+
     fn claim(&mut self) {
         let now = Instant::now();
         for op in &mut self.ops {
-            self.look |= op.is_to_be_looked_for(now);
+            self.look.work |= op.is_to_be_looked_for(now);
         }
-        if self.look && !self.looking {
-            self.look = false;
-            // A head that was seen beside a claim is claimed next, whatever else has come.
-            let unknown = self
-                .ops
-                .iter()
-                .filter(|op| !(op.more && (op.seen || !op.claiming)));
-            let ops: Vec<_> = unknown.map(|op| op.id).collect();
-            if !ops.is_empty() {
-                self.looking = true;
-                let (store, only) = (self.parts.store.clone(), self.only);
-                self.steps.spawn(async move {
-                    let asked = ops.clone();
-                    let result = store.heads(ops, only).await;
-                    Step::Looked { asked, result }
-                });
-            }
-        }
+        self.look();
         if self.turns().is_held() {
             return;
         }

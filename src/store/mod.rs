@@ -38,9 +38,9 @@ pub(crate) use signal::Eager;
 pub use signal::Signal;
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
-    CloseTask, Dialect, Head, HistoryPage, Kept, LiveOp, LoadPiece, NewWorker, Notice, NoticeRef,
-    OpRegistration, OpState, OutcomePart, Part, QueryBlock, Recorded, RowsPage, Running, Serves,
-    Submitted, TakenOver, Then,
+    CloseTask, Dialect, Ended, Found, Head, HistoryPage, Kept, LiveOp, LoadPiece, Look, NewWorker,
+    Notice, NoticeRef, OpRegistration, OpState, OutcomePart, Part, QueryBlock, Recorded, RowsPage,
+    Running, Serves, Submitted, TakenOver, Then,
 };
 
 /// What a step returns.
@@ -257,8 +257,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks for an abort and ends every task that is not running.
     fn abort(&self, id: BatchId, by: String, now: Timestamp) -> Fut<'_, ()>;
 
-    /// The best ready task of each op, or of one batch alone; takes no lock.
-    fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>>;
+    /// What there is to do, as of one moment; takes no lock.
+    fn look(&self, look: Look, now: Timestamp) -> Fut<'_, Found>;
 
     /// Claims tasks of one op under a token.
     ///
@@ -353,8 +353,8 @@ pub trait Backend: Send + Sync + 'static {
     /// One batch as it is seen; `None` where there is none or it is still being loaded.
     fn batch(&self, id: BatchId) -> Fut<'_, Option<Batch>>;
 
-    /// Whether a batch is seen and has not ended: what whoever waits asks again and again.
-    fn is_open(&self, id: BatchId) -> Fut<'_, bool>;
+    /// A batch that has ended: what whoever waits asks again and again.
+    fn ended(&self, id: BatchId) -> Fut<'_, Ended>;
 
     /// The batch that carries an external id in its app.
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>>;

@@ -117,6 +117,41 @@ pub struct Head {
     pub age: Timestamp,
 }
 
+/// Where a worker looks for something to do.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Ops whose best ready tasks are asked for.
+    pub ops: Vec<OpId>,
+    /// This batch's alone.
+    pub only: Option<BatchId>,
+    /// Whether batches wait for their output files is asked.
+    pub closes: bool,
+    /// Whether ends of these ops wait to be told is asked.
+    pub receivers: Vec<OpId>,
+}
+
+/// What a worker found to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The best ready tasks, one an op at most.
+    pub heads: Vec<Head>,
+    /// Batches wait for their output files.
+    pub closes: bool,
+    /// Ends wait to be told.
+    pub notices: bool,
+}
+
+/// What whoever waits for a batch finds.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// It is there, and has not ended.
+    NotYet,
+    /// It has ended.
+    Yes(Box<Batch>),
+    /// There is none, or it is still being loaded.
+    Unknown,
+}
+
 /// What a worker asks for.
 #[derive(Debug, Clone)]
 pub struct Claim {

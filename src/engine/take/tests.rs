@@ -9,7 +9,7 @@ use crate::clock::SystemClock;
 use crate::files::ObjectStore;
 use crate::model::{BatchId, EndedAs, TaskId, Token};
 use crate::processor::{CancelHandle, Registry};
-use crate::store::{Part, Store};
+use crate::store::{Found, Look, Part, Store};
 
 async fn engine(dir: &tempfile::TempDir, registry: Registry) -> Engine {
     let store = Store::sqlite(dir.path().join("rowmill.db")).await.unwrap();
@@ -38,7 +38,7 @@ async fn who_got_nothing_of_what_it_saw_looks_again_and_later_each_time() {
         assert!(wait < 8 * RETRY, "it is bounded");
         before = wait;
     }
-    (engine.look, engine.kept) = (false, true);
+    (engine.look, engine.kept) = (Due::default(), true);
     engine.ops[0].look_later(Instant::now().checked_sub(8 * RETRY).unwrap());
     engine.turn();
     assert!(
@@ -66,8 +66,11 @@ async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_la
         "each has a moment of its own"
     );
     let nothing = Step::Looked {
-        asked: vec![engine.ops[0].id],
-        result: Ok(Vec::new()),
+        asked: Look {
+            ops: vec![engine.ops[0].id],
+            ..Look::default()
+        },
+        result: Ok(Found::default()),
     };
     engine.take(nothing, &mut Tick::default());
     assert!(

@@ -13,15 +13,15 @@ use crate::model::{
 };
 use crate::store::steps::single::Known;
 use crate::store::steps::{
-    append, claim, close, discard, guard, history, keep, list, ops, purge, read, record, redact,
-    release, retry, submit, take_over,
+    append, close, discard, guard, history, keep, list, look, ops, purge, read, record, redact,
+    release, retry, rows, submit, take_over,
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
-    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
-    LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
-    Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running, Signal,
-    Submitted, TakenOver, Transacted,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Ended, Found, Fut, HistoryPage,
+    Kept, LiveOp, LoadPiece, Look, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration,
+    OpState, Part, Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running,
+    Signal, Submitted, TakenOver, Transacted,
 };
 use std::time::Duration;
 
@@ -232,14 +232,14 @@ impl Backend for PostgresStore {
         self.abort_now(id, by, now).boxed()
     }
 
-    fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
+    fn look(&self, look: Look, now: Timestamp) -> Fut<'_, Found> {
         async move {
-            let ops = &ops[..];
-            let heads = read!(self, tx => claim::heads(&tx, ops, only)).await?;
-            if only.is_none() {
-                self.bundles.see(ops, &heads);
+            let look = &look;
+            let (found, bundled) = read!(self, tx => look::look(&tx, look, now)).await?;
+            if look.only.is_none() {
+                self.bundles.see(&look.ops, &found.heads, &bundled);
             }
-            Ok(heads.into_iter().map(|(head, _)| head).collect())
+            Ok(found)
         }
         .boxed()
     }
@@ -398,8 +398,8 @@ impl Backend for PostgresStore {
         read!(self, tx => read::batch(&tx, id)).boxed()
     }
 
-    fn is_open(&self, id: BatchId) -> Fut<'_, bool> {
-        read!(self, tx => read::is_open(&tx, id)).boxed()
+    fn ended(&self, id: BatchId) -> Fut<'_, Ended> {
+        read!(self, tx => read::ended(&tx, id)).boxed()
     }
 
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {
@@ -415,7 +415,7 @@ impl Backend for PostgresStore {
     }
 
     fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage> {
-        read!(self, tx => read::rows_after(&tx, id, after, status)).boxed()
+        read!(self, tx => rows::rows_after(&tx, id, after, status)).boxed()
     }
 
     fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage> {

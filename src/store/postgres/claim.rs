@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join;
-
 use super::PostgresStore;
 use super::bundle::{self, Best};
 use super::db::only;
@@ -15,6 +13,7 @@ use super::tx::{Link as _, Tx};
 use crate::model::{BatchId, JobKey, OpId, TaskId, Timestamp};
 use crate::store::steps::claim::{claim, raw, room};
 use crate::store::steps::db::{Column, Db as _, Record, Sql, Us, Value, params, time, us};
+use crate::store::steps::together::both;
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
 
 /// So many of the tasks that fit are asked for: those that come next may be smaller.
@@ -122,7 +121,7 @@ impl PostgresStore {
                 // Sent together: what it holds is given back where it may not have it.
                 None => {
                     let found = self.alone(tx, &left, now);
-                    let (Some((key, _)), found) = try_join(room(tx, ask), found).await? else {
+                    let (Some((key, _)), found) = both(room(tx, ask), found).await? else {
                         return Ok(None);
                     };
                     (&*known.insert(key), found)

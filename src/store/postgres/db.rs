@@ -15,8 +15,9 @@ use super::tx::Link;
 use crate::model::{BatchId, WorkerNo};
 use crate::store::StoreError;
 use crate::store::steps::db::{
-    Bundles, Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt, together,
+    Bundles, Cell, Db, Insert, Many, Record, Savepoint, Sql, Us, Value, corrupt,
 };
+use crate::store::steps::together::together;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's times begin.
 const EPOCH: i64 = 946_684_800_000_000;

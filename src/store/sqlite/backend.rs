@@ -16,15 +16,15 @@ use crate::model::{
 use crate::store::steps::single::Known;
 use crate::store::steps::submit::Asked;
 use crate::store::steps::{
-    claim, close, discard, end, guard, history, keep, list, ops, purge, read, record, redact,
-    release, retry, submit, take_over,
+    claim, close, discard, end, guard, history, keep, list, look, ops, purge, read, record, redact,
+    release, retry, rows, submit, take_over,
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
-    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Fut, Head, HistoryPage, Kept,
-    LiveOp, LoadPiece, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration, OpState, Part,
-    Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running, Signal,
-    Submitted, TakenOver, Then, Transacted,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Ended, Found, Fut, HistoryPage,
+    Kept, LiveOp, LoadPiece, Look, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration,
+    OpState, Part, Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running,
+    Signal, Submitted, TakenOver, Then, Transacted,
 };
 
 impl Backend for SqliteStore {
@@ -244,10 +244,10 @@ impl Backend for SqliteStore {
         self.write(move |c| run(end::abort(c, id, &by, now)))
     }
 
-    fn heads(&self, ops: Vec<OpId>, only: Option<BatchId>) -> Fut<'_, Vec<Head>> {
+    fn look(&self, look: Look, now: Timestamp) -> Fut<'_, Found> {
         self.read(move |c| {
-            let heads = run(claim::heads(c, &ops, only))?;
-            Ok(heads.into_iter().map(|(head, _)| head).collect())
+            let (found, _) = run(look::look(c, &look, now))?;
+            Ok(found)
         })
     }
 
@@ -396,8 +396,8 @@ impl Backend for SqliteStore {
         self.read(move |c| run(read::batch(c, id)))
     }
 
-    fn is_open(&self, id: BatchId) -> Fut<'_, bool> {
-        self.read(move |c| run(read::is_open(c, id)))
+    fn ended(&self, id: BatchId) -> Fut<'_, Ended> {
+        self.read(move |c| run(read::ended(c, id)))
     }
 
     fn find_external(&self, app: String, external_id: String) -> Fut<'_, Option<BatchId>> {
@@ -413,7 +413,7 @@ impl Backend for SqliteStore {
     }
 
     fn rows(&self, id: BatchId, after: u32, status: Option<Status>) -> Fut<'_, RowsPage> {
-        self.read(move |c| run(read::rows_after(c, id, after, status)))
+        self.read(move |c| run(rows::rows_after(c, id, after, status)))
     }
 
     fn history(&self, id: BatchId, from: i64) -> Fut<'_, HistoryPage> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures_util::future::try_join;
 use serde_json::value::RawValue;
 
 use super::damage::Damage;
@@ -12,6 +11,7 @@ use super::db::{
 };
 use super::end;
 use super::take_over;
+use super::together::both;
 use crate::model::{
     AppName, BatchId, EndedAs, JobKey, Kind, OpId, OpName, TaskId, TaskState, Timestamp,
 };
@@ -103,7 +103,7 @@ pub(in crate::store) async fn room(
         Ok((key, r.get::<bool>(3)?))
     });
     // Sent together.
-    let ((), op) = try_join(take_over::alive(c, ask.worker), op).await?;
+    let ((), op) = both(take_over::alive(c, ask.worker), op).await?;
     let Some((key, false)) = op else {
         return Ok(None);
     };

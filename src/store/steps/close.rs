@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
-
 use super::claim::job_key;
-use super::db::{Db, Us, all, change, corrupt, one, params, sql, time, us};
+use super::db::{Db, Many, Record, all, change, corrupt, one, params, sql, time, us};
 use super::end;
 use super::guard::guard;
 use super::read;
 use super::take_over;
+use super::together::together;
 use crate::model::{BatchId, BatchState, EndedAs, OpId, OutputFile, Timestamp, Token, WorkerNo};
 use crate::store::{
     BlockOutcomes, CloseRef, CloseTask, Notice, NoticeRef, OutcomePart, Recorded, StoreError,
@@ -63,30 +62,25 @@ pub(in crate::store) async fn claim_close(
 /// Blocks of which one step reads outcomes at most.
 const BLOCKS: i64 = 256;
 
-/// One record of `attempts` as outcomes.
-pub(in crate::store) fn part(
-    ordinals: Option<Vec<u32>>,
-    body: String,
-    attempt: u32,
-    at: Us,
-    (ended_as, ended, rest): (Option<i64>, i64, Option<Vec<u32>>),
-) -> OutcomePart {
-    let rest = if ended > 0 {
+/// What was recorded by one part, from this column on: ordinals, body, attempt, at, ended_as, ended, rest.
+pub(in crate::store) fn part(r: &mut Record, column: usize) -> Result<OutcomePart, StoreError> {
+    let ended_as: Option<i64> = r.get(column + 4)?;
+    let rest = if r.get::<i64>(column + 5)? > 0 {
         let how = match ended_as.and_then(EndedAs::from_code) {
             Some(EndedAs::Expired) => BatchState::Expired,
             _ => BatchState::Aborted,
         };
-        Some((how, rest))
+        Some((how, r.get(column + 6)?))
     } else {
         None
     };
-    OutcomePart {
-        ordinals,
-        body,
-        attempt,
-        at: time(at),
+    Ok(OutcomePart {
+        ordinals: r.get(column)?,
+        body: r.get(column + 1)?,
+        attempt: r.get(column + 2)?,
+        at: time(r.get(column + 3)?),
         rest,
-    }
+    })
 }
 
 pub(in crate::store) async fn outcomes(
@@ -114,14 +108,7 @@ pub(in crate::store) async fn outcomes(
     };
     let mut blocks: Vec<BlockOutcomes> = Vec::new();
     let parts = all(c, sql!("close_outcomes"), params![id, from, below], |r| {
-        let read = part(
-            r.get(2)?,
-            r.get(3)?,
-            r.get(4)?,
-            r.get(5)?,
-            (r.get(6)?, r.get(7)?, r.get(8)?),
-        );
-        Ok((r.get::<i64>(0)?, r.get::<u32>(1)?, read))
+        Ok((r.get::<i64>(0)?, r.get::<u32>(1)?, part(r, 2)?))
     })
     .await?;
     for (no, rows, read) in parts {
@@ -214,15 +201,9 @@ pub(in crate::store) async fn has_notices(
     ops: &[OpId],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    for op in ops {
-        if one(c, sql!("notice_ready"), params![op.0, us(now)], |_| Ok(()))
-            .await?
-            .is_some()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let asked = Many::of(ops.iter().map(|op| params![op.0, us(now)]));
+    let found = c.each(sql!("notice_ready"), &asked).await?;
+    Ok(found.iter().any(Option::is_some))
 }
 
 pub(in crate::store) async fn claim_notices(
@@ -267,7 +248,7 @@ pub(in crate::store) async fn read_notices(
     for some in claimed.chunks(TOGETHER) {
         // One wait for all of them, where a read waits.
         let read = some.iter().map(|notice| read::batch(c, notice.batch));
-        for (notice, batch) in some.iter().zip(try_join_all(read).await?) {
+        for (notice, batch) in some.iter().zip(together(read).await?) {
             notices.push(Notice {
                 claim: notice.claim,
                 op: notice.op,

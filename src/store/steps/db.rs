@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::future::ready;
 
-use futures_util::TryStreamExt;
-use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use crate::model::{BatchId, WorkerNo};
@@ -75,24 +73,6 @@ macro_rules! params {
     };
 }
 pub(in crate::store) use params;
-
-/// Asks all of it without a wait in between; the answers in the order of what was asked.
-///
-/// An error is the one that came first: what a statement that failed leaves of its transaction on PostgreSQL says only that it did.
-pub(in crate::store) async fn together<T>(
-    asked: impl IntoIterator<Item = impl Future<Output = Result<T, StoreError>>>,
-) -> Result<Vec<T>, StoreError> {
-    let asked = asked.into_iter().enumerate();
-    let mut asked: FuturesUnordered<_> = asked
-        .map(|(at, one)| async move { Ok::<_, StoreError>((at, one.await?)) })
-        .collect();
-    let mut told = Vec::with_capacity(asked.len());
-    while let Some(one) = asked.try_next().await? {
-        told.push(one);
-    }
-    told.sort_unstable_by_key(|(at, _)| *at);
-    Ok(told.into_iter().map(|(_, one)| one).collect())
-}
 
 /// An open transaction, or a connection that reads.
 ///

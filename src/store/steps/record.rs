@@ -4,11 +4,12 @@ mod part;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::db::{Db, Us, change, locked, one, params, sql, together, us};
+use super::db::{Db, Us, change, locked, one, params, sql, us};
 use super::end;
 use super::guard::guard;
 use super::single;
 use super::take_over;
+use super::together::together;
 use crate::model::{BatchId, EndedAs, TaskId, Timestamp, Token, WorkerNo};
 use crate::store::{ClaimRef, Part, Recorded, StoreError, Then};
 

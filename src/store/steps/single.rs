@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use futures_util::future::try_join3;
-
 use super::db::{
     Bundles, Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt,
 };
@@ -14,6 +12,7 @@ use super::guard::op_id;
 use super::release::queued_or_later;
 use super::retry;
 use super::submit::{Asked, BLOCKS, columns};
+use super::together::together;
 use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, Timestamp};
 use crate::store::{Part, StoreError};
 
@@ -26,24 +25,37 @@ pub(in crate::store) struct Known {
 }
 
 impl Known {
-    async fn op(&mut self, c: &impl Db, key: &JobKey, now: Timestamp) -> Result<i64, StoreError> {
-        if let Some(id) = self.ops.get(key) {
-            return Ok(*id);
+    /// A batch's op, which is made known, and the turn of its task.
+    async fn of(
+        &mut self,
+        c: &impl Db,
+        batch: &NewBatch,
+        now: Timestamp,
+    ) -> Result<(i64, i64), StoreError> {
+        let op = self.ops.get(&batch.key).copied();
+        let turn = op.and_then(|op| self.turns.get(&(op, batch.priority)));
+        if let (Some(op), Some(turn)) = (op, turn) {
+            return Ok((op, *turn));
         }
-        let id = op_id(c, key, now).await?;
-        self.ops.insert(key.clone(), id);
-        Ok(id)
+        let (op, turn) = match self.found(c, batch).await? {
+            Some(found) => found,
+            None => (op_id(c, &batch.key, now).await?, None),
+        };
+        let turn = turn.unwrap_or(0);
+        self.ops.insert(batch.key.clone(), op);
+        self.turns.insert((op, batch.priority), turn);
+        Ok((op, turn))
     }
 
-    async fn turn(&mut self, c: &impl Db, op: i64, priority: i32) -> Result<i64, StoreError> {
-        if let Some(turn) = self.turns.get(&(op, priority)) {
-            return Ok(*turn);
-        }
-        let turn = one(c, sql!("release_turn"), params![op, priority], |r| r.get(0))
-            .await?
-            .unwrap_or(0);
-        self.turns.insert((op, priority), turn);
-        Ok(turn)
+    async fn found(
+        &self,
+        c: &impl Db,
+        batch: &NewBatch,
+    ) -> Result<Option<(i64, Option<i64>)>, StoreError> {
+        let NewBatch { key, priority, .. } = batch;
+        let (app, name) = (key.app.as_str(), key.op.as_str());
+        let asked = params![app, name, key.kind.code(), *priority];
+        one(c, sql!("submit_op"), asked, |r| Ok((r.get(0)?, r.get(1)?))).await
     }
 }
 
@@ -79,12 +91,7 @@ impl<'a> Whole<'a> {
         hash: &'a [u8; 32],
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let op = known.op(c, &batch.key, now).await?;
-        let turn = if batch.hold {
-            0
-        } else {
-            known.turn(c, op, batch.priority).await?
-        };
+        let (op, turn) = known.of(c, batch, now).await?;
         Ok(Self {
             batch,
             block,
@@ -264,12 +271,12 @@ async fn store(c: &impl Db, whole: &[Whole<'_>]) -> Result<(), StoreError> {
         return c.add(TASKS, &tasks).await;
     }
     // One wait for all three.
-    let added = (
+    let added = [
         c.add(BATCHES, &batches),
         c.add(BLOCKS, &blocks),
         c.add(TASKS, &tasks),
-    );
-    try_join3(added.0, added.1, added.2).await.map(drop)
+    ];
+    together(added).await.map(drop)
 }
 
 /// Stores a batch of one block without rejected rows, that is not there yet.

@@ -1,7 +1,5 @@
 //! submit, load and release: how a batch comes to be and its tasks with it.
 
-use futures_util::future::join;
-
 use super::db::{Db, Insert, Many, change, corrupt, insert, one, params, sql, us, us_opt};
 use std::borrow::Cow;
 
@@ -10,6 +8,7 @@ use super::guard::{guard, look, op_id};
 use super::release::give;
 use super::retry;
 use super::single::{self, Known, Whole};
+use super::together::both;
 use crate::model::{BatchId, BatchState, Block, NewBatch, Timestamp, Token};
 use crate::store::{LoadPiece, QueryBlock, StoreError, Submitted};
 
@@ -282,11 +281,10 @@ pub(in crate::store) async fn submit(
     {
         // One wait for what may be there and for what it would be.
         let whole = Whole::of(c, known, batch, block, &hash, now);
-        let (there, whole) = join(existing(c, batch, Some(hash)), whole).await;
-        if let Some(there) = there? {
+        let (there, whole) = both(existing(c, batch, Some(hash)), whole).await?;
+        if let Some(there) = there {
             return Ok(there);
         }
-        let whole = whole?;
         retry::guard(c, batch, now).await?;
         single::submit(c, &whole).await?;
         return Ok(Submitted::New(batch.id));

@@ -54,7 +54,7 @@ pub async fn a_claim_for_one_batch_takes_no_other(h: &impl Harness) {
     let (op, worker) = kit.op_and_worker().await;
     let older = kit.rows_of(2).await;
     let wanted = kit.rows_of(3).await;
-    let heads = kit.store.heads(vec![op], Some(wanted)).await.unwrap();
+    let heads = kit.heads(op, Some(wanted)).await.unwrap();
     assert_eq!(heads.len(), 1);
     let ask = Claim {
         only: Some(wanted),
@@ -63,7 +63,7 @@ pub async fn a_claim_for_one_batch_takes_no_other(h: &impl Harness) {
     let claimed = kit.claim_as(ask).await;
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].batch.id, wanted);
-    let none = kit.store.heads(vec![op], Some(wanted)).await.unwrap();
+    let none = kit.heads(op, Some(wanted)).await.unwrap();
     assert!(none.is_empty());
     assert_eq!(kit.batch(older).await.status, Status::Queued);
     kit.take_over(worker).await;
@@ -74,7 +74,7 @@ pub async fn work_of_an_op_that_nobody_registered_stays_queued(h: &impl Harness)
     let kit = h.kit();
     let (op, worker) = kit.op_and_worker().await;
     let id = kit.submit(NewBatch::new(kit.key_of("nobody")), &[2]).await;
-    assert!(kit.store.heads(vec![op], None).await.unwrap().is_empty());
+    assert!(kit.heads(op, None).await.unwrap().is_empty());
     kit.work_off(worker, op).await;
     let batch = kit.batch(id).await;
     assert_eq!((batch.status, batch.counts.failed), (Status::Queued, 0));
@@ -170,7 +170,7 @@ pub async fn higher_priority_comes_first(h: &impl Harness) {
     for priority in [-100, 0, 100] {
         ids.push(kit.submit(of(priority), &[1]).await);
     }
-    let heads = kit.store.heads(vec![op], None).await.unwrap();
+    let heads = kit.heads(op, None).await.unwrap();
     assert_eq!((heads.len(), heads[0].op, heads[0].priority), (1, op, 100));
     for id in ids.iter().rev() {
         assert_eq!(kit.claim_one(worker, op).await.batch.id, *id);

@@ -56,13 +56,13 @@ pub async fn a_paused_op_is_claimed_by_nobody_until_it_is_resumed(h: &impl Harne
     let (op, worker) = kit.op_and_worker().await;
     let id = kit.rows_of(2).await;
     assert!(pause(kit, kit.key()).await);
-    assert!(kit.store.heads(vec![op], None).await.unwrap().is_empty());
-    let of = kit.store.heads(vec![op], Some(id)).await.unwrap();
+    assert!(kit.heads(op, None).await.unwrap().is_empty());
+    let of = kit.heads(op, Some(id)).await.unwrap();
     assert!(of.is_empty(), "for one batch neither");
     assert!(kit.claim(worker, op).await.is_empty());
     assert_eq!(kit.batch(id).await.status, Status::Queued);
     assert!(resume(kit, kit.key()).await);
-    assert_eq!(kit.store.heads(vec![op], None).await.unwrap().len(), 1);
+    assert_eq!(kit.heads(op, None).await.unwrap().len(), 1);
     kit.work_off(worker, op).await;
     assert_eq!(kit.batch(id).await.status, Status::Success);
 }

@@ -287,7 +287,7 @@ pub async fn the_oldest_queries_of_a_call_come_first_where_it_is_asked_for(h: &i
         ..kit.ask(worker, op)
     };
     // What there is to claim was seen, as it is by a worker.
-    let heads = kit.store.heads(vec![op], None).await.expect("heads");
+    let heads = kit.heads(op, None).await.expect("heads");
     assert_eq!(heads[0].priority, 9);
     // One claim may loosen what the next takes.
     let first = kit.claim_as(ask.clone()).await;
@@ -316,11 +316,7 @@ pub async fn a_cap_holds_for_queries_of_a_call(h: &impl Harness) {
 pub async fn a_worker_of_one_query_of_a_call_claims_that_one(h: &impl Harness) {
     let kit = h.kit();
     let (op, worker, ids) = queries(kit, 30).await;
-    let heads = kit
-        .store
-        .heads(vec![op], Some(ids[7]))
-        .await
-        .expect("heads");
+    let heads = kit.heads(op, Some(ids[7])).await.expect("heads");
     assert_eq!(heads.len(), 1);
     let only = Claim {
         only: Some(ids[7]),
@@ -328,11 +324,7 @@ pub async fn a_worker_of_one_query_of_a_call_claims_that_one(h: &impl Harness) {
     };
     assert_eq!(of(&kit.claim_as(only.clone()).await), [ids[7]]);
     assert!(kit.claim_as(only).await.is_empty());
-    let heads = kit
-        .store
-        .heads(vec![op], Some(ids[7]))
-        .await
-        .expect("heads");
+    let heads = kit.heads(op, Some(ids[7])).await.expect("heads");
     assert!(heads.is_empty());
     assert_eq!(kit.claim(worker, op).await.len(), 29);
 }
@@ -357,13 +349,7 @@ pub async fn queries_of_a_paused_op_are_claimed_by_nobody(h: &impl Harness) {
         .pause_op(kit.query_key(), "eve".to_owned(), kit.now())
         .await;
     pause.expect("paused");
-    assert!(
-        kit.store
-            .heads(vec![op], None)
-            .await
-            .expect("heads")
-            .is_empty()
-    );
+    assert!(kit.heads(op, None).await.expect("heads").is_empty());
     assert!(kit.claim(worker, op).await.is_empty());
     assert_eq!(with_status(kit, &ids, Status::Queued).await, 30);
 }

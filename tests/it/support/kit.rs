@@ -10,8 +10,8 @@ use rowmill::model::{
     OpId, OutcomeStatus, RowOutcome, RowView, Timestamp, Token, WorkerNo, encode_outcome,
 };
 use rowmill::store::{
-    Again, Claim, ClaimedTask, NewWorker, OpRegistration, Part, Recorded, Serves, StoreError,
-    Submitted, TakenOver, Then,
+    Again, Claim, ClaimedTask, Head, Look, NewWorker, OpRegistration, Part, Recorded, Serves,
+    StoreError, Submitted, TakenOver, Then,
 };
 
 /// When every case begins.
@@ -61,6 +61,16 @@ impl Kit {
 
     pub fn query_key(&self) -> JobKey {
         JobKey::new("bank", "statement", Kind::Query).expect("names")
+    }
+
+    /// The best ready task of an op, or of a batch alone.
+    pub async fn heads(&self, op: OpId, only: Option<BatchId>) -> Result<Vec<Head>, StoreError> {
+        let look = Look {
+            ops: vec![op],
+            only,
+            ..Look::default()
+        };
+        Ok(self.store.look(look, self.now()).await?.heads)
     }
 
     /// A batch of the op `bank/post`.

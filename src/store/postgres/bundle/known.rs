@@ -30,11 +30,11 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Known {
     /// Takes in what was seen when these ops were looked at.
-    pub(in crate::store::postgres) fn see(&self, ops: &[OpId], heads: &[(Head, bool)]) {
+    pub(in crate::store::postgres) fn see(&self, ops: &[OpId], heads: &[Head], bundled: &[bool]) {
         let mut waiting = lock(&self.waiting);
         for op in ops {
-            let some = |(head, some): &(Head, bool)| head.op == *op && *some;
-            waiting.insert(*op, heads.iter().any(some));
+            let mut heads = heads.iter().zip(bundled);
+            waiting.insert(*op, heads.any(|(head, bundled)| head.op == *op && *bundled));
         }
     }
 
