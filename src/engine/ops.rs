@@ -21,6 +21,8 @@ const CLAIM_BYTES: usize = 4 << 20;
 const CLAIM_TASKS: u32 = 1024;
 /// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
 const LATER: u32 = 2;
+/// What a claim left to others is looked for again after this.
+const SOON: Duration = Duration::from_millis(50);
 /// Where a cap may be why, of whose slots everybody is told, that pause grows to 32 times as much.
 const LATER_CAPPED: u32 = 5;
 /// Less is not waited for before it is asked again whether to claim ahead.
@@ -165,6 +167,17 @@ impl Op {
     /// What its running tasks look at to see whether others may wait for their slots.
     pub(super) fn capped(&self) -> &Arc<AtomicBool> {
         &self.capped
+    }
+
+    /// There is a task to be claimed; it may have come after the claim that is under way.
+    pub(super) fn head_seen(&mut self) {
+        self.more = true;
+        self.seen = self.claiming;
+    }
+
+    /// What a claim left others hold; they may give it back, and tell nobody.
+    pub(super) fn look_soon(&mut self, now: Instant) {
+        self.look_at = now.checked_add(SOON);
     }
 
     /// A claim got nothing of what was seen: others held it, and tell nobody of what they left of it.

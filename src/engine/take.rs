@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::ops::Op;
 use super::parts;
 use super::patience::Asked;
-use super::steps::Step;
+use super::steps::{Left, Step};
 use super::turn::bytes_of;
 use super::work::Outgoing;
 use super::{App, COPIES, Due, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
@@ -71,8 +71,7 @@ impl Engine {
                         let asked = |op: &&mut Op| asked.ops.contains(&op.id);
                         for op in self.ops.iter_mut().filter(asked) {
                             if found.heads.iter().any(|head| head.op == op.id) {
-                                op.more = true;
-                                op.seen = op.claiming;
+                                op.head_seen();
                             } else {
                                 op.forget_misses();
                             }
@@ -86,7 +85,7 @@ impl Engine {
                     }
                 }
             }
-            Step::Claimed { at, full, result } => self.take_claim(at, full, result, tick),
+            Step::Claimed { at, left, result } => self.take_claim(at, left, result, tick),
             Step::Opened {
                 app,
                 failures,
@@ -160,7 +159,7 @@ impl Engine {
     fn take_claim(
         &mut self,
         at: usize,
-        full: bool,
+        left: Left,
         result: Result<Vec<ClaimedTask>, StoreError>,
         tick: &mut Tick,
     ) {
@@ -173,15 +172,18 @@ impl Engine {
             Ok(tasks) => {
                 self.patience.answered(Asked::Claim);
                 // A head that was seen while the claim was under way may have come after it.
-                op.more = full || seen;
+                op.more = left == Left::More || seen;
                 // Whether something was left is looked at, unless that is known; an empty claim waits for the next change.
-                self.look.work |= !full && !tasks.is_empty();
+                self.look.work |= left == Left::Some && !tasks.is_empty();
                 if op.is_outdated() {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
                 }
                 if !tasks.is_empty() {
                     op.forget_misses();
+                    if left == Left::Held {
+                        op.look_soon(Instant::now());
+                    }
                 } else if !self.by_hand {
                     op.look_later(Instant::now());
                 }

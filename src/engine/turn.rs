@@ -16,7 +16,7 @@ use super::{
 use crate::clock::between;
 use crate::model::{AppName, BatchId, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
-use crate::store::Look;
+use crate::store::{Look, News};
 
 /// With so many bytes a commit takes no further part.
 const COMMIT: usize = 8 << 20;
@@ -88,8 +88,14 @@ impl Engine {
 
     /// The store has changed: everything that depends on it is looked at again.
     fn notice_changes(&mut self) {
-        if self.signal.take() {
-            self.look = Due::ALL;
+        match self.signal.news() {
+            None => {}
+            Some(News::Any) => self.look = Due::ALL,
+            Some(News::Tasks(ops)) => {
+                for op in self.ops.iter_mut().filter(|op| ops.contains(&op.id)) {
+                    op.head_seen();
+                }
+            }
         }
     }
 

@@ -31,7 +31,7 @@ async fn who_got_nothing_of_what_it_saw_looks_again_and_later_each_time() {
     let mut before = Duration::ZERO;
     for times in 0..8 {
         let now = Instant::now();
-        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+        engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
         let at = engine.ops[0].looks_at().expect("it looks again");
         let wait = at.duration_since(now);
         assert!(wait >= RETRY * (1 << times.min(2)) && wait > before / 2);
@@ -53,11 +53,11 @@ async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_la
     let registry = Registry::new().batch("a", "b", Same).batch("a", "c", Same);
     let mut engine = engine(&dir, registry).await;
     for _ in 0..4 {
-        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+        engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
     }
     let late = engine.ops[0].looks_at();
     let now = Instant::now();
-    engine.take_claim(1, false, Ok(Vec::new()), &mut Tick::default());
+    engine.take_claim(1, Left::Some, Ok(Vec::new()), &mut Tick::default());
     let at = engine.ops[1].looks_at().expect("it looks again");
     assert!(at < now + 2 * RETRY, "the other's first time");
     assert_eq!(
@@ -78,7 +78,7 @@ async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_la
         "nobody holds what is not there"
     );
     let now = Instant::now();
-    engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
+    engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
     let at = engine.ops[0].looks_at().expect("it looks again");
     assert!(at < now + 2 * RETRY, "it begins anew");
     assert!(

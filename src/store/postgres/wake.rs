@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use crate::store::{Eager, Signal};
+use crate::model::OpId;
+use crate::store::{Changes, Eager, Signal};
 
 /// Tells everyone that the store has changed.
 pub(super) struct Waker {
-    version: watch::Sender<u64>,
+    changes: watch::Sender<Changes>,
     eager: Arc<Eager>,
     tell: Notify,
 }
@@ -16,7 +17,7 @@ pub(super) struct Waker {
 impl Waker {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            version: watch::channel(0).0,
+            changes: watch::channel(Changes::default()).0,
             eager: Arc::default(),
             tell: Notify::new(),
         })
@@ -28,9 +29,17 @@ impl Waker {
         self.tell.notify_one();
     }
 
+    /// This process has added tasks of these ops that can be claimed, and nothing else.
+    pub(super) fn wake_for(&self, ops: &[OpId]) {
+        for op in ops {
+            self.changes.send_modify(|changes| changes.task(*op));
+        }
+        self.tell.notify_one();
+    }
+
     /// Somebody has changed something.
     pub(super) fn heard(&self) {
-        self.version.send_modify(|v| *v = v.wrapping_add(1));
+        self.changes.send_modify(Changes::any);
     }
 
     /// Waits until there is something to tell.
@@ -39,11 +48,6 @@ impl Waker {
     }
 
     pub(super) fn signal(&self) -> Signal {
-        let mut version = self.version.subscribe();
-        version.mark_changed();
-        Signal {
-            version,
-            eager: Arc::clone(&self.eager),
-        }
+        Signal::of(&self.changes, &self.eager)
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::store::{Eager, Signal};
+use crate::store::{Changes, Eager, Signal};
 
 /// Tells everyone in this process that the store has changed.
 pub(super) struct Waker {
-    version: watch::Sender<u64>,
+    changes: watch::Sender<Changes>,
     eager: Arc<Eager>,
 }
 
@@ -21,22 +21,17 @@ const IDLE: Duration = Duration::from_millis(50);
 impl Waker {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            version: watch::channel(0).0,
+            changes: watch::channel(Changes::default()).0,
             eager: Arc::default(),
         })
     }
 
     pub(super) fn wake(&self) {
-        self.version.send_modify(|v| *v = v.wrapping_add(1));
+        self.changes.send_modify(Changes::any);
     }
 
     pub(super) fn signal(&self) -> Signal {
-        let mut version = self.version.subscribe();
-        version.mark_changed();
-        Signal {
-            version,
-            eager: Arc::clone(&self.eager),
-        }
+        Signal::of(&self.changes, &self.eager)
     }
 }
 
