@@ -166,3 +166,18 @@ async fn a_part_says_that_more_of_its_batch_is_here_as_long_as_some_of_it_has_no
     engine.note_more(&mut queries);
     assert_eq!(more(&queries), [false]);
 }
+
+#[tokio::test]
+async fn what_a_claim_left_to_others_is_looked_for_in_a_moment_and_what_it_may_have_left_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    engine.look = Due::default();
+    engine.ops[0].more = false;
+    let now = Instant::now();
+    engine.take_claim(0, Left::Held, Ok(vec![task()]), &mut Tick::default());
+    let at = engine.ops[0].looks_at().expect("it looks again");
+    assert!(at > now && at < now + RETRY && !engine.look.work);
+    engine.take_claim(0, Left::Some, Ok(vec![task()]), &mut Tick::default());
+    assert!(engine.look.work && engine.ops[0].looks_at().is_none());
+    assert!(!engine.ops[0].more);
+}
