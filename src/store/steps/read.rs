@@ -5,7 +5,7 @@ use super::db::{Db, Record, Us, all, corrupt, one, params, sql, time};
 use super::rows;
 use super::together::both;
 use crate::model::{Batch, BatchId, BatchState, Counts, Kind, OutputFile, Status};
-use crate::store::{Ended, StoreError};
+use crate::store::{Ended, OutcomePart, StoreError};
 
 /// The batch as its record has it; names, JSON texts and files are read after it.
 struct Found {
@@ -23,6 +23,51 @@ pub(in crate::store) async fn epoch(c: &impl Db) -> Result<String, StoreError> {
 }
 
 pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
+    let Some(mut batch) = found(c, id).await? else {
+        return Ok(None);
+    };
+    let told = if batch.done && batch.purged_at.is_none() {
+        told(c, id, Some(batch.kind)).await?
+    } else {
+        Told::default()
+    };
+    told.of(&mut batch)?;
+    Ok(Some(batch))
+}
+
+/// What is told of a batch at its end.
+#[derive(Default)]
+struct Told {
+    files: Vec<OutputFile>,
+    /// What was recorded of a query.
+    parts: Vec<OutcomePart>,
+}
+
+async fn told(c: &impl Db, id: BatchId, kind: Option<Kind>) -> Result<Told, StoreError> {
+    let parts = async {
+        match kind {
+            Some(Kind::Batch) => Ok(Vec::new()),
+            _ => all(c, sql!("query_parts"), params![id], rows::part_of).await,
+        }
+    };
+    let (files, parts) = both(files(c, id), parts).await?;
+    Ok(Told { files, parts })
+}
+
+impl Told {
+    fn of(self, batch: &mut Batch) -> Result<(), StoreError> {
+        batch.files = self.files;
+        if batch.kind == Kind::Query {
+            let [result, messages] = rows::said(&self.parts)?;
+            batch.result = Some(result);
+            batch.messages = Some(messages);
+        }
+        Ok(())
+    }
+}
+
+/// A batch without what is told of it at its end.
+async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
     let found = one(c, sql!("batch_get"), params![id], |r| {
         let record = Found {
@@ -53,10 +98,8 @@ pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<B
             ),
             (r.get::<u64>(17)?, at(r, 23)?),
         ))
-    });
-    // One wait for all that is told of one that has ended.
-    let parts = all(c, sql!("query_parts"), params![id], rows::part_of);
-    let (found, (files, parts)) = both(found, both(files(c, id), parts)).await?;
+    })
+    .await?;
     let Some((
         record,
         (priority, root, parent, generation, external_id, created_by),
@@ -118,16 +161,6 @@ pub(in crate::store) async fn batch(c: &impl Db, id: BatchId) -> Result<Option<B
     } else {
         open_batch(c, &mut batch).await?;
     }
-    let is_there = batch.purged_at.is_none();
-    batch.files = files
-        .into_iter()
-        .filter(|_| batch.done && is_there)
-        .collect();
-    if batch.kind == Kind::Query {
-        let [result, messages] = rows::said(&parts)?;
-        batch.result = Some(result);
-        batch.messages = Some(messages);
-    }
     Ok(Some(batch))
 }
 
@@ -137,8 +170,15 @@ pub(in crate::store) async fn ended(c: &impl Db, id: BatchId) -> Result<Ended, S
     if open.is_some() {
         return Ok(Ended::NotYet);
     }
-    let batch = batch(c, id).await?;
-    Ok(batch.map_or(Ended::Unknown, |batch| Ended::Yes(Box::new(batch))))
+    // One wait for all of it.
+    let (batch, told) = both(found(c, id), told(c, id, None)).await?;
+    let Some(mut batch) = batch else {
+        return Ok(Ended::Unknown);
+    };
+    // A purge removes the files' records a piece at a time.
+    let there = batch.purged_at.is_none().then_some(told);
+    there.unwrap_or_default().of(&mut batch)?;
+    Ok(Ended::Yes(Box::new(batch)))
 }
 
 /// The batch that carries an external id in its app.
