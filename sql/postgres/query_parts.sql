@@ -1,4 +1,4 @@
--- What was recorded of a query that has ended, in order: its row is one task's; nothing of a batch.
+-- What was recorded of a query that has ended, task by task, each again being one; nothing of a batch.
 -- Params: 1 batch. Returns: ordinals, body, attempt, at, ended_as, ended, rest. Locks: none.
 select ordinals, body, attempt, at, ended_as, ended, rest from attempts
  where batch = $1 and no = 0

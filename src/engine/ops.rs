@@ -94,6 +94,8 @@ pub(super) struct Op {
     pub(super) claiming: bool,
     /// A head was seen while the claim that is under way was.
     pub(super) seen: bool,
+    /// That there is a task was told, and not seen.
+    told: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
     /// How often in turn a claim got nothing of what was seen, and when it is looked for again.
@@ -138,6 +140,7 @@ impl Op {
             more: true,
             claiming: false,
             seen: false,
+            told: false,
             asked: false,
             had_nothing: 0,
             look_at: None,
@@ -169,15 +172,35 @@ impl Op {
         &self.capped
     }
 
-    /// There is a task to be claimed; it may have come after the claim that is under way.
-    pub(super) fn head_seen(&mut self) {
-        self.more = true;
-        self.seen = self.claiming;
+    /// It was looked whether there is a task to be claimed; one may have come after the claim that is under way.
+    pub(super) fn looked(&mut self, head: bool) {
+        self.told = false;
+        if head {
+            self.more = true;
+            self.seen = self.claiming;
+        } else {
+            self.forget_misses();
+        }
     }
 
-    /// What a claim left others hold; they may give it back, and tell nobody.
+    /// There is a task to be claimed, by whoever stored it: what else is there nobody has looked at.
+    pub(super) fn told_of_a_task(&mut self) {
+        self.more = true;
+        self.seen = self.claiming;
+        self.told = true;
+    }
+
+    /// Whether that there is a task was told, and not seen.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// A claim got something; what it left others hold, and they may give it back and tell nobody.
     pub(super) fn look_soon(&mut self, now: Instant) {
-        self.look_at = now.checked_add(SOON);
+        self.had_nothing = 0;
+        // It is not put off by each claim.
+        let soon = now.checked_add(SOON);
+        self.look_at = self.look_at.min(soon).or(soon);
     }
 
     /// A claim got nothing of what was seen: others held it, and tell nobody of what they left of it.

@@ -70,14 +70,13 @@ impl Engine {
                         self.tell |= found.notices;
                         let asked = |op: &&mut Op| asked.ops.contains(&op.id);
                         for op in self.ops.iter_mut().filter(asked) {
-                            if found.heads.iter().any(|head| head.op == op.id) {
-                                op.head_seen();
-                            } else {
-                                op.forget_misses();
-                            }
+                            op.looked(found.heads.iter().any(|head| head.op == op.id));
                         }
                     }
                     Err(error) => {
+                        // They look for themselves: tasks are looked for alone the next time.
+                        self.close |= asked.closes;
+                        self.tell |= !asked.receivers.is_empty();
                         if self.refused(Asked::Claim, &error) {
                             tracing::warn!(%error, "looking for work failed; trying again");
                         }
@@ -130,7 +129,7 @@ impl Engine {
                     self.purge_at = self.parts.clock.now() + PURGE;
                 }
             }
-            Step::Waited => self.look = Due::ALL,
+            Step::Waited => self.look.work = true,
         }
     }
 
@@ -179,11 +178,10 @@ impl Engine {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
                 }
-                if !tasks.is_empty() {
+                if left == Left::Held {
+                    op.look_soon(Instant::now());
+                } else if !tasks.is_empty() {
                     op.forget_misses();
-                    if left == Left::Held {
-                        op.look_soon(Instant::now());
-                    }
                 } else if !self.by_hand {
                     op.look_later(Instant::now());
                 }

@@ -91,9 +91,11 @@ impl Engine {
         match self.signal.news() {
             None => {}
             Some(News::Any) => self.look = Due::ALL,
+            // They may be of another batch.
+            Some(News::Tasks(_)) if self.only.is_some() => self.look.work = true,
             Some(News::Tasks(ops)) => {
                 for op in self.ops.iter_mut().filter(|op| ops.contains(&op.id)) {
-                    op.head_seen();
+                    op.told_of_a_task();
                 }
             }
         }
@@ -165,13 +167,14 @@ impl Engine {
     }
 
     /// Looks for what may be there to do.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         if self.looking {
             return;
         }
         let due = std::mem::take(&mut self.look);
         // A head that was seen beside a claim is claimed next, whatever else has come.
-        let unknown = |op: &&Op| due.work && !(op.more && (op.seen || !op.claiming));
+        let known = |op: &Op| op.more && (op.seen || !op.claiming) && !op.is_told();
+        let unknown = |op: &&Op| due.work && !known(op);
         let tells = |op: &&Op| due.ends && op.processor().wants_ends() && self.block(op).is_some();
         let asked = Look {
             ops: self.ops.iter().filter(unknown).map(|op| op.id).collect(),

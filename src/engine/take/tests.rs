@@ -168,6 +168,53 @@ async fn a_part_says_that_more_of_its_batch_is_here_as_long_as_some_of_it_has_no
 }
 
 #[tokio::test]
+async fn an_op_that_was_told_of_a_task_is_looked_at_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    let id = engine.ops[0].id;
+    // Told of one, it is asked about with the next look, which says what else is there.
+    engine.ops[0].told_of_a_task();
+    assert!(engine.ops[0].more);
+    (engine.look, engine.kept) = (Due::ALL, true);
+    engine.look();
+    let Some(Ok(Step::Looked { asked, result })) = engine.steps.join_next().await else {
+        panic!("a look");
+    };
+    assert_eq!(asked.ops, [id]);
+    engine.take(Step::Looked { asked, result }, &mut Tick::default());
+    assert!(!engine.ops[0].is_told());
+    // Of one that is known to have something nothing is asked.
+    engine.look = Due {
+        work: true,
+        ..Due::default()
+    };
+    engine.ops[0].looked(true);
+    engine.look();
+    assert!(engine.steps.is_empty());
+}
+
+#[tokio::test]
+async fn a_look_that_fails_leaves_closes_and_ends_to_those_who_look_for_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    engine.look = Due::default();
+    let asked = Look {
+        closes: true,
+        receivers: vec![engine.ops[0].id],
+        ..Look::default()
+    };
+    let result = Err(StoreError::unavailable("looking", "it is gone"));
+    engine.take(Step::Looked { asked, result }, &mut Tick::default());
+    assert!(engine.close && engine.tell && !engine.look.work);
+    assert!(matches!(
+        engine.steps.join_next().await,
+        Some(Ok(Step::Waited))
+    ));
+    engine.take(Step::Waited, &mut Tick::default());
+    assert!(engine.look.work && !engine.look.closes && !engine.look.ends);
+}
+
+#[tokio::test]
 async fn what_a_claim_left_to_others_is_looked_for_in_a_moment_and_what_it_may_have_left_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::PostgresStore;
-use crate::model::{NewBatch, Timestamp};
+use crate::model::Timestamp;
 use crate::store::steps::single::{FEWEST, Known};
 use crate::store::steps::submit::{self, Asked};
 use crate::store::{QueryBlock, StoreError, Submitted};
@@ -67,8 +67,9 @@ impl Together {
 }
 
 /// Whether it is a task to be claimed as soon as it is there, and nothing else.
-fn is_ready(query: &NewBatch) -> bool {
-    !query.hold && query.run_at.is_none() && query.expires_at.is_none()
+fn is_ready((query, block, _): &QueryBlock) -> bool {
+    let begins = !query.hold && query.run_at.is_none() && query.expires_at.is_none();
+    begins && block.rejected.is_empty()
 }
 
 fn size(query: &Query) -> usize {
@@ -129,7 +130,7 @@ impl PostgresStore {
         let Some(now) = queries.iter().map(|query| query.1).max() else {
             return Ok(Vec::new());
         };
-        let few = queries.len() < FEWEST && queries.iter().all(|query| is_ready(&query.0.0));
+        let few = queries.len() < FEWEST && queries.iter().all(|query| is_ready(&query.0));
         let queries = Arc::new(queries);
         let submit = move || {
             let queries = Arc::clone(&queries);

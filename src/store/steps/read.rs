@@ -58,7 +58,7 @@ impl Told {
     fn of(self, batch: &mut Batch) -> Result<(), StoreError> {
         batch.files = self.files;
         if batch.kind == Kind::Query {
-            let [result, messages] = rows::said(&self.parts)?;
+            let [result, messages] = rows::said(self.parts)?;
             batch.result = Some(result);
             batch.messages = Some(messages);
         }

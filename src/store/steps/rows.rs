@@ -147,10 +147,12 @@ pub(super) fn part_of(r: &mut Record) -> Result<OutcomePart, StoreError> {
     part(r, 0)
 }
 
-/// Result and messages of a query, by what was recorded of it.
-pub(super) fn said(parts: &[OutcomePart]) -> Result<[Option<Box<RawJson>>; 2], StoreError> {
+/// Result and messages of a query, by what was recorded of each of its tasks.
+pub(super) fn said(mut parts: Vec<OutcomePart>) -> Result<[Option<Box<RawJson>>; 2], StoreError> {
+    // A row that goes again does so as another task, of any number.
+    parts.sort_by_key(|part| part.attempt);
     let mut row = [RowState::open(false)];
-    for part in parts {
+    for part in &parts {
         apply(&mut row, 1, part)?;
     }
     let [row] = row;

@@ -1,6 +1,7 @@
 //! batch: what users see of a batch, and what others see of a step.
 
-use rowmill::model::{NewBatch, Status};
+use rowmill::model::{BatchId, NewBatch, Status};
+use rowmill::store::Ended;
 
 use crate::support::{Harness, Outcomes};
 
@@ -54,6 +55,36 @@ pub async fn a_query_that_goes_again_shows_no_result_and_no_messages(h: &impl Ha
         .await;
     let query = kit.batch(id).await;
     assert!(!query.done && query.messages.unwrap().is_none());
+}
+
+pub async fn a_query_that_went_again_shows_what_its_last_attempt_said(h: &impl Harness) {
+    let kit = h.kit();
+    let op = kit.register(kit.query_key(), false, 3).await;
+    let worker = kit.worker().await;
+    // Each again is a task of a number that is drawn: its order is no attempt's.
+    for _ in 0..12 {
+        let id = kit.submit(NewBatch::new(kit.query_key()), &[1]).await;
+        for _ in 0..2 {
+            let task = kit.claim_one(worker, op).await;
+            kit.record(worker, Outcomes::of(&task).retry(0, None).ends())
+                .await;
+        }
+        let task = kit.claim_one(worker, op).await;
+        assert_eq!(task.claim.attempt, 3);
+        assert!(matches!(kit.store.ended(id).await, Ok(Ended::NotYet)));
+        kit.record(worker, Outcomes::of(&task).failed(0).ends())
+            .await;
+        let query = kit.batch(id).await;
+        let said = query.messages.clone().unwrap().unwrap();
+        assert!(said.get().contains("no_such_account"), "{said}");
+        let Ended::Yes(ended) = kit.store.ended(id).await.unwrap() else {
+            panic!("it has ended");
+        };
+        let json = |batch| serde_json::to_string(&batch).unwrap();
+        assert_eq!(json(*ended), json(query));
+    }
+    let none = kit.store.ended(BatchId::new()).await;
+    assert!(matches!(none, Ok(Ended::Unknown)));
 }
 
 pub async fn counts_grow_while_a_batch_runs(h: &impl Harness) {

@@ -372,6 +372,7 @@ on_every_store! {
         a_batch_that_is_not_there_is_none
         a_query_has_its_result_and_messages_when_it_has_ended
         a_query_that_goes_again_shows_no_result_and_no_messages
+        a_query_that_went_again_shows_what_its_last_attempt_said
         counts_grow_while_a_batch_runs
         ops_are_listed_as_they_were_registered
         one_bad_step_does_not_spoil_its_neighbours
