@@ -21,8 +21,6 @@ const CLAIM_BYTES: usize = 4 << 20;
 const CLAIM_TASKS: u32 = 1024;
 /// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
 const LATER: u32 = 2;
-/// What a claim left to others is looked for again after this.
-const SOON: Duration = Duration::from_millis(50);
 /// Where a cap may be why, of whose slots everybody is told, that pause grows to 32 times as much.
 const LATER_CAPPED: u32 = 5;
 /// Less is not waited for before it is asked again whether to claim ahead.
@@ -94,8 +92,6 @@ pub(super) struct Op {
     pub(super) claiming: bool,
     /// A head was seen while the claim that is under way was.
     pub(super) seen: bool,
-    /// That there is a task was told, and not seen.
-    told: bool,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
     /// How often in turn a claim got nothing of what was seen, and when it is looked for again.
@@ -140,7 +136,6 @@ impl Op {
             more: true,
             claiming: false,
             seen: false,
-            told: false,
             asked: false,
             had_nothing: 0,
             look_at: None,
@@ -170,37 +165,6 @@ impl Op {
     /// What its running tasks look at to see whether others may wait for their slots.
     pub(super) fn capped(&self) -> &Arc<AtomicBool> {
         &self.capped
-    }
-
-    /// It was looked whether there is a task to be claimed; one may have come after the claim that is under way.
-    pub(super) fn looked(&mut self, head: bool) {
-        self.told = false;
-        if head {
-            self.more = true;
-            self.seen = self.claiming;
-        } else {
-            self.forget_misses();
-        }
-    }
-
-    /// There is a task to be claimed, by whoever stored it: what else is there nobody has looked at.
-    pub(super) fn told_of_a_task(&mut self) {
-        self.more = true;
-        self.seen = self.claiming;
-        self.told = true;
-    }
-
-    /// Whether that there is a task was told, and not seen.
-    pub(super) fn is_told(&self) -> bool {
-        self.told
-    }
-
-    /// A claim got something; what it left others hold, and they may give it back and tell nobody.
-    pub(super) fn look_soon(&mut self, now: Instant) {
-        self.had_nothing = 0;
-        // It is not put off by each claim.
-        let soon = now.checked_add(SOON);
-        self.look_at = self.look_at.min(soon).or(soon);
     }
 
     /// A claim got nothing of what was seen: others held it, and tell nobody of what they left of it.

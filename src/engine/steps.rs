@@ -23,20 +23,6 @@ const TELL: Duration = Duration::from_secs(300);
 /// Ends that are told at once.
 const TELLING: usize = 32;
 
-/// A claim that took no more than one in so many of what it asked for has left nothing that it could have.
-const LITTLE: u32 = 2;
-
-/// What a claim has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// It took all that it asked for, so there may be more.
-    More,
-    /// That is not known.
-    Some,
-    /// It asked for far more than it took: only what others hold can be left.
-    Held,
-}
-
 /// What a step came to.
 pub(super) enum Step {
     Kept {
@@ -57,7 +43,8 @@ pub(super) enum Step {
     },
     Claimed {
         at: usize,
-        left: Left,
+        /// It took all that it asked for, so there may be more.
+        full: bool,
         result: Result<Vec<ClaimedTask>, StoreError>,
     },
     Opened {
@@ -171,25 +158,16 @@ pub(super) async fn purge(parts: Parts, now: Timestamp) -> Step {
 pub(super) async fn claim(store: Store, at: usize, ask: Claim, now: Timestamp) -> Step {
     let (tasks, rows, bytes) = (ask.max_tasks, ask.max_rows, ask.max_bytes);
     let result = store.claim(ask, now).await;
-    let left = result.as_ref().map_or(Left::Some, |claimed| {
+    let full = result.as_ref().is_ok_and(|claimed| {
         let has_rows: u64 = claimed.iter().map(|t| u64::from(t.rows)).sum();
         let has_bytes: usize = claimed.iter().map(|t| t.body.len()).sum();
         let has_tasks = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
-        let is_full = |times: u32| {
-            has_tasks.saturating_mul(times) >= tasks
-                || has_rows.saturating_mul(times.into()) >= rows
-                || has_bytes.saturating_mul(times as usize) >= bytes
-        };
-        match claimed.is_empty() {
-            false if is_full(1) => Left::More,
-            false if !is_full(LITTLE) => Left::Held,
-            _ => Left::Some,
-        }
+        !claimed.is_empty() && (has_tasks >= tasks || has_rows >= rows || has_bytes >= bytes)
     });
     if result.as_ref().is_ok_and(|claimed| !claimed.is_empty()) {
         probe::at("claimed");
     }
-    Step::Claimed { at, left, result }
+    Step::Claimed { at, full, result }
 }
 
 pub(super) async fn open(

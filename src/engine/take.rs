@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::ops::Op;
 use super::parts;
 use super::patience::Asked;
-use super::steps::{Left, Step};
+use super::steps::Step;
 use super::turn::bytes_of;
 use super::work::Outgoing;
 use super::{App, COPIES, Due, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
@@ -70,7 +70,12 @@ impl Engine {
                         self.tell |= found.notices;
                         let asked = |op: &&mut Op| asked.ops.contains(&op.id);
                         for op in self.ops.iter_mut().filter(asked) {
-                            op.looked(found.heads.iter().any(|head| head.op == op.id));
+                            if found.heads.iter().any(|head| head.op == op.id) {
+                                op.more = true;
+                                op.seen = op.claiming;
+                            } else {
+                                op.forget_misses();
+                            }
                         }
                     }
                     Err(error) => {
@@ -84,7 +89,7 @@ impl Engine {
                     }
                 }
             }
-            Step::Claimed { at, left, result } => self.take_claim(at, left, result, tick),
+            Step::Claimed { at, full, result } => self.take_claim(at, full, result, tick),
             Step::Opened {
                 app,
                 failures,
@@ -158,7 +163,7 @@ impl Engine {
     fn take_claim(
         &mut self,
         at: usize,
-        left: Left,
+        full: bool,
         result: Result<Vec<ClaimedTask>, StoreError>,
         tick: &mut Tick,
     ) {
@@ -171,16 +176,14 @@ impl Engine {
             Ok(tasks) => {
                 self.patience.answered(Asked::Claim);
                 // A head that was seen while the claim was under way may have come after it.
-                op.more = left == Left::More || seen;
+                op.more = full || seen;
                 // Whether something was left is looked at, unless that is known; an empty claim waits for the next change.
-                self.look.work |= left == Left::Some && !tasks.is_empty();
+                self.look.work |= !full && !tasks.is_empty();
                 if op.is_outdated() {
                     op.more = true;
                     return self.give_back(tasks.into_iter().map(|t| t.claim).collect());
                 }
-                if left == Left::Held {
-                    op.look_soon(Instant::now());
-                } else if !tasks.is_empty() {
+                if !tasks.is_empty() {
                     op.forget_misses();
                 } else if !self.by_hand {
                     op.look_later(Instant::now());

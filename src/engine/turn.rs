@@ -16,7 +16,7 @@ use super::{
 use crate::clock::between;
 use crate::model::{AppName, BatchId, Delivery};
 use crate::processor::{AnyBlock, CancelHandle, is_unit, unit_block};
-use crate::store::{Look, News};
+use crate::store::Look;
 
 /// With so many bytes a commit takes no further part.
 const COMMIT: usize = 8 << 20;
@@ -88,16 +88,8 @@ impl Engine {
 
     /// The store has changed: everything that depends on it is looked at again.
     fn notice_changes(&mut self) {
-        match self.signal.news() {
-            None => {}
-            Some(News::Any) => self.look = Due::ALL,
-            // They may be of another batch.
-            Some(News::Tasks(_)) if self.only.is_some() => self.look.work = true,
-            Some(News::Tasks(ops)) => {
-                for op in self.ops.iter_mut().filter(|op| ops.contains(&op.id)) {
-                    op.told_of_a_task();
-                }
-            }
+        if self.signal.take() {
+            self.look = Due::ALL;
         }
     }
 
@@ -167,14 +159,13 @@ impl Engine {
     }
 
     /// Looks for what may be there to do.
-    pub(super) fn look(&mut self) {
+    fn look(&mut self) {
         if self.looking {
             return;
         }
         let due = std::mem::take(&mut self.look);
         // A head that was seen beside a claim is claimed next, whatever else has come.
-        let known = |op: &Op| op.more && (op.seen || !op.claiming) && !op.is_told();
-        let unknown = |op: &&Op| due.work && !known(op);
+        let unknown = |op: &&Op| due.work && !(op.more && (op.seen || !op.claiming));
         let tells = |op: &&Op| due.ends && op.processor().wants_ends() && self.block(op).is_some();
         let asked = Look {
             ops: self.ops.iter().filter(unknown).map(|op| op.id).collect(),

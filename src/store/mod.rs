@@ -34,8 +34,8 @@ pub use error::StoreError;
 pub use health::{Check, Diagnosis, Schema};
 pub use piece::{Piece, PostgresPiece, PostgresRun, SqlitePiece, Transacted};
 pub use purges::{PurgePage, PurgeScan, Purgeable};
+pub(crate) use signal::Eager;
 pub use signal::Signal;
-pub(crate) use signal::{Changes, Eager, News};
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Dialect, Ended, Found, Head, HistoryPage, Kept, LiveOp, LoadPiece, Look, NewWorker,

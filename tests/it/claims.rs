@@ -207,28 +207,3 @@ async fn whether_a_batch_has_ended_is_asked_where_its_worker_has_no_more_of_it_a
     assert_eq!((batch.status, batch.counts.success), (Status::Success, 6));
     invariants(&h).await;
 }
-
-/// Who asked for a thousand tasks and got three would wait before it looks again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_looked_at_fewer_tasks_than_it_was_asked_for_says_so() {
-    let h = Postgres::open().await;
-    let kit = h.kit();
-    let (op, worker) = kit.op_and_worker().await;
-    kit.submit(kit.new_batch(), &[5]).await;
-    let mut ask = kit.ask(worker, op);
-    (ask.max_tasks, ask.max_rows) = (8, 5);
-    let mut signal = kit.store.signal();
-    signal.take();
-    let large = kit.claim_as(ask.clone()).await;
-    assert_eq!((large.len(), signal.take()), (1, false), "all was claimed");
-    kit.submit(kit.new_batch(), &[1; 8]).await;
-    signal.take();
-    // As many were looked at as fit if they are as large as the one before, twice, and one.
-    ask.token = rowmill::model::Token(71);
-    let small = kit.claim_as(ask.clone()).await;
-    assert_eq!((small.len(), signal.take()), (3, true));
-    ask.token = rowmill::model::Token(72);
-    ask.max_rows = 100;
-    let rest = kit.claim_as(ask).await;
-    assert_eq!((rest.len(), signal.take()), (5, false));
-}

@@ -31,7 +31,7 @@ async fn who_got_nothing_of_what_it_saw_looks_again_and_later_each_time() {
     let mut before = Duration::ZERO;
     for times in 0..8 {
         let now = Instant::now();
-        engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
+        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
         let at = engine.ops[0].looks_at().expect("it looks again");
         let wait = at.duration_since(now);
         assert!(wait >= RETRY * (1 << times.min(2)) && wait > before / 2);
@@ -53,11 +53,11 @@ async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_la
     let registry = Registry::new().batch("a", "b", Same).batch("a", "c", Same);
     let mut engine = engine(&dir, registry).await;
     for _ in 0..4 {
-        engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
+        engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
     }
     let late = engine.ops[0].looks_at();
     let now = Instant::now();
-    engine.take_claim(1, Left::Some, Ok(Vec::new()), &mut Tick::default());
+    engine.take_claim(1, false, Ok(Vec::new()), &mut Tick::default());
     let at = engine.ops[1].looks_at().expect("it looks again");
     assert!(at < now + 2 * RETRY, "the other's first time");
     assert_eq!(
@@ -78,7 +78,7 @@ async fn who_got_nothing_of_one_op_is_as_quick_for_another_and_for_what_comes_la
         "nobody holds what is not there"
     );
     let now = Instant::now();
-    engine.take_claim(0, Left::Some, Ok(Vec::new()), &mut Tick::default());
+    engine.take_claim(0, false, Ok(Vec::new()), &mut Tick::default());
     let at = engine.ops[0].looks_at().expect("it looks again");
     assert!(at < now + 2 * RETRY, "it begins anew");
     assert!(
@@ -168,32 +168,6 @@ async fn a_part_says_that_more_of_its_batch_is_here_as_long_as_some_of_it_has_no
 }
 
 #[tokio::test]
-async fn an_op_that_was_told_of_a_task_is_looked_at_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
-    let id = engine.ops[0].id;
-    // Told of one, it is asked about with the next look, which says what else is there.
-    engine.ops[0].told_of_a_task();
-    assert!(engine.ops[0].more);
-    (engine.look, engine.kept) = (Due::ALL, true);
-    engine.look();
-    let Some(Ok(Step::Looked { asked, result })) = engine.steps.join_next().await else {
-        panic!("a look");
-    };
-    assert_eq!(asked.ops, [id]);
-    engine.take(Step::Looked { asked, result }, &mut Tick::default());
-    assert!(!engine.ops[0].is_told());
-    // Of one that is known to have something nothing is asked.
-    engine.look = Due {
-        work: true,
-        ..Due::default()
-    };
-    engine.ops[0].looked(true);
-    engine.look();
-    assert!(engine.steps.is_empty());
-}
-
-#[tokio::test]
 async fn a_look_that_fails_leaves_closes_and_ends_to_those_who_look_for_themselves() {
     let dir = tempfile::tempdir().unwrap();
     let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
@@ -212,19 +186,4 @@ async fn a_look_that_fails_leaves_closes_and_ends_to_those_who_look_for_themselv
     ));
     engine.take(Step::Waited, &mut Tick::default());
     assert!(engine.look.work && !engine.look.closes && !engine.look.ends);
-}
-
-#[tokio::test]
-async fn what_a_claim_left_to_others_is_looked_for_in_a_moment_and_what_it_may_have_left_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
-    engine.look = Due::default();
-    engine.ops[0].more = false;
-    let now = Instant::now();
-    engine.take_claim(0, Left::Held, Ok(vec![task()]), &mut Tick::default());
-    let at = engine.ops[0].looks_at().expect("it looks again");
-    assert!(at > now && at < now + RETRY && !engine.look.work);
-    engine.take_claim(0, Left::Some, Ok(vec![task()]), &mut Tick::default());
-    assert!(engine.look.work && engine.ops[0].looks_at().is_none());
-    assert!(!engine.ops[0].more);
 }

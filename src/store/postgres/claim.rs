@@ -35,15 +35,10 @@ impl PostgresStore {
                     claimed,
                     bundled,
                     loosened,
-                    stopped,
                     ..
                 } = quick;
                 let done = tx.commit().await?;
                 self.bundles.claimed(bundled);
-                // Whoever got less than it asked for would believe that there is no more.
-                if stopped {
-                    self.waker.heard();
-                }
                 // A claim is news for nobody, unless others have passed over what it held and did not take; who got
                 // nothing for that looks again by itself, but for a cap, and for what stood together.
                 if loosened || (ask.cap.is_some() && is_cut(ask, &claimed)) {
@@ -104,7 +99,7 @@ impl PostgresStore {
             quick.loosened = bundle::loosen(tx, &[batch]).await?;
         }
         // Those that stand together and those that do not come one after the other.
-        for run in 1..=RUNS {
+        for _ in 0..RUNS {
             let before = quick.claimed.len();
             if let Some(key) = known
                 .as_ref()
@@ -121,7 +116,7 @@ impl PostgresStore {
             if is_full(&left) {
                 break;
             }
-            let (key, (found, cut)) = match &known {
+            let (key, found) = match &known {
                 Some(key) => (key, self.alone(tx, &left, now).await?),
                 // Sent together: what it holds is given back where it may not have it.
                 None => {
@@ -136,7 +131,6 @@ impl PostgresStore {
                 return Ok(None);
             };
             quick.take(tasks, &mut left);
-            quick.stopped = (cut || run == RUNS) && !quick.claimed.is_empty();
             if !quick.together || is_full(&left) || quick.claimed.len() == before {
                 break;
             }
@@ -144,20 +138,11 @@ impl PostgresStore {
         Ok(Some(quick))
     }
 
-    /// Claims tasks that stand alone, and says whether more may be there that could be claimed: it looked at some priorities
-    /// alone, or at no more tasks than were expected to fit.
-    async fn alone(
-        &self,
-        tx: &Tx,
-        ask: &Claim,
-        now: Timestamp,
-    ) -> Result<(Vec<Taken>, bool), StoreError> {
-        let most = ask.max_tasks.min(self.fitting(ask));
-        let is_short = |taken: &[Taken]| u32::try_from(taken.len()).is_ok_and(|taken| taken < most);
-        let is_cut = |taken: &[Taken]| most < ask.max_tasks && !is_short(taken);
+    /// Claims tasks that stand alone.
+    async fn alone(&self, tx: &Tx, ask: &Claim, now: Timestamp) -> Result<Vec<Taken>, StoreError> {
         let mut params = Vec::from(params![
             ask.op.0,
-            most,
+            ask.max_tasks.min(self.fitting(ask)),
             ask.max_rows,
             ask.max_bytes,
             ask.worker.0,
@@ -168,12 +153,7 @@ impl PostgresStore {
         if let Some(batch) = ask.only {
             params.push(batch.into());
             let mut found = tx.all(only!("claim_of_all"), &params).await?;
-            let taken: Vec<_> = found
-                .iter_mut()
-                .map(Taken::read)
-                .collect::<Result<_, _>>()?;
-            let cut = is_cut(&taken);
-            return Ok((taken, cut));
+            return found.iter_mut().map(Taken::read).collect();
         }
         if let Some(from) = self.fronts.of(ask, now) {
             let (sql, place) = from_place(ask, &from);
@@ -182,8 +162,7 @@ impl PostgresStore {
             let (taken, first) = placed(tx.all(sql, &all).await?)?;
             if let Some((first, _)) = first {
                 self.fronts.went_on(ask, first);
-                let cut = is_cut(&taken) || is_short(&taken);
-                return Ok((taken, cut));
+                return Ok(taken);
             }
         }
         let sql = if ask.oldest {
@@ -195,8 +174,7 @@ impl PostgresStore {
         if let Some((first, took)) = first {
             self.fronts.found(ask, first, took, now);
         }
-        let cut = is_cut(&taken);
-        Ok((taken, cut))
+        Ok(taken)
     }
 
     /// How many tasks are as large as a claim may be, by what the last one took.
@@ -230,8 +208,6 @@ struct Quick {
     bundled: Vec<(BatchId, ClaimRef)>,
     /// What stood together stands alone now.
     loosened: bool,
-    /// It may have left some that it could have claimed.
-    stopped: bool,
     /// Some that stand together may be there to be claimed.
     together: bool,
 }

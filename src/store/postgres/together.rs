@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::PostgresStore;
 use crate::model::Timestamp;
-use crate::store::steps::single::{FEWEST, Known};
 use crate::store::steps::submit::{self, Asked};
 use crate::store::{QueryBlock, StoreError, Submitted};
 
@@ -64,12 +63,6 @@ impl Together {
         }
         taken
     }
-}
-
-/// Whether it is a task to be claimed as soon as it is there, and nothing else.
-fn is_ready((query, block, _): &QueryBlock) -> bool {
-    let begins = !query.hold && query.run_at.is_none() && query.expires_at.is_none();
-    begins && block.rejected.is_empty()
 }
 
 fn size(query: &Query) -> usize {
@@ -130,25 +123,13 @@ impl PostgresStore {
         let Some(now) = queries.iter().map(|query| query.1).max() else {
             return Ok(Vec::new());
         };
-        let few = queries.len() < FEWEST && queries.iter().all(|query| is_ready(&query.0));
         let queries = Arc::new(queries);
         let submit = move || {
             let queries = Arc::clone(&queries);
-            async move {
-                let submitted = step!(self, tx => async {
-                    let mut known = Known::default();
-                    let asked: Vec<Asked<'_>> = queries.iter().map(|query| Asked::of(&query.0, query.1)).collect();
-                    let done = submit::submit_many(&tx, &mut known, &asked).await?;
-                    Ok((done, known.ops()))
-                });
-                let ((done, ops), committed) = submitted.await?;
-                if few && committed.wrote && committed.later.is_empty() {
-                    self.waker.wake_for(&ops);
-                } else {
-                    self.after(committed, now).await;
-                }
-                Ok(done)
-            }
+            write!(self, now, tx => async {
+                let asked: Vec<Asked<'_>> = queries.iter().map(|query| Asked::of(&query.0, query.1)).collect();
+                submit::submit_many(&tx, &asked).await
+            })
             .boxed()
         };
         self.over_silent(now, submit).await

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use crate::model::OpId;
-use crate::store::{Changes, Eager, Signal};
+use crate::store::{Eager, Signal};
 
 /// Tells everyone that the store has changed.
 pub(super) struct Waker {
-    changes: watch::Sender<Changes>,
+    version: watch::Sender<u64>,
     eager: Arc<Eager>,
     tell: Notify,
 }
@@ -17,7 +16,7 @@ pub(super) struct Waker {
 impl Waker {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            changes: watch::channel(Changes::default()).0,
+            version: watch::channel(0).0,
             eager: Arc::default(),
             tell: Notify::new(),
         })
@@ -29,17 +28,9 @@ impl Waker {
         self.tell.notify_one();
     }
 
-    /// This process has added tasks of these ops that can be claimed, and nothing else.
-    pub(super) fn wake_for(&self, ops: &[OpId]) {
-        for op in ops {
-            self.changes.send_modify(|changes| changes.task(*op));
-        }
-        self.tell.notify_one();
-    }
-
     /// Somebody has changed something.
     pub(super) fn heard(&self) {
-        self.changes.send_modify(Changes::any);
+        self.version.send_modify(|v| *v = v.wrapping_add(1));
     }
 
     /// Waits until there is something to tell.
@@ -48,6 +39,11 @@ impl Waker {
     }
 
     pub(super) fn signal(&self) -> Signal {
-        Signal::of(&self.changes, &self.eager)
+        let mut version = self.version.subscribe();
+        version.mark_changed();
+        Signal {
+            version,
+            eager: Arc::clone(&self.eager),
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Backend for SqliteStore {
             let queries = Arc::clone(&queries);
             self.write(move |c| {
                 let asked: Vec<_> = queries.iter().map(|q| Asked::of(q, now)).collect();
-                run(submit::submit_many(c, &mut Known::default(), &asked))
+                run(submit::submit_many(c, &asked))
             })
         };
         self.over_silent(now, submit).boxed()

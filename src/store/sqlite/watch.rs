@@ -6,11 +6,11 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::store::{Changes, Eager, Signal};
+use crate::store::{Eager, Signal};
 
 /// Tells everyone in this process that the store has changed.
 pub(super) struct Waker {
-    changes: watch::Sender<Changes>,
+    version: watch::Sender<u64>,
     eager: Arc<Eager>,
 }
 
@@ -21,17 +21,22 @@ const IDLE: Duration = Duration::from_millis(50);
 impl Waker {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            changes: watch::channel(Changes::default()).0,
+            version: watch::channel(0).0,
             eager: Arc::default(),
         })
     }
 
     pub(super) fn wake(&self) {
-        self.changes.send_modify(Changes::any);
+        self.version.send_modify(|v| *v = v.wrapping_add(1));
     }
 
     pub(super) fn signal(&self) -> Signal {
-        Signal::of(&self.changes, &self.eager)
+        let mut version = self.version.subscribe();
+        version.mark_changed();
+        Signal {
+            version,
+            eager: Arc::clone(&self.eager),
+        }
     }
 }
 

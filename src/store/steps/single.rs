@@ -13,7 +13,7 @@ use super::release::queued_or_later;
 use super::retry;
 use super::submit::{Asked, BLOCKS, columns};
 use super::together::together;
-use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, OpId, Timestamp};
+use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, Timestamp};
 use crate::store::{Part, StoreError};
 
 /// What the submits of one step share: it is looked up once.
@@ -25,11 +25,6 @@ pub(in crate::store) struct Known {
 }
 
 impl Known {
-    /// The ops of what was submitted.
-    pub(in crate::store) fn ops(&self) -> Vec<OpId> {
-        self.ops.values().copied().map(OpId).collect()
-    }
-
     /// A batch's op, which is made known, and the turn of its task.
     async fn of(
         &mut self,
@@ -69,7 +64,7 @@ const BATCHES: Insert = insert!(sql!("submit_whole"), "copy_batches");
 /// So many tasks stand together at most: a record of them fits four times on a page.
 pub(in crate::store) const MEMBERS: usize = 100;
 /// Of fewer each stands alone.
-pub(in crate::store) const FEWEST: usize = 8;
+const FEWEST: usize = 8;
 /// A row of more bytes, with its context, stands alone, so that what one claim takes of rows that stand together is bounded.
 pub(in crate::store) const MEMBER_BYTES: usize = 4 << 10;
 /// How their tasks do.

@@ -309,17 +309,17 @@ async fn is_ours(c: &impl Db, id: BatchId, token: Token) -> Result<bool, StoreEr
 /// Submits many queries of one block each: those that can be nobody else's are added together.
 pub(in crate::store) async fn submit_many(
     c: &impl Db,
-    known: &mut Known,
     queries: &[Asked<'_>],
 ) -> Result<Vec<Submitted>, StoreError> {
-    let together = single::submit_new(c, known, queries).await?;
+    let mut known = Known::default();
+    let together = single::submit_new(c, &mut known, queries).await?;
     let mut done = Vec::with_capacity(queries.len());
     for asked in queries {
         done.push(if together.contains(&asked.query.id) {
             Submitted::New(asked.query.id)
         } else {
             let blocks = std::slice::from_ref(asked.block);
-            submit(c, known, asked.query, blocks, *asked.hash, asked.at).await?
+            submit(c, &mut known, asked.query, blocks, *asked.hash, asked.at).await?
         });
     }
     Ok(done)

@@ -5,7 +5,7 @@ use crate::support::servers::{Database, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_of_one_call_end_once_however_often_their_workers_are_killed() {
-    const QUERIES: u32 = 3_000;
+    const QUERIES: u32 = 2_000;
     let dir = tempfile::tempdir().expect("a folder");
     let database = tokio::task::spawn_blocking(Database::fresh);
     let database = database.await.expect("a database");
