@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
@@ -13,7 +14,7 @@ use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
 type Page = Result<Vec<BlockOutcomes>, StoreError>;
 
 /// Outcomes that are read at once.
-const PAGE: usize = 4 << 20;
+const PAGE: usize = 2 << 20;
 /// Files that are assembled at once: many systems let a process have 1,024 open.
 const OPEN: usize = 256;
 
@@ -114,35 +115,28 @@ async fn assemble(
     done: &mut BTreeMap<FileName, Staged>,
 ) -> Result<(), FinaliseError> {
     let mut open: BTreeMap<FileName, Box<dyn Staging>> = BTreeMap::new();
-    let mut page = read(store, batch, 0);
-    loop {
-        let blocks = page
-            .await
-            .map_err(|e| StoreError::unavailable("reading outcomes", e))??;
-        let Some(last) = blocks.last() else { break };
-        page = read(store, batch, last.no + 1);
-        for block in &blocks {
-            for text in texts(block)? {
-                match text {
-                    Text::Lines(name, lines) => {
-                        let name = name.parse()?;
-                        if !turns.has(&name) {
-                            continue;
-                        }
-                        let staging = match open.entry(name) {
-                            Entry::Occupied(e) => e.into_mut(),
-                            Entry::Vacant(e) => e.insert(objects.stage(batch).await?),
-                        };
-                        staging.write(lines.as_bytes()).await?;
-                    }
-                    Text::Streamed(name, staged) => {
-                        done.insert(name.parse()?, staged);
-                    }
-                }
+    let (tell, mut told) = mpsc::channel(1);
+    let reader = AbortOnDropHandle::new(tokio::spawn(decode(store.clone(), batch, tell)));
+    while let Some(Written { texts, streamed }) = told.recv().await {
+        for (name, text) in texts {
+            let name = name.parse()?;
+            if !turns.has(&name) {
+                continue;
             }
-            tokio::task::yield_now().await;
+            let staging = match open.entry(name) {
+                Entry::Occupied(e) => e.into_mut(),
+                Entry::Vacant(e) => e.insert(objects.stage(batch).await?),
+            };
+            staging.write(text.as_bytes()).await?;
+        }
+        for (name, staged) in streamed {
+            done.insert(name.parse()?, staged);
         }
     }
+    // What it could not read or decode is no end of the rows.
+    reader
+        .await
+        .map_err(|e| StoreError::unavailable("decoding outcomes", e))??;
     for (name, staging) in open {
         let staged = staging.finish().await?;
         // A file that was streamed under the same name stands for itself.
@@ -151,7 +145,58 @@ async fn assemble(
     Ok(())
 }
 
-/// Reads a page while the one before is written.
+/// What the rows of a page of blocks wrote, each file's in the order of its lines.
+#[derive(Default)]
+struct Written {
+    texts: BTreeMap<String, String>,
+    streamed: Vec<(String, Staged)>,
+}
+
+impl Written {
+    fn add(&mut self, block: &BlockOutcomes) -> Result<(), FinaliseError> {
+        for text in texts(block)? {
+            match text {
+                Text::Lines(name, lines) => match self.texts.get_mut(name.as_ref()) {
+                    Some(text) => text.push_str(&lines),
+                    None => {
+                        self.texts.insert(name.into_owned(), lines.into_owned());
+                    }
+                },
+                Text::Streamed(name, staged) => self.streamed.push((name, staged)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decodes page after page, while the one before is written and the next one is read.
+async fn decode(
+    store: Store,
+    batch: BatchId,
+    tell: mpsc::Sender<Written>,
+) -> Result<(), FinaliseError> {
+    let mut page = read(&store, batch, 0);
+    loop {
+        let blocks = page
+            .await
+            .map_err(|e| StoreError::unavailable("reading outcomes", e))??;
+        let Some(last) = blocks.last() else {
+            return Ok(());
+        };
+        page = read(&store, batch, last.no + 1);
+        let mut written = Written::default();
+        for block in &blocks {
+            written.add(block)?;
+            tokio::task::yield_now().await;
+        }
+        drop(blocks);
+        if tell.send(written).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a page while the one before is decoded.
 fn read(store: &Store, batch: BatchId, from: i64) -> AbortOnDropHandle<Page> {
     let store = store.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
