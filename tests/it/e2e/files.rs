@@ -312,6 +312,53 @@ async fn an_object_store_that_is_down_delays_the_end_and_fails_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_outcomes_that_cannot_be_read_are_not_published_until_all_of_them_can() {
+    let world = World::new().await;
+    let objects = ObjectStore::new(Flaky {
+        under: ObjectStore::folder(world.folder()),
+        after: false,
+        panics: false,
+        failures: Arc::new(AtomicU32::new(1)),
+    });
+    let processor = rows(|cx, input| {
+        cx.write_line("a.csv", &input.to_string());
+        async { Ok(Value::Null) }.boxed()
+    });
+    let small = settings(|s| s.block_rows = 7);
+    let manager = world
+        .builder()
+        .objects(objects)
+        .batch("bank", "post", processor)
+        .settings("bank", "post", Kind::Batch, small)
+        .build()
+        .unwrap();
+    let id = submit(&manager, "post", numbers(30)).await;
+    world.work(&manager).await;
+    // Between the last row's end and the next try something happens to what was recorded of the last but one block.
+    let damage = |from: &str, to: &str| {
+        let sql = "update attempts set body = replace(body, ?2, ?3) where batch = ?1 and no = 3";
+        let params = (id.0.as_bytes().as_slice(), from, to);
+        assert_eq!(world.db().execute(sql, params).unwrap(), 1);
+    };
+    damage("\"files\":", "\"files\":,");
+    let published = world.folder().join(format!("bank/post/{id}/a.csv"));
+    for _ in 0..3 {
+        world.kit().advance(3_600);
+        world.work(&manager).await;
+        let batch = manager.batch_done(id).await.unwrap();
+        assert_eq!((batch.done, batch.counts.success), (false, 30));
+        assert!(!published.exists(), "not a part of it");
+    }
+    damage("\"files\":,", "\"files\":");
+    world.work_to_the_end(&manager).await;
+    let batch = manager.batch_done(id).await.unwrap();
+    assert_eq!(batch.status, Status::Success);
+    let all: String = (1..=30).map(|n| format!("{n}\n")).collect();
+    assert_eq!(read(&manager, &batch, "a.csv").await, all);
+    world.end(&manager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_assembled_twice_have_the_same_bytes() {
     let world = World::new().await;
     let mut sums = Vec::new();
