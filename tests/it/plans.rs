@@ -14,7 +14,7 @@ use crate::support::{Harness as _, Postgres};
 /// Statements that are made for each submit, task, end, poll, page of rows, beat or tick.
 const HOT: &str = "
     append_batch append_begin append_count append_done append_known append_latest append_open append_piece
-    batch_begun batch_files batch_get batch_guard batch_lock batch_open batch_progress batch_rejected batch_running batch_share batch_started
+    batch_begun batch_files batch_get batch_guard batch_lock batch_progress batch_rejected batch_running batch_share batch_started
     beat bundle_add bundle_end bundle_held bundle_lock bundle_loosen bundle_oldest bundle_ready bundle_record bundle_take claim_batch claim_block claim_heads claim_of claim_of_all claim_oldest claim_oldest_all claim_oldest_from claim_ready claim_ready_all claim_ready_from claim_running claim_task
     close_any close_claim close_end close_file close_later close_outcomes close_ready dead
     end_batch end_counts end_drop_close end_has_files end_notice end_open_rows end_single end_single_notice end_wake_close
@@ -236,6 +236,15 @@ const LOADED: &str = "
     insert into queue (batch, id, no, what, op, state, priority, turn, age, rows)
     values ('00000000-0000-7000-8000-000000000001', 9223372036854775807, -1, 1, 1, 4, 0, 0, to_timestamp(0), 0)";
 
+/// So many small batches of one op, each with a task: `$n` is how many.
+const FEW: &str = "
+    insert into ops (app, op, kind, created_at) values ('app', 'few', 0, to_timestamp(0)) on conflict do nothing;
+    insert into batches (id, op, state, priority, context, root, created_by, created_at, rows, blocks, given, first_blocks, last_line)
+    select ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, o.id, 2, 0, 'null', ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid,
+           'test', to_timestamp(n), 1, 1, 1, 1, 1 from generate_series(1, $n) n, ops o where o.op = 'few';
+    insert into blocks (batch, no, first_line, rows, body) select id, 0, 1, rows, '{}' from batches;
+    insert into queue (batch, id, no, what, op, state, priority, turn, age, rows) select id, 0, 0, 0, op, 1, 0, 1, created_at, rows from batches";
+
 /// 10,000,000 rows queued in 100 ops: 10,000 tasks of a thousand rows, 190,000 more of one, and bundles.
 const LONG: &str = "
     create temporary table made as
@@ -336,6 +345,33 @@ async fn no_statement_reads_a_table_that_grows_from_end_to_end_or_sorts_the_queu
         .await
         .expect("forgotten");
     wrong_plans(&client, "a queue that is worked off, looked at", &mut wrong).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A plan that is kept is that of the moment when it was made, and what it was made for grows meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_that_was_planned_for_next_to_nothing_reads_what_has_grown_since_from_end_to_end()
+ {
+    let h = Postgres::open().await;
+    let client = connected(&h).await;
+    let mut wrong = Vec::new();
+    for few in [0, 1, 3, 100, 2000] {
+        let set_up = [
+            FEW.replace("$n", &few.to_string()),
+            "vacuum analyze".to_owned(),
+        ];
+        for sql in set_up {
+            client.batch_execute(&sql).await.expect("set up");
+        }
+        wrong_plans(&client, &format!("{few}, looked at"), &mut wrong).await;
+        for sql in ["delete from queue", "vacuum", "discard plans"] {
+            client.batch_execute(sql).await.expect("worked off");
+        }
+        wrong_plans(&client, &format!("{few} that are worked off"), &mut wrong).await;
+        for sql in ["truncate batches, blocks, queue", "discard plans"] {
+            client.batch_execute(sql).await.expect("emptied");
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -68,6 +68,18 @@ impl Told {
 
 /// A batch without what is told of it at its end.
 async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
+    let Some((mut batch, counts)) = recorded(c, id).await? else {
+        return Ok(None);
+    };
+    match counts {
+        Some(counts) => batch.counts = counts,
+        None => open_batch(c, &mut batch).await?,
+    }
+    Ok(Some(batch))
+}
+
+/// A batch as its record has it, and its counts where it has ended.
+async fn recorded(c: &impl Db, id: BatchId) -> Result<Option<(Batch, Option<Counts>)>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
     let found = one(c, sql!("batch_get"), params![id], |r| {
         let record = Found {
@@ -117,7 +129,7 @@ async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
         .columns
         .map(|text| serde_json::from_str(&text).map_err(|e| corrupt(format!("columns: {e}"))))
         .transpose()?;
-    let mut batch = Batch {
+    let batch = Batch {
         id,
         app: names.app,
         op: names.op,
@@ -148,33 +160,30 @@ async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
         columns,
         purged_at,
     };
-    if state.is_final() {
+    let ended = state.is_final().then(|| {
         let [success, failed, aborted, expired] = record.counts.map(Option::unwrap_or_default);
-        batch.counts = Counts {
+        Counts {
             rows,
             success,
             failed,
             aborted,
             expired,
             pending: 0,
-        };
-    } else {
-        open_batch(c, &mut batch).await?;
-    }
-    Ok(Some(batch))
+        }
+    });
+    Ok(Some((batch, ended)))
 }
 
-/// What whoever waits for a batch asks again and again: one that has not ended costs one look.
+/// What whoever waits for a batch asks again and again, with one wait: of one that has not ended its record is all there is.
 pub(in crate::store) async fn ended(c: &impl Db, id: BatchId) -> Result<Ended, StoreError> {
-    let open = one(c, sql!("batch_open"), params![id], |_| Ok(())).await?;
-    if open.is_some() {
-        return Ok(Ended::NotYet);
-    }
-    // One wait for all of it.
-    let (batch, told) = both(found(c, id), told(c, id, None)).await?;
-    let Some(mut batch) = batch else {
+    let (batch, told) = both(recorded(c, id), told(c, id, None)).await?;
+    let Some((mut batch, counts)) = batch else {
         return Ok(Ended::Unknown);
     };
+    let Some(counts) = counts else {
+        return Ok(Ended::NotYet);
+    };
+    batch.counts = counts;
     // A purge removes the files' records a piece at a time.
     let there = batch.purged_at.is_none().then_some(told);
     there.unwrap_or_default().of(&mut batch)?;
