@@ -1,6 +1,7 @@
 //! What a step looks at before it changes a batch, and the ops' numbers.
 
 use super::db::{Db, Record, Us, corrupt, locked, one, params, sql, time, us};
+use super::together::together;
 use crate::model::{BatchId, BatchState, JobKey, OpId, Timestamp};
 use crate::store::{OpRegistration, StoreError};
 
@@ -108,8 +109,22 @@ pub(in crate::store) async fn register_ops(
     ops: &[OpRegistration],
     now: Timestamp,
 ) -> Result<Vec<OpId>, StoreError> {
-    let mut numbers = Vec::with_capacity(ops.len());
-    for op in ops {
+    let known = together(ops.iter().map(|op| {
+        let k = &op.key;
+        one(
+            c,
+            sql!("op_find"),
+            params![k.app.as_str(), k.op.as_str(), k.kind.code()],
+            |r| r.get::<i64>(0),
+        )
+    }))
+    .await?;
+    // In the order of those who enter: each holds its ops until its transaction ends. New ones are the last.
+    let mut order: Vec<usize> = (0..ops.len()).collect();
+    order.sort_by_key(|at| known[*at].unwrap_or(i64::MAX));
+    let mut numbers = vec![OpId(0); ops.len()];
+    for at in order {
+        let op = &ops[at];
         let k = &op.key;
         let keep = op
             .keep
@@ -124,9 +139,7 @@ pub(in crate::store) async fn register_ops(
             keep
         ];
         let no = one(c, sql!("op_make"), made, |r| r.get(0)).await?;
-        numbers.push(OpId(
-            no.ok_or_else(|| corrupt("an op that was made has no id"))?,
-        ));
+        numbers[at] = OpId(no.ok_or_else(|| corrupt("an op that was made has no id"))?);
     }
     Ok(numbers)
 }

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use rowmill::model::{NewBatch, OutputFile, Status, Token};
-use rowmill::store::{Claim, NewWorker, Recorded, Serves};
+use rowmill::model::{JobKey, Kind, NewBatch, OutputFile, Status, Token};
+use rowmill::store::{Claim, NewWorker, OpRegistration, Recorded, Serves};
 use tokio_postgres::Client;
 
 use crate::support::servers::Database;
@@ -348,4 +348,40 @@ async fn ends_are_stored_for_a_worker_that_enters_beside_one_that_tells_none() {
     let id = kit.submit(kit.held(), &[1]).await;
     kit.abort(id).await;
     assert_eq!(h.facts().notices.len(), 1, "somebody tells it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_registers_ops_beside_a_worker_that_enters_holds_none_that_it_waits_for() {
+    let h = Postgres::open().await;
+    let kit = h.kit();
+    let key = |op: &str| JobKey::new("bank", op, Kind::Batch).expect("a key");
+    // Not in the order of their names.
+    let mut ops = Vec::new();
+    for op in ["last", "first"] {
+        let op = kit.register(key(op), true, 3).await;
+        ops.push(Serves { op, notify: true });
+    }
+    let gate = Gate::of(&h, "after insert on rowmill.worker_ops").await;
+    let (other, now) = (h.again().await, kit.now());
+    let enters = async { kit.enter(&kit.store, ops, None).await };
+    let registers = async {
+        gate.stands().await;
+        let named = ["first", "last"].map(|op| OpRegistration {
+            key: key(op),
+            notify: true,
+            max_lost: 3,
+            keep: None,
+        });
+        let registers = tokio::spawn(async move { other.register_ops(named.into(), now).await });
+        let waits = async { while gate.waiting().await < 2 {} };
+        tokio::time::timeout(LONG, waits).await.expect("it waits");
+        let first = "select 1 from rowmill.ops where op = 'first' for no key update nowait";
+        let held = gate.holder.batch_execute(first).await;
+        gate.open().await;
+        held.expect("nobody holds it who waits for another");
+        registers.await.expect("no panic").expect("registered")
+    };
+    let (_, registered) = tokio::join!(enters, registers);
+    assert_eq!(registered.len(), 2);
+    assert!(registered[0] > registered[1], "each in its place");
 }
