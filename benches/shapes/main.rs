@@ -146,7 +146,7 @@ async fn measure(place: &Place, shape: &str, size: &Size) -> Result<Figures, Fai
         backlog::backlog(place, size, &mut figures).await?;
         return Ok(figures);
     }
-    for _ in 0..size.rounds {
+    for round in 0..size.rounds {
         match shape {
             "rows" => whole::rows(place, size, &mut figures).await?,
             "queries" => whole::queries(place, size, &mut figures).await?,
@@ -156,9 +156,9 @@ async fn measure(place: &Place, shape: &str, size: &Size) -> Result<Figures, Fai
             "failed" => effects::failed(place, size, &mut figures).await?,
             "retried" => effects::retried(place, size, &mut figures).await?,
             "linear" => linear::linear(place, size, &mut figures).await?,
-            "workers" => workers::workers(place, size, &mut figures).await?,
-            "slow" => workers::slow(place, &mut figures).await?,
-            "commits" => workers::commits(place, size, &mut figures).await?,
+            "workers" => workers::workers(place, size, round, &mut figures).await?,
+            "slow" => workers::slow(place, round, &mut figures).await?,
+            "commits" => workers::commits(place, size, round, &mut figures).await?,
             "files" => ends::files(place, size, &mut figures).await?,
             "small" => behind::small(place, size, &mut figures).await?,
             "batches" => behind::batches(place, size, &mut figures).await?,

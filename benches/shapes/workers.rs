@@ -58,16 +58,23 @@ async fn batch(client: &Client, op: &str, rows: u64) -> Result<BatchId, Failed> 
     }
 }
 
-/// Rows a second of one batch by these numbers of processes, one after the other, that have worked on a smaller one before.
+/// Rows a second of one batch by each of these numbers of processes that have worked on a smaller one before.
+///
+/// One number comes after the other, in each other round the last one first: what one leaves to be written is in the way of the next.
 async fn crew(
     place: &Place,
     figures: &mut Figures,
     op: &str,
     inputs: u64,
-    numbers: &[usize],
+    (numbers, round): (&[usize], usize),
 ) -> Result<Vec<f64>, Failed> {
-    let mut rates: Vec<f64> = Vec::new();
-    for workers in numbers {
+    let mut rates = vec![0.0; numbers.len()];
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    for at in order {
+        let workers = numbers[at];
         let fresh = effects::made(place).await?;
         if op == "commits" {
             let delay = format!("commit_delay = {COMMIT}");
@@ -78,24 +85,33 @@ async fn crew(
         let warm = inputs / 10;
         let warms = batch(&client, op, warm).await?;
         let id = batch(&client, op, inputs).await?;
-        let crew = (0..*workers).map(|_| Worker::start(&fresh));
+        let crew = (0..workers).map(|_| Worker::start(&fresh));
         let crew = crew.collect::<Result<Vec<_>, _>>()?;
         // Connections and statements that a process has not had yet are not what is measured.
         released(&client, warms, warm).await?;
+        if place.on == On::Postgres {
+            // What was loaded is on the disk, and is not written meanwhile.
+            fresh.server().await?.batch_execute("checkpoint").await?;
+        }
         let profiled = Profiled::of(&format!("{op}, {workers} workers"))?;
         let rate = per_second(inputs, released(&client, id, inputs).await?);
         drop(profiled);
         drop(crew);
         figures.add(format!("{workers} workers"), "/s", rate);
-        rates.push(rate);
+        rates[at] = rate;
     }
     Ok(rates)
 }
 
-pub async fn workers(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
+pub async fn workers(
+    place: &Place,
+    size: &Size,
+    round: usize,
+    figures: &mut Figures,
+) -> Result<(), Failed> {
     let numbers = [1, 2, 4, 8];
     // A batch of N is over in 0.4 s, and one of 5 N in 2 s, of which what a process does once is a part that is seen.
-    let rates = crew(place, figures, "trivial", size.rows * 20, &numbers).await?;
+    let rates = crew(place, figures, "trivial", size.rows * 20, (&numbers, round)).await?;
     let best = rates.iter().copied().fold(0.0, f64::max);
     for (workers, rate) in numbers.iter().zip(&rates).skip(1) {
         // No worker more is to cost anything in a file, which has one writer.
@@ -114,8 +130,8 @@ pub async fn workers(place: &Place, size: &Size, figures: &mut Figures) -> Resul
 }
 
 /// Rows of 5 ms, one at a time in each process.
-pub async fn slow(place: &Place, figures: &mut Figures) -> Result<(), Failed> {
-    let rates = crew(place, figures, "waits", 4_000, &[1, 4]).await?;
+pub async fn slow(place: &Place, round: usize, figures: &mut Figures) -> Result<(), Failed> {
+    let rates = crew(place, figures, "waits", 4_000, (&[1, 4], round)).await?;
     let times = rates[1] / rates[0];
     let target = Target::AtLeast(place.on.pick(3.8, 1.0));
     figures.aim("4 workers, of one", "times", times, target);
@@ -123,14 +139,19 @@ pub async fn slow(place: &Place, figures: &mut Figures) -> Result<(), Failed> {
 }
 
 /// Rows of one INSERT, each in a transaction of its own that waits 5 ms for its commit, one at a time in each process.
-pub async fn commits(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
+pub async fn commits(
+    place: &Place,
+    size: &Size,
+    round: usize,
+    figures: &mut Figures,
+) -> Result<(), Failed> {
     // A file has one writer, and its commits take what the disk takes.
     if place.on == On::Sqlite {
         figures.note("on a server alone".into());
         return Ok(());
     }
     let rows = (size.rows / 250).max(500);
-    let rates = crew(place, figures, "commits", rows, &[1, 8]).await?;
+    let rates = crew(place, figures, "commits", rows, (&[1, 8], round)).await?;
     let times = rates[1] / rates[0];
     figures.aim("8 workers, of one", "times", times, Target::AtLeast(6.0));
     Ok(())
