@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument as _;
 
 use crate::cache::{StatusCache, Statuses};
 use crate::client::Client;
@@ -82,7 +79,7 @@ impl JobManager {
             Some(engine) => engine,
             None => Engine::start(self.parts.clone(), None).await?,
         };
-        self.run_on(engine, None, shutdown).await
+        self.run_on(engine, None, &shutdown).await
     }
 
     /// As [`JobManager::run`], for one batch alone: other batches of its op wait for other workers.
@@ -91,28 +88,10 @@ impl JobManager {
     /// As [`JobManager::run`]; also where the store refuses for some seconds what it is asked.
     pub async fn run_batch(&self, batch: BatchId, shutdown: CancellationToken) -> Result<()> {
         let engine = Engine::start(self.parts.clone(), Some(batch)).await?;
-        self.run_on(engine, Some(batch), shutdown).await
+        self.run_on(engine, Some(batch), &shutdown).await
     }
 
-    /// Works in a task of its own: the thread that waits for the runtime is one that each answer would have to wake.
     async fn run_on(
-        &self,
-        engine: Engine,
-        only: Option<BatchId>,
-        shutdown: CancellationToken,
-    ) -> Result<()> {
-        let works = self.clone();
-        let works = async move { works.works(engine, only, &shutdown).await };
-        let ran = AbortOnDropHandle::new(tokio::spawn(works.in_current_span())).await;
-        match ran.map_err(JoinError::try_into_panic) {
-            Ok(ran) => ran,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime ends.
-            Err(Err(_)) => std::future::pending().await,
-        }
-    }
-
-    async fn works(
         &self,
         mut engine: Engine,
         only: Option<BatchId>,

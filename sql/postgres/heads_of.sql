@@ -5,6 +5,7 @@
     and exists (select 1 from ops where id = $1 and not paused)
   order by q.age, q.batch, q.turn, q.id limit 1)
 union all
-select q.priority, q.age, true from batches b join queue q on q.batch = b.bundle and q.id = 9223372036854775806
+-- Those that stand together. `offset 0`: their record is looked up by its key.
+select q.priority, q.age, true from batches b cross join lateral (select op, state, priority, age from queue where batch = b.bundle and id = 9223372036854775806 offset 0) q
  where b.id = $2 and q.op = $1 and q.state = 1 and exists (select 1 from ops where id = $1 and not paused)
 limit 1

@@ -5,7 +5,7 @@
 with taken as (
     update queue q set state = 2, attempt = 1, token = $2, worker = $3, started_at = $4
       from unnest($1::uuid[]) with ordinality asked (bundle, place)
-     where q.batch = asked.bundle and q.id = 9223372036854775806 and q.state is not distinct from 1
+     where q.batch = any (array[asked.bundle]) and q.id is not distinct from 9223372036854775806 and q.state is not distinct from 1
     returning q.batch, q.members, asked.place)
 select t.batch, m.id, k.first_line, k.body, b.context, b.root, b.generation, b.state = 2 and b.abort_at is null and b.expires_at is null
   from taken t cross join unnest(t.members) with ordinality m (id, place)

@@ -68,7 +68,7 @@ impl Told {
 
 /// A batch without what is told of it at its end.
 async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
-    let Some((mut batch, counts)) = recorded(c, id).await? else {
+    let Some((mut batch, counts)) = recorded(c, id, BatchState::Loading).await? else {
         return Ok(None);
     };
     match counts {
@@ -78,10 +78,14 @@ async fn found(c: &impl Db, id: BatchId) -> Result<Option<Batch>, StoreError> {
     Ok(Some(batch))
 }
 
-/// A batch as its record has it, and its counts where it has ended.
-async fn recorded(c: &impl Db, id: BatchId) -> Result<Option<(Batch, Option<Counts>)>, StoreError> {
+/// A batch as its record has it, if its state is beyond this one, and its counts where it has ended.
+async fn recorded(
+    c: &impl Db,
+    id: BatchId,
+    beyond: BatchState,
+) -> Result<Option<(Batch, Option<Counts>)>, StoreError> {
     let nil = || crate::model::RawJson::NULL.to_owned();
-    let found = one(c, sql!("batch_get"), params![id], |r| {
+    let found = one(c, sql!("batch_get"), params![id, beyond.code()], |r| {
         let record = Found {
             names: (r.get(0)?, r.get(1)?, r.get(2)?),
             state: r.get(3)?,
@@ -174,16 +178,16 @@ async fn recorded(c: &impl Db, id: BatchId) -> Result<Option<(Batch, Option<Coun
     Ok(Some((batch, ended)))
 }
 
-/// What whoever waits for a batch asks again and again, with one wait: of one that has not ended its record is all there is.
+/// What whoever waits for a batch asks again and again, with one wait.
 pub(in crate::store) async fn ended(c: &impl Db, id: BatchId) -> Result<Ended, StoreError> {
-    let (batch, told) = both(recorded(c, id), told(c, id, None)).await?;
+    let open = one(c, sql!("batch_open"), params![id], |_| Ok(()));
+    // Of one that has not ended nothing is read that may be long.
+    let ended = both(recorded(c, id, BatchState::Inprog), told(c, id, None));
+    let (open, (batch, told)) = both(open, ended).await?;
     let Some((mut batch, counts)) = batch else {
-        return Ok(Ended::Unknown);
+        return Ok(open.map_or(Ended::Unknown, |()| Ended::NotYet));
     };
-    let Some(counts) = counts else {
-        return Ok(Ended::NotYet);
-    };
-    batch.counts = counts;
+    batch.counts = counts.unwrap_or_default();
     // A purge removes the files' records a piece at a time.
     let there = batch.purged_at.is_none().then_some(told);
     there.unwrap_or_default().of(&mut batch)?;
