@@ -1,5 +1,7 @@
 //! Why a step was not made.
 
+use tokio_postgres::error::SqlState;
+
 use crate::model::{BatchId, Line, Timestamp, WorkerNo};
 
 /// Why a step was not made.
@@ -95,6 +97,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// It says only that another statement of its transaction has failed before.
+    pub(in crate::store) fn is_aftermath(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else {
+            return false;
+        };
+        let code = source.downcast_ref().and_then(tokio_postgres::Error::code);
+        code == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
+    }
+
     pub(crate) fn unavailable(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -3,7 +3,7 @@
 //! An error is the one that came first: what a statement that failed leaves of its transaction on PostgreSQL says only that it did.
 
 use futures_util::future::{Either, FutureExt};
-use futures_util::stream::{FuturesUnordered, TryStreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::db::corrupt;
 use crate::store::StoreError;
@@ -17,8 +17,17 @@ pub(in crate::store) async fn together<T>(
         .map(|(at, one)| async move { Ok::<_, StoreError>((at, one.await?)) })
         .collect();
     let mut told = Vec::with_capacity(asked.len());
-    while let Some(one) = asked.try_next().await? {
-        told.push(one);
+    let mut aftermath = None;
+    while let Some(one) = asked.next().await {
+        match one {
+            Ok(one) => told.push(one),
+            // Answers that came at the same moment are not always taken in the order in which they came.
+            Err(error) if error.is_aftermath() => aftermath = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(error) = aftermath {
+        return Err(error);
     }
     told.sort_unstable_by_key(|(at, _)| *at);
     Ok(told.into_iter().map(|(_, one)| one).collect())

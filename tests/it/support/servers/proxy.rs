@@ -66,7 +66,13 @@ impl Proxy {
         let (scheme, rest) = target.split_once("://").expect("a URL");
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let begin = rest[..end].rfind('@').map_or(0, |at| at + 1);
-        let at = SocketAddr::from(([127, 0, 0, 1], folder::free_port()));
+        // Another process may have taken a port that was free a moment ago.
+        let bound = (0..10).find_map(|_| {
+            let at = SocketAddr::from(([127, 0, 0, 1], folder::free_port()));
+            let listener = block_on(async move { TcpListener::bind(at).await });
+            Some((at, listener.ok()?))
+        });
+        let (at, listener) = bound.expect("a port");
         let proxy = Self {
             url: format!("{scheme}://{}{at}{}", &rest[..begin], &rest[end..]),
             at,
@@ -83,7 +89,7 @@ impl Proxy {
                 held: AtomicUsize::new(0),
             }),
         };
-        proxy.accept();
+        proxy.take(listener);
         proxy
     }
 
@@ -118,13 +124,16 @@ impl Proxy {
 
     /// Takes new connections again.
     pub fn accept(&self) {
-        let mut listening = self.listening.lock().expect("unpoisoned");
-        if listening.is_none() {
+        if self.listening.lock().expect("unpoisoned").is_none() {
             let at = self.at;
             let listener = block_on(async move { TcpListener::bind(at).await });
-            let listener = listener.expect("the port");
-            *listening = Some(runtime().spawn(listen(listener, Arc::clone(&self.wire))));
+            self.take(listener.expect("the port"));
         }
+    }
+
+    fn take(&self, listener: TcpListener) {
+        let listens = runtime().spawn(listen(listener, Arc::clone(&self.wire)));
+        *self.listening.lock().expect("unpoisoned") = Some(listens);
     }
 
     /// Passes no bytes on, in neither direction; connections are taken, and nothing comes of them.
