@@ -184,10 +184,10 @@ pub(in crate::store) async fn ended(c: &impl Db, id: BatchId) -> Result<Ended, S
     // Of one that has not ended nothing is read that may be long.
     let ended = both(recorded(c, id, BatchState::Inprog), told(c, id, None));
     let (open, (batch, told)) = both(open, ended).await?;
-    let Some((mut batch, counts)) = batch else {
+    let Some((mut batch, Some(counts))) = batch else {
         return Ok(open.map_or(Ended::Unknown, |()| Ended::NotYet));
     };
-    batch.counts = counts.unwrap_or_default();
+    batch.counts = counts;
     // A purge removes the files' records a piece at a time.
     let there = batch.purged_at.is_none().then_some(told);
     there.unwrap_or_default().of(&mut batch)?;
