@@ -161,8 +161,10 @@ impl Engine {
             return Err(error);
         }
         let now = self.parts.clock.now();
+        let left = self.parts.store.leave(self.worker, now).await;
+        // Whoever is dropped while it leaves is dead.
         self.left = true;
-        self.parts.store.leave(self.worker, now).await
+        left
     }
 
     /// Lets running rows finish for a while, records what they came to and tells what ended.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use rowmill::{CancellationToken, JobManager, ObjectStore};
+
 use super::worker::Crew;
 use crate::support::servers::{Database, Proxy, until};
 
@@ -198,6 +201,40 @@ async fn a_worker_that_could_not_enter_leaves_no_lock_behind() {
     database.run("drop trigger not_now on rowmill.workers");
     enter().await.expect("entered");
     assert_eq!(locks(&crew), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_dropped_while_it_leaves_lets_go_of_its_life() {
+    let (crew, database, dir) = crew(30_000).await;
+    let store = crew.store().await;
+    let builder = JobManager::builder(store).objects(ObjectStore::folder(dir.path().join("files")));
+    let never = crate::e2e::world::rows(|_, input| async move { Ok(input) }.boxed());
+    let manager = builder.batch("bank", "post", never).build().expect("whole");
+    let manager = std::sync::Arc::new(manager);
+    let stop = CancellationToken::new();
+    let (runs, stopped) = (std::sync::Arc::clone(&manager), stop.clone());
+    let ran = tokio::spawn(async move { runs.run(stopped).await });
+    until("its life", || (locks(&crew) == 1).then_some(()));
+    let connected = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await;
+    let (lock, connection) = connected.expect("a connection");
+    let connection = tokio::spawn(connection);
+    let held = "begin; select 1 from rowmill.workers for update";
+    lock.batch_execute(held).await.expect("locked");
+    stop.cancel();
+    let leaves = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()
+                     and query like '-- Ends a worker that holds nothing%'";
+    until("it leaves", || {
+        (!crew.rows(leaves).is_empty()).then_some(())
+    });
+    ran.abort();
+    assert!(ran.await.expect_err("dropped").is_cancelled());
+    // The process goes on, and so does its session.
+    until("it lets go", || (locks(&crew) == 0).then_some(()));
+    drop(lock);
+    drop(connection.await);
+    let worker = "select 1 from rowmill.workers where ended_at is null";
+    assert_eq!(crew.rows(worker).len(), 1, "somebody takes it over");
+    drop(manager);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
