@@ -1,5 +1,5 @@
 // graphile-worker: one job a row. It deletes a job that is done and keeps no result.
-// node peer.mjs '{"concurrentJobs": 24, …}' PROCESSES
+// node peer.mjs '{"concurrentJobs": 24, …}' PROCESSES CALLERS
 import { fork } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
 import pg from "pg";
 
-const [, , worker = "{}", processes = "1", child] = process.argv;
+const [, , worker = "{}", processes = "1", callers = "1", child] = process.argv;
 const connectionString = process.env.PEER_URL;
 const logger = new Logger(() => () => {});
 const call = 10_000;
@@ -22,14 +22,21 @@ const work = () => run({
 });
 
 async function submit(utils, file) {
+  const calls = new Set();
+  const add = async (jobs) => {
+    if (calls.size >= callers) await Promise.race(calls);
+    const added = utils.addJobs(jobs).then(() => calls.delete(added));
+    calls.add(added);
+  };
   let jobs = [];
   for await (const row of createInterface({ input: createReadStream(file) })) {
     if (jobs.push({ identifier: "post", payload: JSON.parse(row) }) === call) {
-      await utils.addJobs(jobs);
+      await add(jobs);
       jobs = [];
     }
   }
-  if (jobs.length) await utils.addJobs(jobs);
+  if (jobs.length) await add(jobs);
+  await Promise.all(calls);
 }
 
 async function allDone(pool) {
@@ -50,7 +57,7 @@ if (child) {
   const pool = new pg.Pool({ connectionString, max: 2 });
   await runMigrations({ connectionString, logger });
   const utils = await makeWorkerUtils({ connectionString, logger });
-  const others = Array.from({ length: processes - 1 }, () => fork(fileURLToPath(import.meta.url), [worker, processes, "child"]));
+  const others = Array.from({ length: processes - 1 }, () => fork(fileURLToPath(import.meta.url), [worker, processes, callers, "child"]));
   const tell = (what) => Promise.all(others.map((other) => new Promise((go) => { other.once("message", go); other.send(what); })));
   const process_ = async () => {
     const told = tell("work");

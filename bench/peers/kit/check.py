@@ -10,7 +10,7 @@ MACHINE = {
     "processor": "some processor", "cores": 2, "memory_gb": 24.0, "disk": "virtual disk", "file_system": "ext4",
     "sync_ms": 0.5, "kernel": "Linux 6.1", "postgresql": "15.1", "load": 0.1, "tools": {"Go": "1.25"},
 }
-SESSION = {"session": "2026-01-01", "rows": 1000, "rounds": 2, "limit": 10.0, "machine": MACHINE, "settings": {"fsync": "on"}}
+SESSION = {"session": "2026-01-01", "commit": "0123456789ab", "rows": 1000, "rounds": 2, "limit": 10.0, "machine": MACHINE, "settings": {"fsync": "on"}}
 
 
 def line(peer, round_, submit, process, recorded=1000, cut=False, setting="best"):
@@ -43,7 +43,7 @@ def the_report_says_what_was_measured():
     text = report.text(SESSION, LINES)
     for part in (
         "| **rowmill** | best: as it is | 20,000 | 20,000 | 10,000 | 15.0 |", "| 750 (500–1,000) |", "| 15.0 | 1.50 + 2.50 | 10.0 | 3.00 + 4.00 |  |",
-        "cut off after 10 s of work with 0 to 100 rows done, in 2 of 2 runs", "cannot run: its build failed: a \\| b",
+        "(2026-01-01, rowmill at 0123456789ab)", "cut off after 10 s of work with 0 to 100 rows done, in 2 of 2 runs", "cannot run: its build failed: a \\| b",
     ):
         assert part in text, (part, text)
     drawn = ElementTree.fromstring(plot.svg(SESSION, report.entries(SESSION, LINES)))

@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import time
 
+from .catalogue import HERE
+
 
 def memory_gb():
     with open("/proc/meminfo", encoding="ascii") as file:
@@ -74,6 +76,15 @@ def tool(command):
     said = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)
     return found.group(0) if found else None
+
+
+def commit():
+    """The commit of the project's tree, and whether that was changed since; nothing where it is no clone."""
+    command = ["git", "-C", HERE, "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty"]
+    if not shutil.which(command[0]):
+        return None
+    said = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return said.stdout.strip() or None
 
 
 def describe(folder, postgres):

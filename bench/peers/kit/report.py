@@ -125,6 +125,11 @@ def machine(session):
     )
 
 
+def written(session):
+    commit = session.get("commit")
+    return session["session"] + (f", rowmill at {commit}" if commit else "")
+
+
 def text(session, lines, readme="../../bench/peers/README.md"):
     made = entries(session, lines)
     rows, rounds, limit = session["rows"], session["rounds"], session["limit"]
@@ -132,7 +137,7 @@ def text(session, lines, readme="../../bench/peers/README.md"):
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
     return f"""# Beside others
 
-{rows:,} rows of about 90 bytes of JSON; each is parsed and gives a small result. Written by `bench/peers/run` ({session['session']}), {rounds} rounds:
+{rows:,} rows of about 90 bytes of JSON; each is parsed and gives a small result. Written by `bench/peers/run` ({written(session)}), {rounds} rounds:
 in each all of them in turn, the reference first, each in a fresh database of the same server. Median (least–most).
 
 ![End to end, rows a second](peers.svg)

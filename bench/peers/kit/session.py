@@ -14,6 +14,8 @@ from .catalogue import OUT, clean
 from .server import Missing, Postgres, Redis
 
 WARM = 20_000
+# What was built before is not to be in the way of the first run: the load that is waited for, and how long.
+QUIET, PATIENCE = 0.5, 300
 
 
 def say(text):
@@ -49,9 +51,17 @@ def identity(peer, setting):
     return {"peer": peer.name, "title": peer.title, "version": peer.version, "setting": setting["name"], "what": setting["what"]}
 
 
+def quiet():
+    """Waits until the machine has little else to do, for a while at most."""
+    last = time.monotonic() + PATIENCE
+    while os.getloadavg()[0] > QUIET and time.monotonic() < last:
+        time.sleep(5)
+
+
 def run(peers, options, out):
     """Measures; each line is given to `out` when it is known."""
     lacking = build(peers, options.build_limit)
+    quiet()
     folder = tempfile.mkdtemp(prefix="rowmill-peers-", dir=options.dir)
     # The server runs as somebody else and has a folder of its own below.
     os.chmod(folder, 0o711)
@@ -73,7 +83,7 @@ def run(peers, options, out):
                     lacking.setdefault(peer.name, without[server])
         session = {
             "session": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-            "rows": options.rows, "rounds": options.rounds, "limit": options.limit,
+            "commit": machine.commit(), "rows": options.rows, "rounds": options.rounds, "limit": options.limit,
             "machine": machine.describe(folder, postgres), "settings": shown(),
         }
         out(session)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ var (
 	poll     = flag.Duration("poll", time.Second, "FetchPollInterval")
 	fast     = flag.Bool("fast", false, "insert by COPY (InsertManyFast)")
 	call     = flag.Int("call", 10_000, "jobs of one call")
+	callers  = flag.Int("callers", 1, "calls at once")
 )
 
 type Posting struct {
@@ -57,30 +59,38 @@ func submit(ctx context.Context, client *river.Client[pgx.Tx]) (count int64) {
 	file, err := os.Open(os.Getenv("PEER_ROWS"))
 	must(err)
 	defer file.Close()
-	jobs := make([]river.InsertManyParams, 0, *call)
-	insert := func() {
-		if len(jobs) == 0 {
-			return
-		}
-		if *fast {
-			_, err = client.InsertManyFast(ctx, jobs)
-		} else {
-			_, err = client.InsertMany(ctx, jobs)
-		}
-		must(err)
-		count += int64(len(jobs))
-		jobs = jobs[:0]
+	calls := make(chan []river.InsertManyParams)
+	var inserted sync.WaitGroup
+	for range *callers {
+		inserted.Go(func() {
+			for jobs := range calls {
+				var err error
+				if *fast {
+					_, err = client.InsertManyFast(ctx, jobs)
+				} else {
+					_, err = client.InsertMany(ctx, jobs)
+				}
+				must(err)
+			}
+		})
 	}
+	var jobs []river.InsertManyParams
 	rows := bufio.NewScanner(file)
 	for rows.Scan() {
 		var p Posting
 		must(json.Unmarshal(rows.Bytes(), &p))
+		count++
 		if jobs = append(jobs, river.InsertManyParams{Args: p}); len(jobs) == *call {
-			insert()
+			calls <- jobs
+			jobs = nil
 		}
 	}
 	must(rows.Err())
-	insert()
+	if len(jobs) > 0 {
+		calls <- jobs
+	}
+	close(calls)
+	inserted.Wait()
 	return
 }
 

@@ -1,5 +1,7 @@
-//! Rows that write their results into the application's table in the transaction that records their outcomes: the table
-//! that Spring Batch writes here.
+//! Rows that write their results into the application's table in the transaction that records their outcomes, or update
+//! what is there already: the table that Spring Batch writes here.
+
+use std::io::{BufRead, BufReader};
 
 use rowmill::model::OpSettings;
 use rowmill::postgres::tokio_postgres::{NoTls, Transaction};
@@ -13,11 +15,22 @@ const INSERT: &str =
     "insert into results (batch, line, status, res) values ($1, $2, 1, cast($3::text as jsonb))";
 const INSERT_ALL: &str = "insert into results (batch, line, status, res)
     select $1, line, 1, cast(res as jsonb) from unnest($2::bigint[], $3::text[]) u (line, res)";
+const FILL: &str = "insert into results select 'b', line, 0, null from generate_series(1::bigint, $1) line";
+const UPDATE: &str =
+    "update results set status = 1, res = cast($3::text as jsonb) where batch = $1 and line = $2";
+const UPDATE_ALL: &str = "update results r set status = 1, res = cast(u.res as jsonb)
+    from unnest($2::bigint[], $3::text[]) u (line, res) where r.batch = $1 and r.line = u.line";
 
-pub async fn make_table(url: &str) -> Result<(), BoxError> {
+/// Makes the table; with a record for each line of a file that is there before.
+pub async fn make_table(url: &str, filled: Option<&str>) -> Result<(), BoxError> {
     let (client, connection) = rowmill::postgres::tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     client.batch_execute(TABLE).await?;
+    if let Some(file) = filled {
+        let lines = BufReader::new(std::fs::File::open(file)?).lines();
+        client.execute(FILL, &[&i64::try_from(lines.count())?]).await?;
+        client.batch_execute("vacuum analyze results").await?;
+    }
     Ok(())
 }
 
@@ -34,9 +47,26 @@ fn result(row: &Posting) -> String {
     format!("{{\"balance\":\"{}\"}}", row.amount)
 }
 
-/// An INSERT a row.
+/// A statement a row.
 pub struct EachRow {
-    pub any_order: bool,
+    sql: &'static str,
+    any_order: bool,
+}
+
+impl EachRow {
+    pub fn inserts(any_order: bool) -> Self {
+        Self {
+            sql: INSERT,
+            any_order,
+        }
+    }
+
+    pub fn updates() -> Self {
+        Self {
+            sql: UPDATE,
+            any_order: true,
+        }
+    }
 }
 
 impl TransactionalProcessor for EachRow {
@@ -51,10 +81,12 @@ impl TransactionalProcessor for EachRow {
         cx: &mut RowCx<'_, (), ()>,
         row: Posting,
     ) -> Result<(), RowFailure> {
-        let insert = cx.prepare(tx, INSERT).await?;
+        let write = cx.prepare(tx, self.sql).await?;
         let line = i64::from(cx.line().0);
-        tx.execute(&insert, &[&"b", &line, &result(&row)]).await?;
-        Ok(())
+        match tx.execute(&write, &[&"b", &line, &result(&row)]).await? {
+            1 => Ok(()),
+            _ => Err(RowFailure::Error("it is not in the table".into())),
+        }
     }
 
     fn any_order(&self) -> bool {
@@ -62,8 +94,20 @@ impl TransactionalProcessor for EachRow {
     }
 }
 
-/// An INSERT for all rows of a task.
-pub struct Block;
+/// A statement for all rows of a task.
+pub struct Block {
+    sql: &'static str,
+}
+
+impl Block {
+    pub fn inserts() -> Self {
+        Self { sql: INSERT_ALL }
+    }
+
+    pub fn updates() -> Self {
+        Self { sql: UPDATE_ALL }
+    }
+}
 
 impl SetProcessor for Block {
     type Block = ();
@@ -78,10 +122,13 @@ impl SetProcessor for Block {
         rows: &[InputRow<Posting>],
         out: &mut ChunkOut<()>,
     ) -> Result<(), RowFailure> {
-        let insert = cx.prepare(tx, INSERT_ALL).await?;
+        let write = cx.prepare(tx, self.sql).await?;
         let lines: Vec<i64> = rows.iter().map(|row| i64::from(row.line.0)).collect();
         let results: Vec<String> = rows.iter().map(|row| result(&row.input)).collect();
-        tx.execute(&insert, &[&"b", &lines, &results]).await?;
+        let written = tx.execute(&write, &[&"b", &lines, &results]).await?;
+        if written != rows.len() as u64 {
+            return Err(RowFailure::Error("some are not in the table".into()));
+        }
         for at in 0..rows.len() {
             out.success(at, &());
         }

@@ -1,5 +1,5 @@
 //! rowmill by its library: one batch of the file's rows, or with `queries` a slow query of each, or with the name of an op
-//! of `effects` rows that write a table; one worker, everything else as it is by default.
+//! in `effects` rows that write a table; one worker, everything else as it is by default.
 
 mod effects;
 
@@ -63,12 +63,11 @@ impl SlowQueryProcessor for Post {
     }
 }
 
-/// Queries of a call, and calls at the same time.
+/// Queries of a call.
 const CALL: usize = 1000;
-const CALLERS: usize = 2;
 
-/// A query of each row.
-async fn submit_queries(client: &Client, rows: File) -> Result<(), BoxError> {
+/// A query of each row, so many calls at once.
+async fn submit_queries(client: &Client, rows: File, callers: usize) -> Result<(), BoxError> {
     let key = JobKey::new("bench", "query", Kind::Query)?;
     let mut lines = BufReader::new(rows).lines();
     let calls = std::iter::from_fn(|| {
@@ -89,7 +88,7 @@ async fn submit_queries(client: &Client, rows: File) -> Result<(), BoxError> {
             Ok::<_, BoxError>(())
         }
     });
-    let submitted = stream::iter(calls).buffered(CALLERS);
+    let submitted = stream::iter(calls).buffered(callers);
     submitted.try_for_each(|()| async { Ok(()) }).await
 }
 
@@ -110,18 +109,23 @@ async fn all_ended(client: &Client) -> Result<(), BoxError> {
 async fn main() -> Result<(), BoxError> {
     let way = std::env::args().nth(1).unwrap_or_else(|| "post".into());
     let queries = way == "queries";
+    let callers = std::env::args().nth(2).map_or(Ok(1), |n| n.parse())?;
     let folder = tempfile::tempdir()?;
     let url = std::env::var("PEER_URL")?;
     let store = Store::postgres_url(&url).await?;
-    effects::make_table(&url).await?;
+    let written = std::env::var("PEER_ROWS")?;
+    effects::make_table(&url, way.starts_with("updates").then_some(&*written)).await?;
     let manager = JobManager::builder(store)
         .objects(ObjectStore::folder(folder.path()))
         .batch("bench", "post", Post)
         .slow_query("bench", "query", Post)
-        .transactional("bench", "effects", effects::EachRow { any_order: true })
+        .transactional("bench", "effects", effects::EachRow::inserts(true))
         .settings("bench", "effects", Kind::Batch, effects::beside())
-        .transactional("bench", "effects-in-turn", effects::EachRow { any_order: false })
-        .set_based("bench", "effects-of-a-block", effects::Block)
+        .transactional("bench", "effects-in-turn", effects::EachRow::inserts(false))
+        .set_based("bench", "effects-of-a-block", effects::Block::inserts())
+        .transactional("bench", "updates", effects::EachRow::updates())
+        .settings("bench", "updates", Kind::Batch, effects::beside())
+        .set_based("bench", "updates-of-a-block", effects::Block::updates())
         .build()?;
     let client = manager.client();
     let mut batch: Option<BatchId> = None;
@@ -132,7 +136,7 @@ async fn main() -> Result<(), BoxError> {
             "submit" => {
                 let rows = File::open(std::env::var("PEER_ROWS")?)?;
                 if queries {
-                    submit_queries(&client, rows).await?;
+                    submit_queries(&client, rows, callers).await?;
                 } else {
                     let new = NewBatch::new(JobKey::new("bench", &way, Kind::Batch)?);
                     let submitted = manager.batch_submit_reader(new, rows, Options::jsonl());

@@ -7,6 +7,8 @@ import com.zaxxer.hikari.HikariDataSource;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.net.URI;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.sql.DriverManager;
 import java.util.UUID;
 import javax.sql.DataSource;
@@ -31,7 +33,7 @@ import org.springframework.core.io.FileSystemResource;
 import org.springframework.jdbc.core.JdbcTemplate;
 import org.springframework.jdbc.support.JdbcTransactionManager;
 
-/** Spring Batch: one step that reads the file, parses each row and writes its result into a table. Main CHUNK. */
+/** Spring Batch: one step that reads the file, parses each row and writes its result into a table. Main CHUNK [update]. */
 public class Main {
     record Row(long line, String json) {}
 
@@ -58,6 +60,8 @@ public class Main {
         }
     }
 
+    static final String FILL = "insert into results select 'b', line, 0, null from generate_series(1, ?) line";
+
     static void makeTables() throws Exception {
         try (var connection = DriverManager.getConnection(url()); var statement = connection.createStatement();
                 var schema = Main.class.getResourceAsStream("/org/springframework/batch/core/schema-postgresql.sql")) {
@@ -66,7 +70,15 @@ public class Main {
         }
     }
 
-    static void run(AnnotationConfigApplicationContext context, int chunk, String file) throws Exception {
+    /** The records that updates are of, as a table is that has been there for a while. */
+    static void fill(JdbcTemplate template) throws Exception {
+        try (var lines = Files.lines(Path.of(System.getenv("PEER_ROWS")))) {
+            template.update(FILL, lines.count());
+        }
+        template.execute("vacuum analyze results");
+    }
+
+    static void run(AnnotationConfigApplicationContext context, int chunk, boolean updates, String file) throws Exception {
         JobRepository repository = context.getBean(JobRepository.class);
         DataSource source = context.getBean(DataSource.class);
         ObjectMapper mapper = new ObjectMapper();
@@ -77,11 +89,12 @@ public class Main {
             return new Result(row.line(), "{\"balance\":\"" + posting.get("amount").asText() + "\"}");
         };
         JdbcBatchItemWriter<Result> writer = new JdbcBatchItemWriterBuilder<Result>().dataSource(source)
-                .sql("insert into results (batch, line, status, res) values (?, ?, 1, cast(? as jsonb))")
+                .sql(updates ? "update results set status = 1, res = cast(? as jsonb) where batch = ? and line = ?"
+                        : "insert into results (res, batch, line, status) values (cast(? as jsonb), ?, ?, 1)")
                 .itemPreparedStatementSetter((result, statement) -> {
-                    statement.setString(1, "b");
-                    statement.setLong(2, result.line());
-                    statement.setString(3, result.json());
+                    statement.setString(1, result.json());
+                    statement.setString(2, "b");
+                    statement.setLong(3, result.line());
                 }).build();
         writer.afterPropertiesSet();
         var step = new StepBuilder("post", repository).<Row, Result>chunk(chunk)
@@ -95,16 +108,20 @@ public class Main {
 
     public static void main(String[] args) throws Exception {
         int chunk = Integer.parseInt(args[0]);
+        boolean updates = args.length > 1 && args[1].equals("update");
         makeTables();
         var context = new AnnotationConfigApplicationContext(Config.class);
-        run(context, chunk, System.getenv("PEER_WARM"));
-        new JdbcTemplate(context.getBean(DataSource.class)).execute("truncate results");
+        var template = new JdbcTemplate(context.getBean(DataSource.class));
+        if (updates) fill(template);
+        run(context, chunk, updates, System.getenv("PEER_WARM"));
+        template.execute("truncate results");
+        if (updates) fill(template);
         System.out.println("ready");
         var told = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = told.readLine()) != null;) {
             long began = System.nanoTime();
             if (line.equals("process")) {
-                run(context, chunk, System.getenv("PEER_ROWS"));
+                run(context, chunk, updates, System.getenv("PEER_ROWS"));
                 System.out.println("processed " + (System.nanoTime() - began) / 1e9);
             } else break;
         }
