@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 const WRITE: &str = "ROWMILL_COSTS=write cargo test --features probe --test it cost";
 /// Of what is near: a page that was full earlier, a beat in between.
 const NEAR: f64 = 0.03;
-/// Of what is sent together as far as it is there to be sent: how much that is depends on the moment.
-const ABOUT: f64 = 0.3;
+/// Of what is sent together as far as it is there to be sent: how much that is depends on the moment. Of many that are
+/// waited for one after the other less: one wait more for each of them is to be seen.
+const ABOUT: f64 = 0.1;
+const ABOUT_MANY: f64 = 0.04;
+const MANY: u64 = 1000;
 /// A shape is measured again so often where it did not cost what is noted. What the machine was too busy for comes
 /// later and costs more, once: rows that took so long that their outcomes were recorded in two parts. What the
 /// code costs it costs each time.
@@ -27,7 +30,7 @@ enum Cost {
     Exact(String),
     /// The same but for a thirtieth.
     Near(f64),
-    /// The same but for a third.
+    /// The same but for a tenth, or three; of a thousand but for a twenty-fifth.
     About(u64),
     /// Never more: how often it is looked at something depends on what comes at the same moment.
     Most(u64),
@@ -115,7 +118,10 @@ impl Cost {
             Self::About(cost) => {
                 let was = noted.strip_prefix('~').and_then(|was| was.parse().ok());
                 #[allow(clippy::cast_precision_loss)]
-                let differs = |was: u64| cost.abs_diff(was) as f64 > was as f64 * ABOUT;
+                let differs = |was: u64| {
+                    let about = if was < MANY { ABOUT } else { ABOUT_MANY };
+                    cost.abs_diff(was) as f64 > (was as f64 * about).max(3.0)
+                };
                 was.is_none_or(differs).then(|| format!("~{cost}"))
             }
             Self::Most(cost) => {
@@ -284,7 +290,11 @@ fn a_cost_that_differs_is_wrong_in_either_direction_and_one_that_is_gone_too() {
         costs.about("round_trips", trips);
         costs
     };
-    let noted = trips(30).noted();
-    let wrong = [21, 39, 20, 40].map(|found| trips(found).wrong(&noted).len());
-    assert_eq!(wrong, [0, 0, 1, 1]);
+    let wrong = |was: u64, found: [u64; 4]| {
+        let noted = trips(was).noted();
+        found.map(|found| trips(found).wrong(&noted).len())
+    };
+    assert_eq!(wrong(20, [17, 23, 16, 24]), [0, 0, 1, 1]);
+    assert_eq!(wrong(100, [90, 110, 89, 111]), [0, 0, 1, 1]);
+    assert_eq!(wrong(2000, [1920, 2080, 1919, 2081]), [0, 0, 1, 1]);
 }
