@@ -23,8 +23,8 @@ pub use list::{BatchFilter, BatchesPage, Cursor};
 pub use op::{Amount, OpEntry, WorkerEntry};
 pub(crate) use outcome::redact_outcome;
 pub use outcome::{
-    EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
-    encode_outcome,
+    EndedAs, FileText, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes,
+    decode_outcome, encode_outcome,
 };
 pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duration};
 pub use states::{

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{FileName, Status};
@@ -273,15 +274,43 @@ pub struct OutcomeLine<'a> {
     /// The messages as they were written.
     #[serde(borrow, default)]
     pub messages: Option<&'a RawValue>,
-    /// Text for output files.
-    #[serde(borrow, default)]
-    pub files: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    /// Text for output files, by their names.
+    #[serde(borrow, default, deserialize_with = "files")]
+    pub files: Vec<FileText<'a>>,
     /// Files that were streamed.
     #[serde(default)]
     pub staged: Vec<StagedFile>,
     /// The row was redacted.
     #[serde(default)]
     pub redacted: bool,
+}
+
+/// A file's name, and what a row wrote to it.
+pub type FileText<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// A text that is borrowed where it stands in the line as it is; within a collection a [`Cow`] alone is always a copy.
+#[derive(Deserialize)]
+struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads [`OutcomeLine::files`]: a file a row is the usual, and rows are many.
+fn files<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<FileText<'de>>, D::Error> {
+    struct Files;
+    impl<'de> Visitor<'de> for Files {
+        type Value = Vec<FileText<'de>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("texts by the names of their files")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut files = Vec::with_capacity(1);
+            while let Some((Borrowed(name), Borrowed(text))) = map.next_entry()? {
+                files.push((name, text));
+            }
+            Ok(files)
+        }
+    }
+    from.deserialize_map(Files)
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -396,7 +425,11 @@ mod tests {
         let line = decode_outcome(body.trim_end()).unwrap();
         assert_eq!(line.status(), Some(Status::Failed));
         assert_eq!(line.result.unwrap().get(), "[1.10, 1e200000]");
-        assert_eq!(line.files["a.csv"], "x\ny\n");
+        let [(name, text)] = line.files.as_slice() else {
+            panic!("one file, not {:?}", line.files)
+        };
+        assert_eq!((name.as_ref(), text.as_ref()), ("a.csv", "x\ny\n"));
+        assert!(matches!(name, Cow::Borrowed(_)));
     }
 
     #[test]
