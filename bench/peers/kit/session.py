@@ -54,6 +54,8 @@ def identity(peer, setting):
 def quiet():
     """Waits until the machine has little else to do, for a while at most."""
     last = time.monotonic() + PATIENCE
+    if os.getloadavg()[0] > QUIET:
+        say(f"waiting until the load is {QUIET}, {PATIENCE} s at most …")
     while os.getloadavg()[0] > QUIET and time.monotonic() < last:
         time.sleep(5)
 

@@ -74,7 +74,7 @@ func submit(ctx context.Context, client *river.Client[pgx.Tx]) (count int64) {
 			}
 		})
 	}
-	var jobs []river.InsertManyParams
+	jobs := make([]river.InsertManyParams, 0, *call)
 	rows := bufio.NewScanner(file)
 	for rows.Scan() {
 		var p Posting
@@ -82,7 +82,7 @@ func submit(ctx context.Context, client *river.Client[pgx.Tx]) (count int64) {
 		count++
 		if jobs = append(jobs, river.InsertManyParams{Args: p}); len(jobs) == *call {
 			calls <- jobs
-			jobs = nil
+			jobs = make([]river.InsertManyParams, 0, *call)
 		}
 	}
 	must(rows.Err())

@@ -115,7 +115,11 @@ impl Cost {
             Self::About(cost, within) => {
                 let was = noted.strip_prefix('~').and_then(|was| was.parse().ok());
                 #[allow(clippy::cast_precision_loss)]
-                let differs = |was: u64| cost.abs_diff(was) as f64 > (was as f64 * within).max(3.0);
+                let differs = |was: u64| {
+                    // Of the fewest three, and of none none.
+                    let least = if was == 0 { 0.0 } else { 3.0 };
+                    cost.abs_diff(was) as f64 > (was as f64 * within).max(least)
+                };
                 was.is_none_or(differs).then(|| format!("~{cost}"))
             }
             Self::Most(cost) => {
@@ -289,5 +293,6 @@ fn a_cost_that_differs_is_wrong_in_either_direction_and_one_that_is_gone_too() {
         found.map(|found| trips(found).wrong(&noted).len())
     };
     assert_eq!(wrong(20, [17, 23, 16, 24]), [0, 0, 1, 1]);
+    assert_eq!(wrong(0, [0, 1, 2, 3]), [0, 1, 1, 1]);
     assert_eq!(wrong(100, [90, 110, 89, 111]), [0, 0, 1, 1]);
 }

@@ -117,11 +117,11 @@ fn costs(shape: Shape, asked: &[Asked], written: &Written, counts: bool, same: b
         all.received += asked.received;
     }
     costs.exact("transactions", work.len());
-    // One wait more for each of those that wait for each other is to be seen; of others the moment decides more.
-    let within = if shape == Shape::QueriesOneByOne {
-        0.04
-    } else {
-        0.1
+    // One wait more for each of a hundred that come one after the other is to be seen; of others the moment decides more.
+    let within = match shape {
+        Shape::QueriesOneByOne => 0.04,
+        Shape::Batches => 0.07,
+        _ => 0.1,
     };
     costs.about("round_trips", all.trips, within);
     costs.all("statements", &all.statements);

@@ -214,11 +214,16 @@ async fn a_worker_that_is_dropped_while_it_leaves_lets_go_of_its_life() {
     let stop = CancellationToken::new();
     let (runs, stopped) = (std::sync::Arc::clone(&manager), stop.clone());
     let ran = tokio::spawn(async move { runs.run(stopped).await });
-    until("its life", || (locks(&crew) == 1).then_some(()));
+    until("it works", || (crew.alive().len() == 1).then_some(()));
+    assert_eq!(locks(&crew), 1);
+    // Its last statement waits for this, and none before it.
+    let waits = "create function rowmill.waits() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(42); return new; end $$;
+                 create trigger waits before update on rowmill.workers for each row when (new.ended_at is not null) execute function rowmill.waits()";
+    database.run(waits);
     let connected = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await;
     let (lock, connection) = connected.expect("a connection");
     let connection = tokio::spawn(connection);
-    let held = "begin; select 1 from rowmill.workers for update";
+    let held = "select pg_advisory_lock(42)";
     lock.batch_execute(held).await.expect("locked");
     stop.cancel();
     let leaves = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()
