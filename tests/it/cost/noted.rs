@@ -25,7 +25,7 @@ enum Cost {
     Exact(String),
     /// The same but for a thirtieth.
     Near(f64),
-    /// The same but for this part of it, or three.
+    /// The same but for this part of it.
     About(u64, f64),
     /// Never more: how often it is looked at something depends on what comes at the same moment.
     Most(u64),
@@ -115,11 +115,7 @@ impl Cost {
             Self::About(cost, within) => {
                 let was = noted.strip_prefix('~').and_then(|was| was.parse().ok());
                 #[allow(clippy::cast_precision_loss)]
-                let differs = |was: u64| {
-                    // Of the fewest three, and of none none.
-                    let least = if was == 0 { 0.0 } else { 3.0 };
-                    cost.abs_diff(was) as f64 > (was as f64 * within).max(least)
-                };
+                let differs = |was: u64| cost.abs_diff(was) as f64 > was as f64 * within;
                 was.is_none_or(differs).then(|| format!("~{cost}"))
             }
             Self::Most(cost) => {
@@ -292,7 +288,7 @@ fn a_cost_that_differs_is_wrong_in_either_direction_and_one_that_is_gone_too() {
         let noted = trips(was).noted();
         found.map(|found| trips(found).wrong(&noted).len())
     };
-    assert_eq!(wrong(20, [17, 23, 16, 24]), [0, 0, 1, 1]);
+    assert_eq!(wrong(20, [18, 22, 17, 23]), [0, 0, 1, 1]);
     assert_eq!(wrong(0, [0, 1, 2, 3]), [0, 1, 1, 1]);
     assert_eq!(wrong(100, [90, 110, 89, 111]), [0, 0, 1, 1]);
 }

@@ -208,11 +208,10 @@ async fn a_worker_that_is_dropped_while_it_leaves_lets_go_of_its_life() {
     let (crew, database, dir) = crew(30_000).await;
     let store = crew.store().await;
     let builder = JobManager::builder(store).objects(ObjectStore::folder(dir.path().join("files")));
-    let never = crate::e2e::world::rows(|_, input| async move { Ok(input) }.boxed());
-    let manager = builder.batch("bank", "post", never).build().expect("whole");
-    let manager = std::sync::Arc::new(manager);
+    let echo = crate::e2e::world::rows(|_, input| async move { Ok(input) }.boxed());
+    let manager = builder.batch("bank", "post", echo).build().expect("whole");
     let stop = CancellationToken::new();
-    let (runs, stopped) = (std::sync::Arc::clone(&manager), stop.clone());
+    let (runs, stopped) = (manager.clone(), stop.clone());
     let ran = tokio::spawn(async move { runs.run(stopped).await });
     until("it works", || (crew.alive().len() == 1).then_some(()));
     assert_eq!(locks(&crew), 1);
