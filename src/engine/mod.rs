@@ -4,6 +4,7 @@
 //! Each step runs beside the others, so that a slow task, a slow disk and a slow receiver delay
 //! only what needs them. `run` waits between turns for the first thing that happens.
 
+mod fill;
 mod finalise;
 mod ops;
 mod parts;
@@ -220,6 +221,8 @@ pub(crate) struct Engine {
     only: Option<BatchId>,
     /// One claim an op and turn, for a caller that turns by hand.
     by_hand: bool,
+    /// The store has a use for slots that are free.
+    offers: bool,
 }
 
 impl Engine {
@@ -320,6 +323,7 @@ impl Engine {
             patience: Patience::default(),
             only,
             by_hand: false,
+            offers: true,
             parts,
         };
         engine.take_live(&live);

@@ -1,5 +1,7 @@
 //! What the engine knows of each op: its slots, what it has claimed, how long its rows take.
 
+mod offered;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use crate::store::{Claim, ClaimRef, ClaimedTask, LiveOp};
 
 use super::RETRY;
 use super::work::SPREAD;
+use offered::Offer;
 
 /// How much measured work one claim takes.
 const CLAIM: Duration = Duration::from_millis(250);
@@ -92,6 +95,8 @@ pub(super) struct Op {
     pub(super) claiming: bool,
     /// A head was seen while the claim that is under way was.
     pub(super) seen: bool,
+    /// A free slot that whoever submits a query may fill.
+    offered: Option<Offer>,
     /// Something was claimed, or looked for, in this turn by hand.
     pub(super) asked: bool,
     /// How often in turn a claim got nothing of what was seen, and when it is looked for again.
@@ -136,6 +141,7 @@ impl Op {
             more: true,
             claiming: false,
             seen: false,
+            offered: None,
             asked: false,
             had_nothing: 0,
             look_at: None,
@@ -252,9 +258,11 @@ impl Op {
         self.asked_at != self.changes
     }
 
+    /// Slots for which nothing is claimed. One that is offered counts as long as it cannot be taken back.
     fn free(&self) -> usize {
+        let offered = usize::from(self.offered.is_some());
         self.slots
-            .saturating_sub(self.running.len() + self.queue.len())
+            .saturating_sub(self.running.len() + self.queue.len() + offered)
     }
 
     /// How long there is work here for each slot, in what runs and what waits.
@@ -295,9 +303,11 @@ impl Op {
             return Ok(None);
         }
         let capped = self.settings().concurrency.is_some();
+        self.take_back();
         let free = self.free();
         // Ahead of need only what is short: a task that waits here cannot be taken by another worker.
         let ahead = !capped
+            && self.offered.is_none()
             && self.queued_bytes < CLAIM_BYTES
             && self
                 .busy(Instant::now())
@@ -355,6 +365,12 @@ impl Op {
             self.queued_accused += usize::from(task.accused);
             self.queue.push_back(task);
         }
+    }
+
+    /// What fills a slot that was offered runs before what was claimed meanwhile.
+    pub(super) fn fills(&mut self, task: ClaimedTask) {
+        self.claimed(vec![task]);
+        self.queue.rotate_right(1);
     }
 
     /// The next task to run, if a slot is free and it is its turn.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 
+use super::fill::Filled;
 use super::finalise::finalise;
 use super::work::{Outgoing, Worked};
 use super::{Parts, parts};
@@ -46,6 +47,13 @@ pub(super) enum Step {
         /// It took all that it asked for, so there may be more.
         full: bool,
         result: Result<Vec<ClaimedTask>, StoreError>,
+    },
+    /// An offered slot is offered no more.
+    Filled {
+        at: usize,
+        token: Token,
+        /// What was submitted and claimed at once.
+        filled: Option<Filled>,
     },
     Opened {
         app: AppName,

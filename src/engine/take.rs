@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use super::fill::Filled;
 use super::ops::Op;
 use super::parts;
 use super::patience::Asked;
@@ -10,7 +11,7 @@ use super::steps::Step;
 use super::turn::bytes_of;
 use super::work::Outgoing;
 use super::{App, COPIES, Due, Engine, PURGE, RETRY, SAID, STRANGE, Tick, UNHEARD};
-use crate::model::{AppName, Backoff};
+use crate::model::{AppName, Backoff, Token};
 use crate::processor::{AnyBlock, BoxError, CancelCause};
 use crate::store::{ClaimRef, ClaimedTask, LiveOp, Recorded, Running, StoreError, Then};
 
@@ -90,6 +91,7 @@ impl Engine {
                 }
             }
             Step::Claimed { at, full, result } => self.take_claim(at, full, result, tick),
+            Step::Filled { at, token, filled } => self.take_filled(at, token, filled, tick),
             Step::Opened {
                 app,
                 failures,
@@ -204,6 +206,23 @@ impl Engine {
                 }
                 self.look_again_later();
             }
+        }
+    }
+
+    /// A query that was submitted as claimed here begins with the next turn.
+    fn take_filled(&mut self, at: usize, token: Token, filled: Option<Filled>, tick: &mut Tick) {
+        let Some(op) = self.ops.get_mut(at) else {
+            return;
+        };
+        let is_current = op.filled(token);
+        let Some(task) = filled.and_then(Filled::take) else {
+            return;
+        };
+        if is_current {
+            tick.claimed += 1;
+            op.fills(task);
+        } else {
+            self.give_back(vec![task.claim]);
         }
     }
 
@@ -371,7 +390,9 @@ impl Engine {
         if task.close {
             return self.closing;
         }
-        let waits = |op: &super::Op| op.queue.iter().any(|waiting| waiting.claim == task.claim);
+        let waits = |op: &Op| {
+            op.expects(&task.claim) || op.queue.iter().any(|waiting| waiting.claim == task.claim)
+        };
         self.running.contains_key(&task.claim) || self.ops.iter().any(waits)
     }
 

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 
+use super::fill::fill;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
 use super::{
-    App, BEAT, Due, Engine, KEEP, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost,
+    App, BEAT, Due, Engine, KEEP, Parts, REST, Running, Tick, UNHEARD, WAITING, WAITING_BYTES, lost,
 };
 use crate::clock::between;
 use crate::model::{AppName, BatchId, Delivery};
@@ -71,6 +72,7 @@ impl Engine {
                 self.purge();
             }
         }
+        self.offer();
         tick.next_due = self.next_due;
         tick
     }
@@ -212,6 +214,35 @@ impl Engine {
                 Ok(Some(ask)) => {
                     let (store, now) = (self.parts.store.clone(), self.parts.clock.now());
                     self.steps.spawn(steps::claim(store, at, ask, now));
+                }
+                Err(error) => tracing::error!(%error, "no token could be made"),
+            }
+        }
+    }
+
+    /// Offers a slot of each op that has nothing to claim to whoever submits a query alone; takes it back where it has.
+    fn offer(&mut self) {
+        let begins = !self.stopping && self.kept && self.pulse.is_felt();
+        // Turns by hand claim by themselves, and whoever works on one batch takes no other.
+        let offers = self.offers && !self.by_hand && self.only.is_none();
+        let may = begins && offers && !self.turns().is_held();
+        for at in 0..self.ops.len() {
+            let Some(op) = self.ops.get(at) else { break };
+            let may = may && op.is_idle() && self.block(op).is_some();
+            let Some(op) = self.ops.get_mut(at) else {
+                break;
+            };
+            if !may {
+                op.take_back();
+                continue;
+            }
+            match op.offer(self.worker) {
+                Ok(None) => {}
+                Ok(Some((slot, asked))) => {
+                    let holder = slot.holder();
+                    let Parts { store, clock, .. } = self.parts.clone();
+                    self.offers = store.offer(&op.registered.key, slot);
+                    self.steps.spawn(fill(store, clock, at, holder, asked));
                 }
                 Err(error) => tracing::error!(%error, "no token could be made"),
             }

@@ -11,6 +11,7 @@ mod piece;
 pub mod postgres;
 mod purges;
 mod signal;
+pub(crate) mod slots;
 pub mod sqlite;
 mod steps;
 mod types;
@@ -20,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::{
@@ -36,6 +37,7 @@ pub use piece::{Piece, PostgresPiece, PostgresRun, SqlitePiece, Transacted};
 pub use purges::{PurgePage, PurgeScan, Purgeable};
 pub(crate) use signal::Eager;
 pub use signal::Signal;
+pub use slots::{Candidate, FreeSlot, Holder};
 pub use types::{
     Again, BatchHead, BlockOutcomes, Child, Children, Claim, ClaimRef, ClaimedTask, CloseRef,
     CloseTask, Dialect, Ended, Found, Head, HistoryPage, Kept, LiveOp, LoadPiece, Look, NewWorker,
@@ -266,6 +268,35 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Backend::keep`] ends the one, `doctor` tells of the other. A claim for one damaged batch alone
     /// is an error.
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>>;
+
+    /// Offers a free slot to whoever submits a query of this op alone; false where this store has no use for it.
+    ///
+    /// Who is asked for it stores the query by [`Backend::submit_at_once`].
+    fn offer(&self, key: &JobKey, slot: Arc<FreeSlot>) -> bool {
+        let _ = (key, slot);
+        false
+    }
+
+    /// Stores a query, and claims it for the slot's worker where that lives, the op is not paused and nothing of it waits to be
+    /// claimed; one that is held, later, expires or repeats another is claimed by nobody.
+    ///
+    /// By one try: after an error it is not known whether it is stored, nor whether it is claimed, which giving back its claim says.
+    fn submit_at_once(
+        &self,
+        query: Arc<(QueryBlock, Timestamp)>,
+        holder: Holder,
+        now: Timestamp,
+    ) -> Fut<'_, (Submitted, Option<ClaimedTask>)> {
+        let _ = (holder, now);
+        async move {
+            let (asked, at) = &*query;
+            let id = asked.0.id;
+            let stored = self.submit_many(vec![asked.clone()], *at).await?;
+            let stored = stored.into_iter().next();
+            Ok((stored.ok_or(StoreError::NotFound(id))?, None))
+        }
+        .boxed()
+    }
 
     /// Records parts of attempts, each under its own token; the answers are in their order.
     fn record(&self, worker: WorkerNo, parts: Vec<Part>, now: Timestamp) -> Fut<'_, Vec<Recorded>>;

@@ -24,7 +24,7 @@ const HOT: &str = "
     outcome_blocks piece query_parts queue_add record_end record_goes_on record_known record_part record_progress record_task record_whole
     release_base release_given release_partial release_state release_turn release_whole
     rows_at rows_block rows_line rows_next_ended rows_next_open rows_parts rows_tasks
-    submit_batch submit_block submit_bundled submit_external submit_finish submit_loaded submit_op submit_rejected submit_there submit_whole
+    submit_batch submit_block submit_bundled submit_claimed submit_external submit_finish submit_free submit_loaded submit_op submit_rejected submit_there submit_whole
     take_over_close take_over_done take_over_notices take_over_part take_over_requeue take_over_seen take_over_tasks
     worker_alive worker_enter worker_leave worker_list worker_lock worker_serves worker_serves_none";
 /// Those of a person, of a retry or an abort, of a purge: they may sort what they have found, and read a table of ops or workers.

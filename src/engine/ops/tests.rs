@@ -1,8 +1,9 @@
 use super::*;
 use crate::model::{JobKey, Kind, RawJson, TaskId};
 use crate::processor::{BatchProcessor, Registry, RowCx, RowFailure, TransactionalProcessor};
-use crate::store::BatchHead;
+use crate::store::slots::FreeSlots;
 use crate::store::sqlite::Tx;
+use crate::store::{BatchHead, FreeSlot};
 
 /// Gives each row back as it came.
 pub(in crate::engine) struct Same;
@@ -209,4 +210,104 @@ fn where_a_cap_may_be_why_it_is_looked_for_later_and_later() {
     assert_eq!(waits(None), [1, 2, 4, 4, 4, 4, 4]);
     let capped = Some(r#"{"concurrency":2}"#);
     assert_eq!(waits(capped), [1, 2, 4, 8, 16, 32, 32]);
+}
+
+/// An op that has looked for work and found none, with so many slots.
+fn idle(slots: usize) -> Op {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), slots);
+    op.more = false;
+    op
+}
+
+#[test]
+fn a_slot_is_offered_while_there_is_nothing_to_claim() {
+    let mut op = idle(1);
+    assert!(op.is_idle());
+    op.more = true;
+    assert!(!op.is_idle(), "there may be tasks");
+    op.more = false;
+    op.claiming = true;
+    assert!(!op.is_idle(), "some may be on their way");
+    op.claiming = false;
+    op.claimed(vec![task()]);
+    assert!(!op.is_idle(), "one waits");
+    op.drain();
+    let set = |text: Option<&str>, paused| LiveOp {
+        id: OpId(1),
+        paused,
+        settings: text.map(str::to_owned),
+    };
+    for (live, idle) in [
+        (set(None, true), false),
+        (set(Some(r#"{"concurrency":2}"#), false), false),
+        (set(None, false), true),
+    ] {
+        op.take_live(Some(&live));
+        op.more = false;
+        assert_eq!(op.is_idle(), idle, "{live:?}");
+    }
+}
+
+/// As `beat` lists what may be on its way to a slot.
+fn listed(slot: &FreeSlot) -> ClaimRef {
+    ClaimRef {
+        token: slot.holder().token,
+        ..task().claim
+    }
+}
+
+#[test]
+fn a_slot_that_is_offered_is_claimed_for_once_it_can_be_taken_back() {
+    let mut op = idle(2);
+    let (slot, _asked) = op.offer(WorkerNo(1)).unwrap().expect("a free slot");
+    assert!(op.offer(WorkerNo(1)).unwrap().is_none(), "one at a time");
+    assert!(op.expects(&listed(&slot)) && !op.expects(&task().claim));
+    op.more = true;
+    let ask = op.ask(WorkerNo(1), None).unwrap().expect("a claim");
+    assert!(ask.max_tasks >= 2, "nobody had asked for it");
+    assert!(slot.is_taken() && !op.expects(&listed(&slot)));
+    (op.more, op.claiming) = (false, false);
+
+    let (slot, _asked) = op.offer(WorkerNo(1)).unwrap().expect("a free slot");
+    let slots = FreeSlots::default();
+    let key = op.registered.key.clone();
+    slots.offer(&key, Arc::clone(&slot));
+    let taken = slots.take(&key).expect("it is free");
+    // Rows are quick: more would be claimed than there are slots.
+    op.measure(1, Duration::from_micros(1));
+    op.more = true;
+    let ask = op.ask(WorkerNo(1), None).unwrap().expect("a claim");
+    assert_eq!(ask.max_tasks, 1, "the other may be filled");
+    assert!(op.expects(&listed(&slot)));
+    let ahead = ClaimedTask {
+        claim: ClaimRef {
+            no: 7,
+            ..task().claim
+        },
+        ..task()
+    };
+    op.claimed(vec![ahead]);
+    drop(taken);
+    assert!(op.filled(slot.holder().token) && !op.expects(&listed(&slot)));
+    op.fills(task());
+    assert_eq!(op.queue.front().unwrap().claim.no, 0, "it was promised");
+}
+
+#[test]
+fn what_fills_a_slot_under_other_settings_is_told_apart() {
+    let mut op = idle(2);
+    let (first, _filled) = op.offer(WorkerNo(1)).unwrap().expect("a free slot");
+    op.take_back();
+    let (second, _filled) = op.offer(WorkerNo(1)).unwrap().expect("a free slot");
+    assert!(!op.filled(first.holder().token), "it was given up");
+    assert!(op.filled(second.holder().token));
+    let (third, _filled) = op.offer(WorkerNo(1)).unwrap().expect("a free slot");
+    let paused = LiveOp {
+        id: OpId(1),
+        paused: true,
+        settings: None,
+    };
+    assert!(op.take_live(Some(&paused)));
+    assert!(!op.filled(third.holder().token), "it is to be given back");
 }

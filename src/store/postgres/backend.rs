@@ -18,10 +18,10 @@ use crate::store::steps::{
 };
 use crate::store::{
     Added, AppendBlocks, AppendContent, AppendPiece, Backend, Begun, BlockOutcomes, Children,
-    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Ended, Found, Fut, HistoryPage,
-    Kept, LiveOp, LoadPiece, Look, NewAppend, NewWorker, Notice, NoticeRef, OpRegistration,
-    OpState, Part, Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded, RowsPage, Running,
-    Signal, Submitted, TakenOver, Transacted,
+    Claim, ClaimRef, ClaimedTask, CloseRef, CloseTask, Dialect, Ended, Found, FreeSlot, Fut,
+    HistoryPage, Holder, Kept, LiveOp, LoadPiece, Look, NewAppend, NewWorker, Notice, NoticeRef,
+    OpRegistration, OpState, Part, Piece, PurgePage, PurgeScan, Purgeable, QueryBlock, Recorded,
+    RowsPage, Running, Signal, Submitted, TakenOver, Transacted,
 };
 use std::time::Duration;
 
@@ -242,6 +242,20 @@ impl Backend for PostgresStore {
             Ok(found)
         }
         .boxed()
+    }
+
+    fn offer(&self, key: &JobKey, slot: Arc<FreeSlot>) -> bool {
+        self.slots.offer(key, slot);
+        true
+    }
+
+    fn submit_at_once(
+        &self,
+        query: Arc<(QueryBlock, Timestamp)>,
+        holder: Holder,
+        now: Timestamp,
+    ) -> Fut<'_, (Submitted, Option<ClaimedTask>)> {
+        self.submit_now_at_once(query, holder, now).boxed()
     }
 
     fn claim(&self, ask: Claim, now: Timestamp) -> Fut<'_, Vec<ClaimedTask>> {

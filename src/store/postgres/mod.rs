@@ -95,6 +95,7 @@ macro_rules! read {
 
 mod address;
 mod append;
+mod at_once;
 mod backend;
 mod bundle;
 mod claim;
@@ -129,6 +130,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 
+use super::slots::FreeSlots;
 use super::steps::damage::Damage;
 use super::steps::discard::{self, InTheWay, Leftover};
 use super::steps::end;
@@ -154,6 +156,8 @@ pub use tls::{Root, Tls, Trust};
 const SCHEMA: &str = "rowmill";
 /// A statement of ours that runs longer than this is ended by the server.
 const STATEMENT: &str = "60s";
+/// What holds a worker's slot waits no longer for a lock.
+const BRIEF: &str = "1s";
 /// An abort waits so long for claims that hold some of its tasks, and looks again so often.
 const HOLDS: Duration = Duration::from_millis(20);
 const HELD: u32 = 100;
@@ -188,11 +192,15 @@ pub struct PostgresStore {
     together: Together,
     /// Tasks that stand together.
     bundles: bundle::Known,
+    /// Slots of this process's workers that a query may fill.
+    slots: FreeSlots,
 }
 
 /// How transactions begin.
 struct Begin {
     write: String,
+    /// As `write`, waiting for a lock for `BRIEF`.
+    brief: String,
     read: String,
     /// What holds for whoever is gone within a transaction.
     guards: String,
@@ -245,6 +253,10 @@ impl PostgresStore {
             options.schema,
             plans::ours(),
         );
+        // What can fail comes within the transaction.
+        let write = format!(
+            "begin; set transaction isolation level read committed, read write; {settings}"
+        );
         Ok(Self {
             pool,
             session,
@@ -253,10 +265,8 @@ impl PostgresStore {
             tls: options.tls(),
             options,
             begin: Begin {
-                // What can fail comes within the transaction.
-                write: format!(
-                    "begin; set transaction isolation level read committed, read write; {settings}"
-                ),
+                brief: format!("{write}; set local lock_timeout to '{BRIEF}'"),
+                write,
                 read: format!("begin isolation level repeatable read read only; {settings}"),
                 guards,
                 durable,
@@ -272,6 +282,7 @@ impl PostgresStore {
             swept: Mutex::default(),
             together: Together::new(),
             bundles: bundle::Known::default(),
+            slots: FreeSlots::default(),
         })
     }
 
@@ -297,11 +308,20 @@ impl PostgresStore {
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        let Begin { write, named, .. } = &self.begin;
-        if self.begin.guarded {
-            Tx::begin(&self.pool, write, *named).await
+        self.begin_by(&self.begin.write).await
+    }
+
+    /// Begins one that waits for nobody's lock for long.
+    async fn begin_brief(&self) -> Result<Tx, StoreError> {
+        self.begin_by(&self.begin.brief).await
+    }
+
+    async fn begin_by(&self, settings: &str) -> Result<Tx, StoreError> {
+        let Begin { named, guarded, .. } = self.begin;
+        if guarded {
+            Tx::begin(&self.pool, settings, named).await
         } else {
-            Tx::begun(&self.pool, write, *named).await
+            Tx::begun(&self.pool, settings, named).await
         }
     }
 

@@ -107,19 +107,29 @@ impl PostgresStore {
     async fn told(&self, told: Option<Submitted>, query: Query) -> Result<Submitted, StoreError> {
         match told {
             Some(submitted) => Ok(submitted),
-            None => {
-                let id = query.0.0.id;
-                let alone = self.submit_all(vec![query]).await?;
-                alone.into_iter().next().ok_or(StoreError::NotFound(id))
-            }
+            None => self.store_one(query).await,
         }
     }
 
-    /// Stores queries by one transaction.
+    /// Stores queries by one transaction: one that comes alone in a slot that is free, where there is one.
     pub(super) async fn submit_all(
         &self,
         queries: Vec<Query>,
     ) -> Result<Vec<Submitted>, StoreError> {
+        if let Some(submitted) = self.stored_in_a_slot(&queries).await {
+            return Ok(vec![submitted]);
+        }
+        self.store_all(queries).await
+    }
+
+    /// Stores one query, as any.
+    pub(super) async fn store_one(&self, query: Query) -> Result<Submitted, StoreError> {
+        let id = query.0.0.id;
+        let stored = self.store_all(vec![query]).await?;
+        stored.into_iter().next().ok_or(StoreError::NotFound(id))
+    }
+
+    async fn store_all(&self, queries: Vec<Query>) -> Result<Vec<Submitted>, StoreError> {
         let Some(now) = queries.iter().map(|query| query.1).max() else {
             return Ok(Vec::new());
         };

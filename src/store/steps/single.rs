@@ -4,17 +4,19 @@
 //! one block, because nothing of such a batch is ever seen half done.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::db::{
-    Bundles, Db, Insert, Many, Us, Value, all, change, insert, one, params, sql, us, us_opt,
+    Bundles, Db, Insert, Many, Sql, Us, Value, all, change, corrupt, insert, one, params, sql, us,
+    us_opt,
 };
 use super::guard::op_id;
 use super::release::queued_or_later;
 use super::retry;
 use super::submit::{Asked, BLOCKS, columns};
-use super::together::together;
-use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, Timestamp};
-use crate::store::{Part, StoreError};
+use super::together::{both, together};
+use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, OpId, TaskId, Timestamp};
+use crate::store::{BatchHead, ClaimRef, ClaimedTask, Holder, Part, StoreError};
 
 /// What the submits of one step share: it is looked up once.
 #[derive(Default)]
@@ -83,7 +85,7 @@ pub(in crate::store) struct Whole<'a> {
 
 impl<'a> Whole<'a> {
     /// Finds its op, which is made known, and its turn.
-    pub(super) async fn of(
+    pub(in crate::store) async fn of(
         c: &impl Db,
         known: &mut Known,
         batch: &'a NewBatch,
@@ -197,6 +199,59 @@ impl<'a> Whole<'a> {
     }
 }
 
+/// Its task as a worker begins it at once.
+impl Whole<'_> {
+    pub(in crate::store) fn op(&self) -> OpId {
+        OpId(self.op)
+    }
+
+    fn claimed(&self, holder: Holder, now: Timestamp) -> [Value<'_>; 10] {
+        params![
+            self.batch.id,
+            self.op,
+            self.batch.priority,
+            self.turn,
+            us(self.now),
+            self.block.rows,
+            holder.token.0,
+            holder.worker.0,
+            us(now),
+            if holder.once { 2 } else { 0 },
+        ]
+    }
+
+    fn task_of(&self, holder: Holder) -> ClaimedTask {
+        let Self { batch, block, .. } = self;
+        ClaimedTask {
+            batch: Arc::new(BatchHead {
+                id: batch.id,
+                key: batch.key.clone(),
+                context: batch.context.clone(),
+                root: retry::root(batch),
+                generation: retry::generation(batch),
+                expires_at: batch.expires_at,
+            }),
+            claim: ClaimRef {
+                batch: batch.id,
+                task: TaskId(0),
+                no: 0,
+                attempt: 1,
+                token: holder.token,
+            },
+            failures: 0,
+            laters: 0,
+            suspect: holder.once,
+            accused: false,
+            believed: false,
+            first_line: block.first_line,
+            lines: block.lines.clone(),
+            body: block.body.clone(),
+            pick: None,
+            rows: block.rows,
+        }
+    }
+}
+
 /// Stores batches with their blocks and tasks; those that may stand with others do, where the database has that.
 async fn store_together(c: &impl Db, whole: Vec<Whole<'_>>) -> Result<(), StoreError> {
     let Some(Bundles { batches, tasks }) = c.bundles() else {
@@ -281,10 +336,35 @@ async fn store(c: &impl Db, whole: &[Whole<'_>]) -> Result<(), StoreError> {
 
 /// Stores a batch of one block without rejected rows, that is not there yet.
 pub(in crate::store) async fn submit(c: &impl Db, whole: &Whole<'_>) -> Result<(), StoreError> {
+    store(c, std::slice::from_ref(whole)).await?;
+    name(c, whole).await
+}
+
+/// As [`submit`], its task claimed for a slot by this statement.
+pub(in crate::store) async fn submit_claimed(
+    c: &impl Db,
+    whole: &Whole<'_>,
+    sql: Sql,
+    holder: Holder,
+    now: Timestamp,
+) -> Result<ClaimedTask, StoreError> {
+    let (batch, block) = (Many::of([whole.record()]), Many::of([whole.block()]));
+    let task = whole.claimed(holder, now);
+    // One wait for all three.
+    let added = both(c.add(BATCHES, &batch), c.add(BLOCKS, &block));
+    let (_, claimed) = both(added, change(c, sql, task)).await?;
+    if claimed != 1 {
+        return Err(corrupt("a claimed task was not added"));
+    }
+    name(c, whole).await?;
+    Ok(whole.task_of(holder))
+}
+
+/// Notes the external id of a batch that is new.
+async fn name(c: &impl Db, whole: &Whole<'_>) -> Result<(), StoreError> {
     let Whole {
         batch, hash, now, ..
     } = whole;
-    store(c, std::slice::from_ref(whole)).await?;
     if let Some(external) = &batch.external_id {
         change(
             c,

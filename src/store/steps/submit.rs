@@ -252,7 +252,7 @@ async fn existing_external(
 }
 
 /// Looks for the same id or external id; a load under the id has to go first, however long it was silent.
-async fn existing(
+pub(in crate::store) async fn existing(
     c: &impl Db,
     batch: &NewBatch,
     hash: Option<[u8; 32]>,

@@ -86,10 +86,16 @@ pub(in crate::store) async fn beat(
 
 /// Refuses a worker that was declared dead: what it claimed would belong to nobody.
 pub(in crate::store) async fn alive(c: &impl Db, worker: WorkerNo) -> Result<(), StoreError> {
-    match one(c, sql!("worker_alive"), params![worker.0], |_| Ok(())).await? {
-        Some(()) => Ok(()),
-        None => Err(StoreError::Fenced(worker)),
+    match lives(c, worker).await? {
+        true => Ok(()),
+        false => Err(StoreError::Fenced(worker)),
     }
+}
+
+/// Whether a worker was not declared dead, nor is before this transaction ends.
+pub(in crate::store) async fn lives(c: &impl Db, worker: WorkerNo) -> Result<bool, StoreError> {
+    let found = one(c, sql!("worker_alive"), params![worker.0], |_| Ok(())).await?;
+    Ok(found.is_some())
 }
 
 /// Takes one task from a worker that lives and knows nothing of it any more, as if it had died with it.

@@ -5,6 +5,7 @@
 
 mod abort;
 mod append;
+mod at_once;
 mod batch;
 mod claim;
 mod close;
@@ -100,6 +101,19 @@ on_every_store! {
         aborts_and_records_at_the_same_moment_end_each_query_once
         claims_of_many_workers_never_share_a_query_of_a_call
         large_and_later_queries_of_a_call_are_as_any
+    ;
+    at_once:
+        a_query_is_claimed_for_the_slot_that_it_is_stored_in
+        a_query_behind_others_waits_as_they_do
+        a_query_of_a_paused_op_fills_no_slot
+        a_slot_of_a_worker_that_is_gone_is_not_filled
+        what_may_not_begin_at_once_is_claimed_by_nobody
+        a_query_that_is_there_already_fills_no_slot
+        a_query_in_a_slot_goes_again_when_its_worker_dies
+        a_query_in_a_slot_is_given_back_as_any
+        a_query_at_most_once_is_suspect_in_its_slot
+        an_abort_reaches_a_query_in_a_slot
+        of_queries_that_come_at_the_same_moment_each_has_one_worker
     ;
     load:
         a_load_is_seen_by_nobody_until_it_is_finished

@@ -85,6 +85,7 @@ async fn measured(shape: Shape, database: &Database, counts: bool) -> (Vec<Asked
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Arc::new(ManualClock::at(crate::support::kit::start()));
     let at = At {
+        store: store.clone(),
         builder: JobManager::builder(store)
             .objects(ObjectStore::folder(folder.path()))
             .clock(Arc::clone(&clock)),
@@ -119,7 +120,7 @@ fn costs(shape: Shape, asked: &[Asked], written: &Written, counts: bool, same: b
     costs.exact("transactions", work.len());
     // One wait more for each of a hundred that come one after the other is to be seen; of others the moment decides more.
     let within = match shape {
-        Shape::QueriesOneByOne => 0.04,
+        Shape::QueriesOneByOne | Shape::QueriesAtOnce => 0.04,
         Shape::Batches => 0.07,
         _ => 0.1,
     };

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use rowmill::clock::ManualClock;
-use rowmill::model::{Batch, BatchId, Kind, Message, NewBatch, OpSettings, RawJson, Status};
+use rowmill::model::{Batch, BatchId, Kind, Message, NewBatch, OpSettings, RawJson, Status, Token};
 use rowmill::postgres::tokio_postgres::{Transaction, types::Type};
-use rowmill::store::Dialect;
+use rowmill::store::{Candidate, Dialect, FreeSlot, Holder, Recorded};
 use rowmill::{
     Builder, ChunkCx, ChunkOut, InputRow, JobManager, NewQuery, NewRow, RowCx, RowFailure,
-    StatusCache,
+    StatusCache, Store,
 };
 use serde_json::{Value, json};
 
 use crate::e2e::world::{key, queries, query, raw, rows, settings};
+use crate::support::{Kit, Outcomes};
 
 /// Where shapes are worked off: a store, and a clock that stands still.
 pub struct At {
+    pub store: Store,
     pub builder: Builder,
     pub clock: Arc<ManualClock>,
 }
@@ -35,6 +37,7 @@ pub enum Shape {
     SetBased,
     Batches,
     QueriesOneByOne,
+    QueriesAtOnce,
     QueriesByOneCall,
     PollsOfEnded,
     PollsOfOpen,
@@ -42,10 +45,10 @@ pub enum Shape {
 
 use Shape::{
     Batches, Beside, Failed, FromCsv, Incompressible, OutputFile, PollsOfEnded, PollsOfOpen,
-    QueriesByOneCall, QueriesOneByOne, Retried, SetBased, Transactional, Trivial,
+    QueriesAtOnce, QueriesByOneCall, QueriesOneByOne, Retried, SetBased, Transactional, Trivial,
 };
 
-pub const ALL: [Shape; 14] = [
+pub const ALL: [Shape; 15] = [
     Trivial,
     Incompressible,
     Failed,
@@ -57,6 +60,7 @@ pub const ALL: [Shape; 14] = [
     SetBased,
     Batches,
     QueriesOneByOne,
+    QueriesAtOnce,
     QueriesByOneCall,
     PollsOfEnded,
     PollsOfOpen,
@@ -79,6 +83,7 @@ impl Shape {
             SetBased => "set_based_rows",
             Batches => "batches_of_100_rows",
             QueriesOneByOne => "queries_one_by_one",
+            QueriesAtOnce => "queries_that_begin_at_once",
             QueriesByOneCall => "queries_by_one_call",
             PollsOfEnded => "polls_of_an_ended_batch",
             PollsOfOpen => "polls_of_an_open_batch",
@@ -103,6 +108,9 @@ impl Shape {
             QueriesOneByOne => {
                 "100 slow queries, each submitted, worked off and asked for before the next"
             }
+            QueriesAtOnce => {
+                "the same, each stored for a worker of the process that has a free slot"
+            }
             QueriesByOneCall => "100 slow queries, submitted by one call",
             PollsOfEnded => "100 polls of an ended batch, with the status cache",
             PollsOfOpen => "100 polls of an open batch, without one",
@@ -114,20 +122,20 @@ impl Shape {
         match self {
             Trivial | Incompressible | Failed | Retried | FromCsv | OutputFile | Batches => 10_000,
             Transactional | Beside | SetBased => ACCOUNTS,
-            QueriesOneByOne | QueriesByOneCall | PollsOfEnded | PollsOfOpen => 100,
+            QueriesOneByOne | QueriesAtOnce | QueriesByOneCall | PollsOfEnded | PollsOfOpen => 100,
         }
     }
 
     /// What is worked off before, so that all is prepared and known that is used.
     fn few(self) -> u32 {
         match self {
-            QueriesOneByOne | PollsOfEnded | PollsOfOpen => 8,
+            QueriesOneByOne | QueriesAtOnce | PollsOfEnded | PollsOfOpen => 8,
             _ => self.many() / 2,
         }
     }
 
     pub fn is_for(self, dialect: Dialect) -> bool {
-        !matches!(self, Beside | SetBased) || dialect == Dialect::Postgres
+        !matches!(self, Beside | SetBased | QueriesAtOnce) || dialect == Dialect::Postgres
     }
 
     fn manager(self, at: &At) -> JobManager {
@@ -154,7 +162,7 @@ impl Shape {
 
     fn registered(self, builder: Builder, settings: OpSettings) -> Builder {
         let kind = match self {
-            QueriesOneByOne | QueriesByOneCall => Kind::Query,
+            QueriesOneByOne | QueriesAtOnce | QueriesByOneCall => Kind::Query,
             _ => Kind::Batch,
         };
         let builder = match self {
@@ -163,7 +171,7 @@ impl Shape {
                 .transactional("bank", "post", OnPostgres),
             Beside => builder.transactional("bank", "post", InAnyOrder),
             SetBased => builder.set_based("bank", "post", OnPostgres),
-            QueriesOneByOne | QueriesByOneCall => builder.slow_query(
+            QueriesOneByOne | QueriesAtOnce | QueriesByOneCall => builder.slow_query(
                 "bank",
                 "post",
                 queries(|_, input| async move { Ok(posted(&input)) }.boxed()),
@@ -227,6 +235,7 @@ impl Shape {
                     assert_eq!(done.status, Status::Success);
                 }
             }
+            QueriesAtOnce => self.begun_at_once(at, manager, many).await,
             QueriesByOneCall => {
                 let asked = (0..many).map(|n| NewQuery {
                     query: new(query("post")),
@@ -256,6 +265,45 @@ impl Shape {
                 }
                 self.ended(manager, id, many).await;
             }
+        }
+    }
+
+    /// What an engine does of a query that is stored for it, and no look between two of them.
+    async fn begun_at_once(self, at: &At, manager: &JobManager, many: u32) {
+        let kit = Kit {
+            store: at.store.clone(),
+            clock: Arc::clone(&at.clock),
+        };
+        let key = query("post");
+        let (op, worker) = (
+            kit.register(key.clone(), false, 3).await,
+            kit.worker().await,
+        );
+        for n in 0..many {
+            let token = Token::random().expect("a token");
+            let (slot, asked) = FreeSlot::new(Holder {
+                worker,
+                op,
+                token,
+                once: false,
+            });
+            let holder = slot.holder();
+            assert!(kit.store.offer(&key, slot));
+            let fills = async {
+                let Candidate { query, stored } = asked.await.expect("asked");
+                let done = kit.store.submit_at_once(query, holder, kit.now()).await;
+                let (submitted, task) = done.expect("stored");
+                stored.send(submitted).expect("told");
+                task.expect("it has begun")
+            };
+            let submit = manager.slow_query_submit(new(key.clone()), self.input(n));
+            let (submitted, task) = tokio::join!(submit, fills);
+            let id = submitted.expect("submitted").id;
+            let part = Outcomes::of(&task).all_success().ends();
+            let recorded = kit.store.record(worker, vec![part], kit.now()).await;
+            assert_eq!(recorded.expect("recorded"), [Recorded::Done]);
+            let done = manager.slow_query_done(id).await.expect("a query");
+            assert_eq!(done.status, Status::Success);
         }
     }
 

@@ -27,6 +27,7 @@ async fn measured(shape: Shape) -> Ran {
     drop(db);
     let clock = Arc::new(ManualClock::at(crate::support::kit::start()));
     let at = At {
+        store: store.clone(),
         builder: JobManager::builder(store)
             .objects(ObjectStore::folder(real.join("files")))
             .clock(Arc::clone(&clock)),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use rowmill::Store;
-use rowmill::model::{NewBatch, OutputFile, Status, Token};
+use rowmill::model::{ContentHash, NewBatch, OutputFile, Status, TaskId, Token};
 use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::store::{
-    AppendBlocks, AppendPiece, Begun, ClaimedTask, LoadPiece, Piece, PostgresPiece, Recorded,
-    Submitted, Transacted,
+    AppendBlocks, AppendPiece, Begun, ClaimRef, ClaimedTask, Holder, LoadPiece, Piece,
+    PostgresPiece, Recorded, Submitted, Transacted,
 };
 
 use super::world::key;
@@ -183,6 +183,50 @@ async fn queries_of_one_call_are_there_and_end_once_whichever_commit_was_not_ans
     }
     assert_eq!(h.facts().notices.len(), 30);
     invariants(h).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_for_a_free_slot_whose_commit_was_not_answered_is_there_once_and_given_back_by_its_claim()
+ {
+    let net = Net::new().await;
+    let kit = &net.kit;
+    let op = kit.register(kit.query_key(), false, 3).await;
+    let worker = kit.worker().await;
+    let holder = Holder {
+        worker,
+        op,
+        token: Token::random().unwrap(),
+        once: false,
+    };
+    let block = kit.blocks(&[1]).remove(0);
+    let hash = ContentHash::of(&block);
+    let query = NewBatch::new(kit.query_key());
+    let id = query.id;
+    let asked = (query, block, hash);
+    let query = Arc::new((asked.clone(), kit.now()));
+    let stored = net.lose(kit.store.submit_at_once(query, holder, kit.now()));
+    assert!(stored.await.is_err(), "it is not known");
+    let again = kit.store.submit_many(vec![asked], kit.now()).await;
+    assert_eq!(again.unwrap(), [Submitted::Existing(id)]);
+    let claim = ClaimRef {
+        batch: id,
+        task: TaskId(0),
+        no: 0,
+        attempt: 1,
+        token: holder.token,
+    };
+    let running = kit.store.beat(worker).await.unwrap();
+    assert!(running.iter().map(|running| running.claim).eq([claim]));
+    let given = kit.store.give_back(worker, vec![claim], kit.now()).await;
+    given.unwrap();
+    kit.work_off(worker, op).await;
+    let batch = kit.batch(id).await;
+    assert_eq!((batch.status, batch.counts.success), (Status::Success, 1));
+    // Of what is not there nothing is given back.
+    let given = kit.store.give_back(worker, vec![claim], kit.now()).await;
+    given.unwrap();
+    assert_eq!(kit.batch(id).await.status, Status::Success);
+    invariants(&net.h).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 mod again;
 mod any_order;
 mod append;
+mod at_once;
 mod build;
 mod bundles;
 mod chunk;
