@@ -1,8 +1,10 @@
 //! What becomes of a slot that was offered: a query is stored in it, by a task that nobody else has to wait for.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -11,7 +13,7 @@ use super::steps::Step;
 use crate::clock::Clock;
 use crate::model::TaskId;
 use crate::probe;
-use crate::store::{Candidate, ClaimRef, ClaimedTask, Holder, Store};
+use crate::store::{Candidate, ClaimRef, ClaimedTask, Holder, Store, StoreError};
 
 /// A task that was submitted and claimed at once, until the engine takes it.
 ///
@@ -24,14 +26,14 @@ pub(super) struct Filled {
 }
 
 impl Filled {
-    fn new(task: ClaimedTask, holder: Holder, store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(task: ClaimedTask, by: By) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let (claim, seen) = (task.claim, Arc::clone(&over));
         let gives_back = tokio::spawn(async move {
             tokio::time::sleep(STRANGE).await;
             if !seen.swap(true, Ordering::AcqRel) {
                 tracing::warn!(batch = %claim.batch, "a query was claimed here, and nobody turned to begin it: it is given back");
-                give_back(&store, holder, claim, &*clock).await;
+                by.gives_back(claim).await;
             }
         });
         Self {
@@ -51,65 +53,79 @@ impl Filled {
     }
 }
 
-/// Waits until somebody asks for a slot, or it is given up; stores the query that is to fill it.
-pub(super) async fn fill(
-    store: Store,
-    clock: Arc<dyn Clock>,
-    at: usize,
-    holder: Holder,
-    asked: oneshot::Receiver<Candidate>,
-) -> Step {
-    let filled = match asked.await {
-        Ok(candidate) => stores(store, clock, holder, candidate).await,
-        Err(_) => None,
-    };
-    Step::Filled {
-        at,
-        token: holder.token,
-        filled,
-    }
+/// Who fills a slot.
+#[derive(Clone)]
+pub(super) struct By {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) holder: Holder,
 }
 
-async fn stores(
-    store: Store,
-    clock: Arc<dyn Clock>,
-    holder: Holder,
-    Candidate { query, stored }: Candidate,
-) -> Option<Filled> {
-    // Who waits no longer has it stored as any.
-    if stored.is_closed() {
-        return None;
+impl By {
+    /// Waits until somebody asks for the slot, or it is given up; stores the query that is to fill it.
+    pub(super) async fn fills(self, at: usize, asked: oneshot::Receiver<Candidate>) -> Step {
+        let token = self.holder.token;
+        let filled = match asked.await {
+            Ok(candidate) => self.fills_with(candidate).await,
+            Err(_) => None,
+        };
+        Step::Filled { at, token, filled }
     }
-    let claim = ClaimRef {
-        batch: query.0.0.id,
-        task: TaskId(0),
-        no: 0,
-        attempt: 1,
-        token: holder.token,
-    };
-    match store.submit_at_once(query, holder, clock.now()).await {
-        Ok((submitted, task)) => {
-            if task.is_some() {
-                probe::at("claimed");
+
+    async fn fills_with(self, Candidate { query, stored }: Candidate) -> Option<Filled> {
+        // Who waits no longer has it stored as any.
+        if stored.is_closed() {
+            return None;
+        }
+        let claim = ClaimRef {
+            batch: query.0.0.id,
+            task: TaskId(0),
+            no: 0,
+            attempt: 1,
+            token: self.holder.token,
+        };
+        let now = self.clock.now();
+        let storing = self.store.submit_at_once(query, self.holder, now);
+        let storing = AssertUnwindSafe(storing).catch_unwind();
+        // The panic's text has gone to the log.
+        match storing.await.unwrap_or(Ok(None)) {
+            Ok(Some((submitted, task))) => {
+                if task.is_some() {
+                    probe::at("claimed");
+                }
+                // Nobody may wait for that any more; it is stored.
+                stored.send(submitted).ok();
+                task.map(|task| Filled::new(task, self))
             }
-            // Nobody may wait for that any more; it is stored.
-            stored.send(submitted).ok();
-            task.map(|task| Filled::new(task, holder, store, clock))
-        }
-        Err(error) => {
-            tracing::debug!(batch = %claim.batch, %error, "a query was not stored in a free slot; it is stored as any");
-            drop(stored);
-            // Its commit may have been made.
-            give_back(&store, holder, claim, &*clock).await;
-            None
+            // It may be stored and claimed, now or in a moment.
+            Ok(None) => {
+                tokio::spawn(async move {
+                    self.gives_back(claim).await;
+                    tokio::time::sleep(STRANGE).await;
+                    self.gives_back(claim).await;
+                });
+                None
+            }
+            Err(error) => {
+                tracing::debug!(batch = %claim.batch, %error, "a query was not stored in a free slot; it is stored as any");
+                None
+            }
         }
     }
-}
 
-async fn give_back(store: &Store, holder: Holder, claim: ClaimRef, clock: &dyn Clock) {
-    let given = store.give_back(holder.worker, vec![claim], clock.now());
-    if let Err(error) = given.await {
-        // The beat lists it, and it is given back then.
-        tracing::warn!(batch = %claim.batch, %error, "a query that may be claimed here could not be given back; trying again");
+    /// Gives a claim back, if it is there. The beat would, where the engine turns.
+    async fn gives_back(&self, claim: ClaimRef) {
+        loop {
+            let now = self.clock.now();
+            let given = self.store.give_back(self.holder.worker, vec![claim], now);
+            match given.await {
+                // Others take over from who was declared dead.
+                Ok(()) | Err(StoreError::Fenced(_)) => return,
+                Err(error) => {
+                    tracing::warn!(batch = %claim.batch, %error, "a query that may be claimed here could not be given back; trying again");
+                }
+            }
+            tokio::time::sleep(STRANGE).await;
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 
-use super::fill::fill;
+use super::fill::By;
 use super::ops::{Op, Turns};
 use super::steps::{self, Step};
 use super::work::{self, Outgoing, Seat};
@@ -239,10 +239,14 @@ impl Engine {
             match op.offer(self.worker) {
                 Ok(None) => {}
                 Ok(Some((slot, asked))) => {
-                    let holder = slot.holder();
                     let Parts { store, clock, .. } = self.parts.clone();
-                    self.offers = store.offer(&op.registered.key, slot);
-                    self.steps.spawn(fill(store, clock, at, holder, asked));
+                    let by = By {
+                        store,
+                        clock,
+                        holder: slot.holder(),
+                    };
+                    self.offers = by.store.offer(&op.registered.key, slot);
+                    self.steps.spawn(by.fills(at, asked));
                 }
                 Err(error) => tracing::error!(%error, "no token could be made"),
             }

@@ -245,6 +245,7 @@ pub const TASK_TRANSITIONS: &[Transition<TaskState>] = {
         t(None, Queued, "release, record, split"),
         t(None, Later, "release with a future run_at, record"),
         t(None, Waiting, "release"),
+        t(None, Running, "submit_at_once"),
         t(Some(Later), Queued, "wake"),
         t(Some(Queued), Running, "claim"),
         t(Some(Waiting), Queued, "record, abort, expire"),

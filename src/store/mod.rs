@@ -280,20 +280,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores a query, and claims it for the slot's worker where that lives, the op is not paused and nothing of it waits to be
     /// claimed; one that is held, later, expires or repeats another is claimed by nobody.
     ///
-    /// By one try: after an error it is not known whether it is stored, nor whether it is claimed, which giving back its claim says.
+    /// By one try; an error says that nothing was stored. `None`: the answer to its commit was lost, so that it may be stored, and
+    /// claimed, now or in a moment.
     fn submit_at_once(
         &self,
         query: Arc<(QueryBlock, Timestamp)>,
         holder: Holder,
         now: Timestamp,
-    ) -> Fut<'_, (Submitted, Option<ClaimedTask>)> {
+    ) -> Fut<'_, Option<(Submitted, Option<ClaimedTask>)>> {
         let _ = (holder, now);
         async move {
             let (asked, at) = &*query;
-            let id = asked.0.id;
             let stored = self.submit_many(vec![asked.clone()], *at).await?;
-            let stored = stored.into_iter().next();
-            Ok((stored.ok_or(StoreError::NotFound(id))?, None))
+            Ok(stored.into_iter().next().map(|stored| (stored, None)))
         }
         .boxed()
     }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Parts;
+use super::super::fill::{By, Filled};
 use super::super::ops::tests::{Same, task};
 use super::*;
 use crate::cache::{StatusCache, Statuses};
@@ -186,4 +187,44 @@ async fn a_look_that_fails_leaves_closes_and_ends_to_those_who_look_for_themselv
     ));
     engine.take(Step::Waited, &mut Tick::default());
     assert!(engine.look.work && !engine.look.closes && !engine.look.ends);
+}
+
+/// Who fills a slot that this engine has just offered.
+fn offered(engine: &mut Engine) -> By {
+    let worker = engine.worker;
+    let (slot, _asked) = engine.ops[0].offer(worker).unwrap().expect("a free slot");
+    By {
+        store: engine.parts.store.clone(),
+        clock: Arc::clone(&engine.parts.clock),
+        holder: slot.holder(),
+    }
+}
+
+#[tokio::test]
+async fn what_fills_a_slot_waits_to_begin_or_goes_back_where_settings_have_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = engine(&dir, Registry::new().batch("a", "b", Same)).await;
+    for is_changed in [false, true] {
+        let by = offered(&mut engine);
+        if is_changed {
+            let paused = LiveOp {
+                id: engine.ops[0].id,
+                paused: true,
+                settings: None,
+            };
+            engine.take_live(&[paused]);
+        }
+        let (steps, mut tick) = (engine.steps.len(), Tick::default());
+        let filled = Step::Filled {
+            at: 0,
+            token: by.holder.token,
+            filled: Some(Filled::new(task(), by)),
+        };
+        engine.take(filled, &mut tick);
+        assert_eq!(tick.claimed, u64::from(!is_changed));
+        assert_eq!(engine.ops[0].queue.len(), usize::from(!is_changed));
+        let gives_back = engine.steps.len() - steps;
+        assert_eq!(gives_back, usize::from(is_changed));
+        engine.ops[0].drain();
+    }
 }

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::PostgresStore;
 use super::db::only;
+use super::errors::is_unknown;
 use super::together::Query;
 use super::tx::Tx;
 use crate::model::{NewBatch, Timestamp};
@@ -50,22 +51,27 @@ impl PostgresStore {
         query: Query,
         holder: Holder,
         now: Timestamp,
-    ) -> Result<(Submitted, Option<ClaimedTask>), StoreError> {
+    ) -> Result<Option<(Submitted, Option<ClaimedTask>)>, StoreError> {
         if !may_begin(&query) {
-            return Ok((self.store_one(query).await?, None));
+            return Ok(Some((self.store_one(query).await?, None)));
         }
         let tx = self.begin_brief().await?;
-        match at_once(&tx, &query, holder, now).await {
-            Ok((submitted, task)) => {
-                let done = tx.commit().await?;
-                // A claim is news for nobody.
-                if task.is_none() {
-                    self.after(done, now).await;
-                }
-                Ok((submitted, task))
+        let (submitted, task) = match at_once(&tx, &query, holder, now).await {
+            Ok(stored) => stored,
+            Err(error) => return Err(tx.undo_for(&self.begin.brief, error).await),
+        };
+        match tx.commit().await {
+            // A claim is news for nobody.
+            Ok(_) if task.is_some() => {}
+            Ok(done) => self.after(done, now).await,
+            Err(error) if is_unknown(&error) => {
+                tracing::warn!(%error, "the answer to a query's commit was lost");
+                self.waker.wake();
+                return Ok(None);
             }
-            Err(error) => Err(tx.undo_for(&self.begin.brief, error).await),
+            Err(error) => return Err(error),
         }
+        Ok(Some((submitted, task)))
     }
 }
 

@@ -254,7 +254,7 @@ impl Backend for PostgresStore {
         query: Arc<(QueryBlock, Timestamp)>,
         holder: Holder,
         now: Timestamp,
-    ) -> Fut<'_, (Submitted, Option<ClaimedTask>)> {
+    ) -> Fut<'_, Option<(Submitted, Option<ClaimedTask>)>> {
         self.submit_now_at_once(query, holder, now).boxed()
     }
 

@@ -29,7 +29,7 @@ async fn fill(kit: &Kit, query: QueryBlock, holder: Holder) -> (BatchId, Option<
     let id = query.0.id;
     let query = Arc::new((query, kit.now()));
     let stored = kit.store.submit_at_once(query, holder, kit.now()).await;
-    let (submitted, task) = stored.expect("stored");
+    let (submitted, task) = stored.expect("stored").expect("answered");
     assert_eq!(submitted, Submitted::New(id));
     (id, task)
 }
@@ -240,7 +240,7 @@ pub async fn a_query_that_is_there_already_fills_no_slot(h: &impl Harness) {
     let again = kit
         .store
         .submit_at_once(again, holder(worker, op), kit.now());
-    let (submitted, task) = again.await.expect("answered");
+    let (submitted, task) = again.await.expect("stored").expect("answered");
     assert_eq!(submitted, Submitted::Existing(id));
     assert!(task.is_none());
     let mut other = asked;

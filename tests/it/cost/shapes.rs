@@ -292,7 +292,7 @@ impl Shape {
             let fills = async {
                 let Candidate { query, stored } = asked.await.expect("asked");
                 let done = kit.store.submit_at_once(query, holder, kit.now()).await;
-                let (submitted, task) = done.expect("stored");
+                let (submitted, task) = done.expect("stored").expect("answered");
                 stored.send(submitted).expect("told");
                 task.expect("it has begun")
             };
