@@ -11,9 +11,11 @@ use tokio::task::AbortHandle;
 use super::STRANGE;
 use super::steps::Step;
 use crate::clock::Clock;
-use crate::model::TaskId;
 use crate::probe;
-use crate::store::{Candidate, ClaimRef, ClaimedTask, Holder, Store, StoreError};
+use crate::store::{Candidate, ClaimRef, ClaimedTask, Holder, Store};
+
+/// What may be claimed here and cannot be given back is tried to so often.
+const TRIES: u32 = 12;
 
 /// A task that was submitted and claimed at once, until the engine takes it.
 ///
@@ -33,7 +35,9 @@ impl Filled {
             tokio::time::sleep(STRANGE).await;
             if !seen.swap(true, Ordering::AcqRel) {
                 tracing::warn!(batch = %claim.batch, "a query was claimed here, and nobody turned to begin it: it is given back");
-                by.gives_back(claim).await;
+                if !by.gives_back(claim).await {
+                    by.gives_back_later(claim).await;
+                }
             }
         });
         Self {
@@ -77,15 +81,9 @@ impl By {
         if stored.is_closed() {
             return None;
         }
-        let claim = ClaimRef {
-            batch: query.0.0.id,
-            task: TaskId(0),
-            no: 0,
-            attempt: 1,
-            token: self.holder.token,
-        };
+        let claim = self.holder.claim(query.0.0.id);
         let now = self.clock.now();
-        let storing = self.store.submit_at_once(query, self.holder, now);
+        let storing = async { self.store.submit_at_once(query, self.holder, now).await };
         let storing = AssertUnwindSafe(storing).catch_unwind();
         // The panic's text has gone to the log.
         match storing.await.unwrap_or(Ok(None)) {
@@ -99,11 +97,10 @@ impl By {
             }
             // It may be stored and claimed, now or in a moment.
             Ok(None) => {
-                tokio::spawn(async move {
-                    self.gives_back(claim).await;
-                    tokio::time::sleep(STRANGE).await;
-                    self.gives_back(claim).await;
-                });
+                drop(stored);
+                // A stop waits for this.
+                self.gives_back(claim).await;
+                tokio::spawn(async move { self.gives_back_later(claim).await });
                 None
             }
             Err(error) => {
@@ -113,19 +110,26 @@ impl By {
         }
     }
 
-    /// Gives a claim back, if it is there. The beat would, where the engine turns.
-    async fn gives_back(&self, claim: ClaimRef) {
-        loop {
-            let now = self.clock.now();
-            let given = self.store.give_back(self.holder.worker, vec![claim], now);
-            match given.await {
-                // Others take over from who was declared dead.
-                Ok(()) | Err(StoreError::Fenced(_)) => return,
-                Err(error) => {
-                    tracing::warn!(batch = %claim.batch, %error, "a query that may be claimed here could not be given back; trying again");
-                }
-            }
+    /// Gives a claim back after a while, where it is there then. The beat would, where the engine turns.
+    async fn gives_back_later(&self, claim: ClaimRef) {
+        for _ in 0..TRIES {
             tokio::time::sleep(STRANGE).await;
+            if self.gives_back(claim).await {
+                return;
+            }
         }
+    }
+
+    /// Gives a claim back, where it is there; false where that failed.
+    async fn gives_back(&self, claim: ClaimRef) -> bool {
+        let now = self.clock.now();
+        let given = self
+            .store
+            .give_back(self.holder.worker, vec![claim], now)
+            .await;
+        if let Err(error) = &given {
+            tracing::warn!(batch = %claim.batch, %error, "a query that may be claimed here could not be given back; trying again");
+        }
+        given.is_ok()
     }
 }

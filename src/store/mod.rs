@@ -280,7 +280,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores a query, and claims it for the slot's worker where that lives, the op is not paused and nothing of it waits to be
     /// claimed; one that is held, later, expires or repeats another is claimed by nobody.
     ///
-    /// By one try; an error says that nothing was stored. `None`: the answer to its commit was lost, so that it may be stored, and
+    /// By one try; an error says that nothing is claimed. `None`: the answer to its commit was lost, so that it may be stored and
     /// claimed, now or in a moment.
     fn submit_at_once(
         &self,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{QueryBlock, Submitted};
-use crate::model::{JobKey, OpId, Timestamp, Token, WorkerNo};
+use super::{ClaimRef, QueryBlock, Submitted};
+use crate::model::{BatchId, JobKey, OpId, TaskId, Timestamp, Token, WorkerNo};
 
 /// Who submits waits so long for a slot's worker to have stored the query; then it is stored as any.
 const STORES: Duration = Duration::from_secs(2);
@@ -23,6 +23,20 @@ pub struct Holder {
     pub token: Token,
     /// Each row may start at most once: the start must survive a power failure.
     pub once: bool,
+}
+
+impl Holder {
+    /// The claim of a query that fills the slot.
+    #[must_use]
+    pub fn claim(&self, batch: BatchId) -> ClaimRef {
+        ClaimRef {
+            batch,
+            task: TaskId(0),
+            no: 0,
+            attempt: 1,
+            token: self.token,
+        }
+    }
 }
 
 /// A query that is to fill a slot.

@@ -15,8 +15,8 @@ use super::release::queued_or_later;
 use super::retry;
 use super::submit::{Asked, BLOCKS, columns};
 use super::together::{both, together};
-use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, OpId, TaskId, Timestamp};
-use crate::store::{BatchHead, ClaimRef, ClaimedTask, Holder, Part, StoreError};
+use crate::model::{BatchId, BatchState, Block, JobKey, NewBatch, OpId, Timestamp};
+use crate::store::{BatchHead, ClaimedTask, Holder, Part, StoreError};
 
 /// What the submits of one step share: it is looked up once.
 #[derive(Default)]
@@ -231,13 +231,7 @@ impl Whole<'_> {
                 generation: retry::generation(batch),
                 expires_at: batch.expires_at,
             }),
-            claim: ClaimRef {
-                batch: batch.id,
-                task: TaskId(0),
-                no: 0,
-                attempt: 1,
-                token: holder.token,
-            },
+            claim: holder.claim(batch.id),
             failures: 0,
             laters: 0,
             suspect: holder.once,

@@ -14,6 +14,8 @@ use crate::support::{Harness as _, Postgres, invariants};
 
 /// Of so many queries one at least is submitted while its worker rests.
 const SOME: u32 = 100;
+/// Tasks that are as they were stored.
+const STORED: &str = "select count(*) from rowmill.queue q join rowmill.batches b on b.id = q.batch where q.state = 2 and q.xmin = b.xmin";
 
 /// A process of its own whose answers wait at a gate.
 struct Process {
@@ -68,11 +70,10 @@ impl Process {
 
     /// Asks until a query is stored as running: its task is as it was stored, while it waits at the gate.
     async fn asks_until_one_begins_at_once(&self, h: &Postgres) {
-        let stored = "select count(*) from rowmill.queue q join rowmill.batches b on b.id = q.batch where q.state = 2 and q.xmin = b.xmin";
         for n in 0..SOME {
             let id = ask(&self.manager, "statement", &n.to_string()).await;
             self.gate.entered(1).await;
-            let at_once = h.numbers(stored) == [1];
+            let at_once = h.numbers(STORED) == [1];
             self.gate.open(1);
             let batch = done(&self.manager, id).await;
             assert_eq!((batch.status, batch.counts.success), (Status::Success, 1));
@@ -108,18 +109,31 @@ async fn a_worker_that_stops_while_a_query_is_stored_for_it_leaves_nothing() {
     let connected = tokio_postgres::connect(h.url(), tokio_postgres::NoTls).await;
     let (lock, connection) = connected.expect("a connection");
     tokio::spawn(connection);
-    lock.batch_execute("begin; lock table rowmill.batches in share mode")
-        .await
-        .expect("locked");
-    let asks = worker.process.manager.clone();
-    let asked = tokio::spawn(async move { ask(&asks, "statement", "7").await });
-    // Who stores it for a worker holds the worker's record meanwhile.
-    let stands = "select count(*) from pg_stat_activity a join pg_locks l using (pid)
-                   where wait_event_type = 'Lock' and datname = current_database() and query like '-- Inserts a batch that is whole%'
-                     and l.relation = 'rowmill.workers'::regclass and l.mode = 'RowShareLock'";
-    until("it is being stored", || {
-        (h.numbers(stands) == [1]).then_some(())
-    });
+    // Of who stands before the lock: whether the worker's record is held, as who stores for a worker has it.
+    let stands = "select (select count(*) from pg_locks l where l.pid = a.pid and l.relation = 'rowmill.workers'::regclass and l.mode = 'RowShareLock')
+                    from pg_stat_activity a where wait_event_type = 'Lock' and datname = current_database() and query like '-- Inserts a batch that is whole%'";
+    let mut stored = None;
+    for _ in 0..SOME {
+        lock.batch_execute("begin; lock table rowmill.batches in share mode")
+            .await
+            .expect("locked");
+        let asks = worker.process.manager.clone();
+        let asked = tokio::spawn(async move { ask(&asks, "statement", "7").await });
+        let mut for_a_worker = false;
+        until("it is being stored", || {
+            let stands = h.numbers(stands);
+            for_a_worker = stands == [1];
+            (stands.len() == 1).then_some(())
+        });
+        if for_a_worker {
+            stored = Some(asked);
+            break;
+        }
+        lock.batch_execute("commit").await.expect("released");
+        worker.process.gate.open(1);
+        done(&worker.process.manager, asked.await.expect("submitted")).await;
+    }
+    let asked = stored.expect("one is stored for the worker");
     worker.stop.cancel();
     lock.batch_execute("commit").await.expect("released");
     let id = asked.await.expect("submitted");
@@ -146,11 +160,10 @@ async fn a_query_in_the_slot_of_a_worker_that_nobody_turns_is_another_s_after_a_
         () = worker.asks_until_one_begins_at_once(&h) => {}
     }
     // It offers its slot again, and then nobody waits for it any more.
-    let stored = "select count(*) from rowmill.queue q join rowmill.batches b on b.id = q.batch where q.state = 2 and q.xmin = b.xmin";
     let mut stuck = None;
     for _ in 0..SOME {
         let id = ask(&manager, "statement", "7").await;
-        if h.numbers(stored) == [1] {
+        if h.numbers(STORED) == [1] {
             stuck = Some(id);
             break;
         }
@@ -191,6 +204,7 @@ async fn a_query_ends_once_whichever_commit_is_not_answered() {
     let options = Options::new(proxy.url()).expect("an address");
     let behind = PostgresStore::open(options).await.expect("a store");
     let worker = Process::new(Store::new(behind)).turns();
+    let mut given_back = 0;
     for n in 0..8 {
         worker.process.asks_until_one_begins_at_once(&h).await;
         // The submit's, as long as the engine rests.
@@ -201,7 +215,14 @@ async fn a_query_ends_once_whichever_commit_is_not_answered() {
         assert_eq!((batch.status, batch.counts.success), (Status::Success, 1));
         worker.process.gate.entered(1).await;
         assert_eq!(worker.process.gate.here(), 0, "it began once");
+        assert_eq!(proxy.swallowed(), n + 1);
+        let again = format!(
+            "select count(*) from rowmill.attempts where attempt = 2 and batch = '{}'",
+            id.0
+        );
+        given_back += h.numbers(&again)[0];
     }
+    assert!(given_back > 0, "some were claimed, and nobody knew");
     worker.stops().await;
     invariants(&h).await;
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use rowmill::Store;
-use rowmill::model::{ContentHash, NewBatch, OutputFile, Status, TaskId, Token};
+use rowmill::model::{ContentHash, NewBatch, OutputFile, Status, Token};
 use rowmill::store::postgres::{Options, PostgresStore};
 use rowmill::store::{
-    AppendBlocks, AppendPiece, Begun, ClaimRef, ClaimedTask, Holder, LoadPiece, Piece,
-    PostgresPiece, Recorded, Submitted, Transacted,
+    AppendBlocks, AppendPiece, Begun, ClaimedTask, Holder, LoadPiece, Piece, PostgresPiece,
+    Recorded, Submitted, Transacted,
 };
 
 use super::world::key;
@@ -208,13 +208,7 @@ async fn a_query_for_a_free_slot_whose_commit_was_not_answered_is_there_once_and
     assert!(stored.await.unwrap().is_none(), "it is not known");
     let again = kit.store.submit_many(vec![asked], kit.now()).await;
     assert_eq!(again.unwrap(), [Submitted::Existing(id)]);
-    let claim = ClaimRef {
-        batch: id,
-        task: TaskId(0),
-        no: 0,
-        attempt: 1,
-        token: holder.token,
-    };
+    let claim = holder.claim(id);
     let running = kit.store.beat(worker).await.unwrap();
     assert!(running.iter().map(|running| running.claim).eq([claim]));
     let given = kit.store.give_back(worker, vec![claim], kit.now()).await;
