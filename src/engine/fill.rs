@@ -58,7 +58,6 @@ impl Filled {
 }
 
 /// Who fills a slot.
-#[derive(Clone)]
 pub(super) struct By {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
