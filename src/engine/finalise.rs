@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::files::{ObjectStore, StageError, Staged, Staging, content_type, object_key};
-use crate::model::{BatchId, FileName, OutputFile, decode_outcome};
+use crate::model::{BatchId, FileName, FilesOf, OutputFile};
 use crate::probe;
-use crate::store::{BlockOutcomes, CloseTask, Store, StoreError};
+use crate::store::{BlockOutcomes, CloseTask, OutcomePart, Store, StoreError};
 
 type Page = Result<Vec<BlockOutcomes>, StoreError>;
 
@@ -153,20 +153,62 @@ struct Written {
 }
 
 impl Written {
+    /// What a block's rows wrote, in line order.
     fn add(&mut self, block: &BlockOutcomes) -> Result<(), FinaliseError> {
-        for text in texts(block)? {
-            match text {
-                Text::Lines(name, lines) => match self.texts.get_mut(name.as_ref()) {
-                    Some(text) => text.push_str(&lines),
-                    None => {
-                        self.texts.insert(name.into_owned(), lines.into_owned());
-                    }
-                },
-                Text::Streamed(name, staged) => self.streamed.push((name, staged)),
+        // Most blocks are recorded whole, their lines in order.
+        if let [
+            OutcomePart {
+                ordinals: None,
+                body,
+                ..
+            },
+        ] = block.parts.as_slice()
+        {
+            return if may_write(body) {
+                self.lines(body)
+            } else {
+                Ok(())
+            };
+        }
+        let mut lines: Vec<(u32, &str)> = Vec::new();
+        for part in &block.parts {
+            for (i, line) in (0_u32..).zip(part.body.lines()) {
+                let at = usize::try_from(i).unwrap_or(usize::MAX);
+                let ordinal = part
+                    .ordinals
+                    .as_ref()
+                    .map_or(Some(i), |list| list.get(at).copied());
+                if let (Some(ordinal), true) = (ordinal, may_write(line)) {
+                    lines.push((ordinal, line));
+                }
             }
         }
-        Ok(())
+        lines.sort_by_key(|(ordinal, _)| *ordinal);
+        lines.into_iter().try_for_each(|(_, line)| self.lines(line))
     }
+
+    /// What lines wrote that stand together.
+    fn lines(&mut self, lines: &str) -> Result<(), FinaliseError> {
+        let mut files = FilesOf::new(lines);
+        for _ in lines.lines() {
+            let streamed = files.next(|name, text| match self.texts.get_mut(name) {
+                Some(before) => before.push_str(text),
+                None => {
+                    self.texts.insert(name.to_owned(), text.to_owned());
+                }
+            })?;
+            for file in streamed {
+                let staged = Staged::from(&file);
+                self.streamed.push((file.name, staged));
+            }
+        }
+        Ok(files.end()?)
+    }
+}
+
+/// Most rows write to no file; the words may stand in a result, which costs a look.
+fn may_write(text: &str) -> bool {
+    text.contains("\"files\":") || text.contains("\"staged\":")
 }
 
 /// Decodes page after page, while the one before is written and the next one is read.
@@ -202,42 +244,4 @@ fn read(store: &Store, batch: BatchId, from: i64) -> AbortOnDropHandle<Page> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         store.outcomes(batch, from, PAGE).await
     }))
-}
-
-enum Text<'a> {
-    Lines(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>),
-    Streamed(String, Staged),
-}
-
-/// What the rows of a block wrote, in line order.
-fn texts(block: &BlockOutcomes) -> Result<Vec<Text<'_>>, FinaliseError> {
-    let mut lines: Vec<(u32, &str)> = Vec::new();
-    for part in &block.parts {
-        for (i, line) in (0_u32..).zip(part.body.lines()) {
-            let at = usize::try_from(i).unwrap_or(usize::MAX);
-            let ordinal = part
-                .ordinals
-                .as_ref()
-                .map_or(Some(i), |list| list.get(at).copied());
-            // Most rows write to no file; the words may stand in a result, which costs a look.
-            let may = line.contains("\"files\":") || line.contains("\"staged\":");
-            if let (Some(ordinal), true) = (ordinal, may) {
-                lines.push((ordinal, line));
-            }
-        }
-    }
-    lines.sort_by_key(|(ordinal, _)| *ordinal);
-    let mut texts = Vec::with_capacity(lines.len());
-    for (_, line) in lines {
-        let outcome = decode_outcome(line)?;
-        if outcome.status().is_none() {
-            continue;
-        }
-        texts.extend(outcome.files.into_iter().map(|(n, t)| Text::Lines(n, t)));
-        for file in outcome.staged {
-            let staged = Staged::from(&file);
-            texts.push(Text::Streamed(file.name, staged));
-        }
-    }
-    Ok(texts)
 }

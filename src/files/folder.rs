@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
+use tokio::task::{JoinError, JoinHandle};
 
 use super::{Fut, ObjectBackend, StageError, Staged, Staging, hex};
 use crate::model::BatchId;
 
+const TO_DISK: &str = "bringing to the disk";
 /// Where staged files lie, within the folder, so that publishing is a rename.
 const STAGING: &str = ".staging";
 /// Bytes that are collected before they are written and hashed.
 const BUFFER: usize = 1 << 20;
+/// Bytes that are written before they begin to be brought to the disk, beside what is written next: the end has not all of a large file to wait for.
+const AHEAD: u64 = 64 << 20;
 
 pub(super) struct Folder {
     root: PathBuf,
@@ -38,7 +42,10 @@ fn failed(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StageError 
 async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, StageError> + Send + 'static,
 ) -> Result<T, StageError> {
-    let ended = tokio::task::spawn_blocking(run).await;
+    joined(tokio::task::spawn_blocking(run).await)
+}
+
+fn joined<T>(ended: Result<Result<T, StageError>, JoinError>) -> Result<T, StageError> {
     ended.unwrap_or_else(|e| {
         Err(StageError {
             what: "writing an output file".to_owned(),
@@ -51,7 +58,7 @@ async fn blocking<T: Send + 'static>(
 fn sync_dir(dir: &Path) -> Result<(), StageError> {
     File::open(dir)
         .and_then(|d| d.sync_all())
-        .map_err(failed("bringing to the disk", dir))
+        .map_err(failed(TO_DISK, dir))
 }
 
 /// Makes a file in a batch's folder, which whoever unstages its last one removes.
@@ -71,9 +78,47 @@ struct Open {
     hash: Sha256,
     size: u64,
     buffer: Vec<u8>,
+    /// What was begun to be brought to the disk, and how much of it.
+    ahead: Option<JoinHandle<Result<(), StageError>>>,
+    begun: u64,
 }
 
 impl Open {
+    fn new(file: NamedTempFile) -> Self {
+        Self {
+            file,
+            hash: Sha256::new(),
+            size: 0,
+            buffer: Vec::with_capacity(BUFFER),
+            ahead: None,
+            begun: 0,
+        }
+    }
+
+    /// Begins to bring to the disk what has been written, as soon as that before is there: its errors are told once only.
+    async fn sync_ahead(&mut self) -> Result<(), StageError> {
+        if self.size - self.begun < AHEAD {
+            return Ok(());
+        }
+        self.synced().await?;
+        let path = self.file.path().to_owned();
+        let file = self.file.as_file().try_clone();
+        let file = file.map_err(failed("opening again", &path))?;
+        self.begun = self.size;
+        self.ahead = Some(tokio::task::spawn_blocking(move || {
+            file.sync_data().map_err(failed(TO_DISK, &path))
+        }));
+        Ok(())
+    }
+
+    /// Waits for what was begun.
+    async fn synced(&mut self) -> Result<(), StageError> {
+        match self.ahead.take() {
+            Some(ahead) => joined(ahead.await),
+            None => Ok(()),
+        }
+    }
+
     fn write_out(&mut self) -> Result<(), StageError> {
         self.hash.update(&self.buffer);
         self.size += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
@@ -98,7 +143,8 @@ impl Staging for FolderStaging {
             let Some(mut open) = self.0.take() else {
                 return Err(gone());
             };
-            let written = blocking(move || open.write_out().map(|()| open)).await?;
+            let mut written = blocking(move || open.write_out().map(|()| open)).await?;
+            written.sync_ahead().await?;
             self.0 = Some(written);
             Ok(())
         }
@@ -110,13 +156,14 @@ impl Staging for FolderStaging {
             let Some(mut open) = self.0 else {
                 return Err(gone());
             };
+            open.synced().await?;
             blocking(move || {
                 open.write_out()?;
                 let path = open.file.path().to_owned();
                 open.file
                     .as_file()
                     .sync_all()
-                    .map_err(failed("bringing to the disk", &path))?;
+                    .map_err(failed(TO_DISK, &path))?;
                 let handle = path.to_string_lossy().into_owned();
                 let kept: TempPath = open.file.into_temp_path();
                 kept.keep().map_err(|e| failed("keeping", &path)(e.error))?;
@@ -157,13 +204,7 @@ impl ObjectBackend for Folder {
     fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>> {
         let dir = self.staging(batch);
         blocking(move || {
-            let file = temporary(&dir)?;
-            let open = Open {
-                file,
-                hash: Sha256::new(),
-                size: 0,
-                buffer: Vec::with_capacity(BUFFER),
-            };
+            let open = Open::new(temporary(&dir)?);
             Ok(Box::new(FolderStaging(Some(open))) as Box<dyn Staging>)
         })
         .boxed()
@@ -282,5 +323,58 @@ impl ObjectBackend for Folder {
 
     fn place(&self, key: &str) -> String {
         self.root.join(key).display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(dir: &Path) -> FolderStaging {
+        FolderStaging(Some(Open::new(temporary(dir).unwrap())))
+    }
+
+    #[tokio::test]
+    async fn a_large_file_goes_to_the_disk_while_it_is_written_and_has_all_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut staging = begun(dir.path());
+        let (mut hash, mut size) = (Sha256::new(), 0_u64);
+        for n in 0_u8..=u8::MAX {
+            let piece = vec![n; BUFFER / 2 + usize::from(n)];
+            hash.update(&piece);
+            size += u64::try_from(piece.len()).unwrap();
+            staging.write(&piece).await.unwrap();
+        }
+        let open = staging.0.as_ref().unwrap();
+        assert!(open.begun >= AHEAD && open.ahead.is_some(), "{size}");
+        let staged = Box::new(staging).finish().await.unwrap();
+        assert_eq!(std::fs::metadata(&staged.handle).unwrap().len(), size);
+        assert_eq!((staged.size, staged.sha256), (size, hex(&hash.finalize())));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_could_not_be_brought_to_the_disk_is_not_staged() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = || {
+            let error = std::io::Error::other("no disk");
+            Some(tokio::spawn(async {
+                Err(failed(TO_DISK, Path::new("it"))(error))
+            }))
+        };
+        let mut staging = begun(dir.path());
+        staging.write(b"text").await.unwrap();
+        staging.0.as_mut().unwrap().ahead = fails();
+        let error = Box::new(staging).finish().await.unwrap_err();
+        assert_eq!(error.to_string(), "bringing to the disk it: no disk");
+
+        let mut staging = begun(dir.path());
+        let open = staging.0.as_mut().unwrap();
+        (open.size, open.ahead) = (AHEAD, fails());
+        let piece = vec![0; BUFFER];
+        let error = staging.write(&piece).await.unwrap_err();
+        assert_eq!(error.to_string(), "bringing to the disk it: no disk");
+        staging.write(&piece).await.unwrap_err();
+        Box::new(staging).finish().await.unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -21,11 +21,11 @@ pub use ids::{
 };
 pub use list::{BatchFilter, BatchesPage, Cursor};
 pub use op::{Amount, OpEntry, WorkerEntry};
-pub(crate) use outcome::redact_outcome;
 pub use outcome::{
-    EndedAs, FileText, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes,
-    decode_outcome, encode_outcome,
+    EndedAs, Message, OutcomeLine, OutcomeStatus, RowOutcome, StagedFile, codes, decode_outcome,
+    encode_outcome,
 };
+pub(crate) use outcome::{FilesOf, redact_outcome};
 pub use settings::{Backoff, Delivery, OpSettings, format_duration, parse_duration};
 pub use states::{
     BATCH_TRANSITIONS, BatchState, Status, TASK_TRANSITIONS, TaskState, Transition, states_page,

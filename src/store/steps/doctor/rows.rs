@@ -6,7 +6,7 @@ use super::super::close;
 use super::super::db::{Db, Record, Value, all, one, params, sql};
 use super::Words;
 use super::behind;
-use crate::model::{BatchId, BatchState, counted, decode_outcome};
+use crate::model::{BatchId, BatchState, FilesOf, counted, decode_outcome};
 use crate::store::health::Wrong;
 use crate::store::{BlockOutcomes, Check, StoreError};
 
@@ -222,6 +222,8 @@ fn finals(block: &BlockOutcomes) -> Result<u64, String> {
     for part in &block.parts {
         for (i, line) in (0_u32..).zip(part.body.lines()) {
             let outcome = decode_outcome(line).map_err(|e| format!("an outcome's text: {e}"))?;
+            let files = FilesOf::new(line).next(|_, _| ());
+            files.map_err(|e| format!("what an outcome wrote to files: {e}"))?;
             let at = usize::try_from(i).unwrap_or(usize::MAX);
             let ordinal = match &part.ordinals {
                 Some(list) => list.get(at).copied().ok_or("an outcome of no row")?,
