@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{Fut, ObjectBackend, StageError, Staged, Staging, hex};
@@ -18,15 +20,19 @@ const STAGING: &str = ".staging";
 /// Bytes that are collected before they are written and hashed.
 const BUFFER: usize = 1 << 20;
 /// Bytes that are written before they begin to be brought to the disk, beside what is written next: the end has not all of a large file to wait for.
+/// One file at a time is.
 const AHEAD: u64 = 64 << 20;
 
 pub(super) struct Folder {
     root: PathBuf,
+    /// Whose turn it is to be brought to the disk before its end.
+    ahead: Arc<Semaphore>,
 }
 
 impl Folder {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        let ahead = Arc::new(Semaphore::new(1));
+        Self { root, ahead }
     }
 
     fn staging(&self, batch: BatchId) -> PathBuf {
@@ -74,44 +80,51 @@ fn temporary(dir: &Path) -> Result<NamedTempFile, StageError> {
 }
 
 struct Open {
-    file: NamedTempFile,
+    file: Arc<File>,
+    path: TempPath,
     hash: Sha256,
     size: u64,
     buffer: Vec<u8>,
-    /// What was begun to be brought to the disk, and how much of it.
+    turns: Arc<Semaphore>,
+    /// What is being brought to the disk, and how much had been written when that began.
     ahead: Option<JoinHandle<Result<(), StageError>>>,
     begun: u64,
 }
 
 impl Open {
-    fn new(file: NamedTempFile) -> Self {
+    fn new(file: NamedTempFile, turns: Arc<Semaphore>) -> Self {
+        let (file, path) = file.into_parts();
         Self {
-            file,
+            file: Arc::new(file),
+            path,
             hash: Sha256::new(),
             size: 0,
             buffer: Vec::with_capacity(BUFFER),
+            turns,
             ahead: None,
             begun: 0,
         }
     }
 
-    /// Begins to bring to the disk what has been written, as soon as that before is there: its errors are told once only.
+    /// Begins to bring to the disk what has been written, if no other file is being brought there.
     async fn sync_ahead(&mut self) -> Result<(), StageError> {
         if self.size - self.begun < AHEAD {
             return Ok(());
         }
+        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+            return Ok(());
+        };
         self.synced().await?;
-        let path = self.file.path().to_owned();
-        let file = self.file.as_file().try_clone();
-        let file = file.map_err(failed("opening again", &path))?;
+        let (file, path) = (Arc::clone(&self.file), self.path.to_owned());
         self.begun = self.size;
         self.ahead = Some(tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             file.sync_data().map_err(failed(TO_DISK, &path))
         }));
         Ok(())
     }
 
-    /// Waits for what was begun.
+    /// Waits for what was begun: the system tells its error to nobody else.
     async fn synced(&mut self) -> Result<(), StageError> {
         match self.ahead.take() {
             Some(ahead) => joined(ahead.await),
@@ -122,9 +135,9 @@ impl Open {
     fn write_out(&mut self) -> Result<(), StageError> {
         self.hash.update(&self.buffer);
         self.size += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
-        let written = self.file.as_file_mut().write_all(&self.buffer);
+        let written = (&*self.file).write_all(&self.buffer);
         self.buffer.clear();
-        written.map_err(failed("writing", self.file.path()))
+        written.map_err(failed("writing", &self.path))
     }
 }
 
@@ -159,14 +172,11 @@ impl Staging for FolderStaging {
             open.synced().await?;
             blocking(move || {
                 open.write_out()?;
-                let path = open.file.path().to_owned();
-                open.file
-                    .as_file()
-                    .sync_all()
-                    .map_err(failed(TO_DISK, &path))?;
+                let path = open.path.to_owned();
+                open.file.sync_all().map_err(failed(TO_DISK, &path))?;
                 let handle = path.to_string_lossy().into_owned();
-                let kept: TempPath = open.file.into_temp_path();
-                kept.keep().map_err(|e| failed("keeping", &path)(e.error))?;
+                let kept = open.path.keep();
+                kept.map_err(|e| failed("keeping", &path)(e.error))?;
                 Ok(Staged {
                     handle,
                     size: open.size,
@@ -202,9 +212,9 @@ impl ObjectBackend for Folder {
     }
 
     fn stage(&self, batch: BatchId) -> Fut<'_, Box<dyn Staging>> {
-        let dir = self.staging(batch);
+        let (dir, turns) = (self.staging(batch), Arc::clone(&self.ahead));
         blocking(move || {
-            let open = Open::new(temporary(&dir)?);
+            let open = Open::new(temporary(&dir)?, turns);
             Ok(Box::new(FolderStaging(Some(open))) as Box<dyn Staging>)
         })
         .boxed()
@@ -330,26 +340,46 @@ impl ObjectBackend for Folder {
 mod tests {
     use super::*;
 
-    fn begun(dir: &Path) -> FolderStaging {
-        FolderStaging(Some(Open::new(temporary(dir).unwrap())))
+    fn begun(dir: &Path, turns: usize) -> FolderStaging {
+        let turns = Arc::new(Semaphore::new(turns));
+        FolderStaging(Some(Open::new(temporary(dir).unwrap(), turns)))
+    }
+
+    fn open(staging: &mut FolderStaging) -> &mut Open {
+        staging.0.as_mut().unwrap()
+    }
+
+    /// Writes more than goes to the disk at once, and how much had been written when that began.
+    async fn written(staging: &mut FolderStaging) -> (Vec<u8>, Option<(u64, u64)>) {
+        let (mut bytes, mut began) = (Vec::new(), None);
+        for n in 0_u8..160 {
+            let piece = vec![n; BUFFER / 2 + usize::from(n)];
+            staging.write(&piece).await.unwrap();
+            bytes.extend(piece);
+            let open = open(staging);
+            if open.begun > 0 {
+                began.get_or_insert((open.begun, open.size));
+            }
+        }
+        (bytes, began)
     }
 
     #[tokio::test]
-    async fn a_large_file_goes_to_the_disk_while_it_is_written_and_has_all_its_bytes() {
+    async fn a_large_file_goes_to_the_disk_while_it_is_written_if_no_other_does() {
         let dir = tempfile::tempdir().unwrap();
-        let mut staging = begun(dir.path());
-        let (mut hash, mut size) = (Sha256::new(), 0_u64);
-        for n in 0_u8..=u8::MAX {
-            let piece = vec![n; BUFFER / 2 + usize::from(n)];
-            hash.update(&piece);
-            size += u64::try_from(piece.len()).unwrap();
-            staging.write(&piece).await.unwrap();
+        for turns in [1, 0] {
+            let mut staging = begun(dir.path(), turns);
+            let (bytes, began) = written(&mut staging).await;
+            match began {
+                Some((begun, size)) => assert!(turns == 1 && begun == size && size >= AHEAD),
+                None => assert_eq!(turns, 0),
+            }
+            let staged = Box::new(staging).finish().await.unwrap();
+            assert!(std::fs::read(&staged.handle).unwrap() == bytes);
+            let sum = hex(&Sha256::digest(&bytes));
+            let size = u64::try_from(bytes.len()).unwrap();
+            assert_eq!((staged.size, staged.sha256), (size, sum));
         }
-        let open = staging.0.as_ref().unwrap();
-        assert!(open.begun >= AHEAD && open.ahead.is_some(), "{size}");
-        let staged = Box::new(staging).finish().await.unwrap();
-        assert_eq!(std::fs::metadata(&staged.handle).unwrap().len(), size);
-        assert_eq!((staged.size, staged.sha256), (size, hex(&hash.finalize())));
     }
 
     #[tokio::test]
@@ -361,15 +391,14 @@ mod tests {
                 Err(failed(TO_DISK, Path::new("it"))(error))
             }))
         };
-        let mut staging = begun(dir.path());
+        let mut staging = begun(dir.path(), 1);
         staging.write(b"text").await.unwrap();
-        staging.0.as_mut().unwrap().ahead = fails();
+        open(&mut staging).ahead = fails();
         let error = Box::new(staging).finish().await.unwrap_err();
         assert_eq!(error.to_string(), "bringing to the disk it: no disk");
 
-        let mut staging = begun(dir.path());
-        let open = staging.0.as_mut().unwrap();
-        (open.size, open.ahead) = (AHEAD, fails());
+        let mut staging = begun(dir.path(), 1);
+        (open(&mut staging).size, open(&mut staging).ahead) = (AHEAD, fails());
         let piece = vec![0; BUFFER];
         let error = staging.write(&piece).await.unwrap_err();
         assert_eq!(error.to_string(), "bringing to the disk it: no disk");

@@ -309,10 +309,10 @@ impl OutcomeLine<'_> {
     }
 }
 
-/// Reads one line of an attempt's body.
+/// Reads one line of an attempt's body but for what went to files.
 ///
 /// # Errors
-/// The line is not one that [`encode_outcome`] wrote.
+/// The line is not one that [`encode_outcome`] wrote; what went to files is not looked at.
 pub fn decode_outcome(line: &str) -> Result<OutcomeLine<'_>, serde_json::Error> {
     serde_json::from_str(line)
 }
@@ -371,27 +371,42 @@ impl<'de, F: FnMut(&str, &str)> Visitor<'de> for FileLine<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut status, mut told, mut staged) = (Word::default(), false, Vec::new());
+        let (mut status, mut staged) = (None, None);
+        let (mut wrote, mut told) = (false, false);
         while let Some(key) = map.next_key()? {
             match key {
+                Key::Status if status.is_some() => {
+                    return Err(A::Error::duplicate_field("status"));
+                }
                 // What was told cannot be taken back.
                 Key::Status if told => return Err(A::Error::custom("its status comes late")),
-                Key::Status => status = map.next_value()?,
-                Key::Files if status.status().is_some() => {
-                    told = true;
-                    map.next_value_seed(Texts(&mut self.0))?;
+                Key::Status => status = Some(map.next_value()?),
+                Key::Files if wrote => return Err(A::Error::duplicate_field("files")),
+                Key::Files => {
+                    wrote = true;
+                    if ends(status) {
+                        told = true;
+                        map.next_value_seed(Texts(&mut self.0))?;
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
-                Key::Staged => staged = map.next_value()?,
-                Key::Files | Key::Other => {
+                Key::Staged if staged.is_some() => {
+                    return Err(A::Error::duplicate_field("staged"));
+                }
+                Key::Staged => staged = Some(map.next_value()?),
+                Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        if status.status().is_none() {
-            staged.clear();
-        }
-        Ok(staged)
+        Ok(staged.filter(|_| ends(status)).unwrap_or_default())
     }
+}
+
+/// Whether a row has ended with what its line says of it.
+fn ends(status: Option<Word>) -> bool {
+    status.unwrap_or_default().status().is_some()
 }
 
 /// Tells texts by the names of their files.
@@ -557,6 +572,7 @@ mod tests {
             OutcomeStatus::Success,
             OutcomeStatus::Later(Duration::ZERO),
             OutcomeStatus::Failed,
+            OutcomeStatus::Aborted,
         ] {
             let mut outcome = RowOutcome::success(Some(r#"{"files":{"x":"\n"}}"#.into()));
             outcome.status = status;
@@ -572,15 +588,20 @@ mod tests {
         assert_eq!(
             told(&body).unwrap(),
             (
-                vec![
-                    own("a", "\"Success\n"),
-                    b.clone(),
-                    own("a", "\"Failed\n"),
-                    b
-                ],
-                vec![streamed.clone(), streamed],
+                ["Success", "Failed", "Aborted"]
+                    .iter()
+                    .flat_map(|status| [own("a", &format!("\"{status}\n")), b.clone()])
+                    .collect(),
+                vec![streamed; 3],
             )
         );
+    }
+
+    #[test]
+    fn a_file_s_name_is_borrowed_where_it_stands_as_it_is() {
+        let read = |json: &'static str| serde_json::from_str::<Name<'_>>(json).unwrap().0;
+        assert!(matches!(read(r#""a.csv""#), Cow::Borrowed("a.csv")));
+        assert_eq!(read(r#""\u0061.csv""#), "a.csv");
     }
 
     #[test]
@@ -592,6 +613,9 @@ mod tests {
             "{\"files\":{\"a\":1}}",
             "{\"files\":{\"a\":\"b}",
             "{\"staged\":[{}]}",
+            "{\"files\":{},\"files\":{}}",
+            "{\"staged\":[],\"staged\":[]}",
+            "{\"status\":\"failed\",\"status\":\"failed\"}",
             "{\"status\":\"gone\"}",
             "{} {",
             // They would have been told.

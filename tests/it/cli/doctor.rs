@@ -276,6 +276,11 @@ fn doctor_finds_outcomes_that_are_there_twice_or_not_at_all() {
         "outcomes",
         "an outcome's text",
     );
+    damaged(
+        "update attempts set body = '{\"files\":[]}' || char(10), ordinals = '[0]'",
+        "outcomes",
+        "what an outcome wrote to files",
+    );
 }
 
 #[test]
