@@ -16,11 +16,12 @@ use crate::works::end_to_end;
 /// The shortest batch.
 const FEWEST: u64 = 10_000;
 
-/// The batches' lengths, the shortest first.
+/// The batches' lengths, the shortest first; the last has three times as many rows, as memory that grows with them would show.
 pub fn lengths(size: &Size) -> impl Iterator<Item = u64> {
     let most = (size.rows * 10).max(FEWEST);
     std::iter::successors(Some(FEWEST), |rows| rows.checked_mul(10))
         .take_while(move |rows| *rows <= most)
+        .chain([most * 3])
 }
 
 /// What a length's rate is called.

@@ -3,7 +3,7 @@
 //! `cargo bench --bench shapes [-- --on postgres|sqlite] [--rows N] [--rounds N] [--plot] [SHAPE…]` [both, 1000000, 3, all of them].
 //! A line is the median of its rounds with the least and the most, and what it is to reach: `target ≥ 0.5: met`, or `missed`,
 //! which are words and no more. What it is compared with runs in the same round. PostgreSQL is a server of the
-//! program's own, whose every commit is on the disk. N is what most shapes have; `linear` goes up to ten times as many.
+//! program's own, whose every commit is on the disk. N is what most shapes have; `linear` goes up to thirty times as many.
 //!
 //! | shape | what |
 //! | --- | --- |
@@ -11,7 +11,7 @@
 //! | `clients` | 64 clients that submit a query each, one by one |
 //! | `transactional`, `set` | an INSERT or an indexed UPDATE a row in its outcome's transaction, or one for a block's, beside the same statements alone |
 //! | `failed`, `retried` | some rows fail, or fail once and come again at once, beside none |
-//! | `linear` | batches of 10,000 rows up to ten times N, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
+//! | `linear` | batches of 10,000 rows up to ten times N, and of three times that, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
 //! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch of twenty times N; 1 and 4 on rows of 5 ms |
 //! | `commits` | 1 and 8 processes on one batch, each commit of which takes 5 ms |
 //! | `files` | an output file of 128 bytes a row |
