@@ -49,7 +49,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Parts that are on their way to those that wait for a commit; a task that has more waits itself.
 const OUTBOX: usize = 256;
 /// Parts that wait for a commit, as many as a claim takes, and no more than these bytes of them and the last one.
-const WAITING: usize = 1024;
+const WAITING: usize = 1000;
 const WAITING_BYTES: usize = 4 << 20;
 /// Batches whose ends wait to be copied; the copies of others grow old.
 const COPIES: usize = 1024;

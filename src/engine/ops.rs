@@ -20,8 +20,10 @@ use offered::Offer;
 const CLAIM: Duration = Duration::from_millis(250);
 /// Bytes of inputs that one claim takes, and that may wait while the next one is made.
 const CLAIM_BYTES: usize = 4 << 20;
-/// Tasks that one claim takes.
-const CLAIM_TASKS: u32 = 1024;
+/// Tasks that one claim takes: ten bundles fill it, and nothing more is looked for.
+const CLAIM_TASKS: u32 = 1000;
+/// Where so many wait no more are claimed ahead: those that take microseconds wait for commits, of which no row's time tells.
+const AHEAD_TASKS: usize = 2000;
 /// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
 const LATER: u32 = 2;
 /// Where a cap may be why, of whose slots everybody is told, that pause grows to 32 times as much.
@@ -309,6 +311,7 @@ impl Op {
         let ahead = !capped
             && self.offered.is_none()
             && self.queued_bytes < CLAIM_BYTES
+            && self.queue.len() < AHEAD_TASKS
             && self
                 .busy(Instant::now())
                 .is_some_and(|busy| busy < CLAIM / 2);

@@ -307,15 +307,12 @@ impl Engine {
     }
 
     fn work(&mut self) {
+        let mut turns = self.turns();
         for at in 0..self.ops.len() {
             let Some(block) = self.ops.get(at).and_then(|op| self.block(op)) else {
                 continue;
             };
-            loop {
-                let turns = self.turns();
-                let Some(task) = self.ops.get_mut(at).and_then(|op| op.next(&turns)) else {
-                    break;
-                };
+            while let Some(task) = self.ops.get_mut(at).and_then(|op| op.next(&turns)) {
                 let Some(op) = self.ops.get(at) else { break };
                 let claim = task.claim;
                 let cancel = CancelHandle::new();
@@ -325,9 +322,10 @@ impl Engine {
                     suspect: task.suspect && !once,
                     accused: task.accused.then(Instant::now),
                 };
-                if task.accused {
-                    self.accused_since = None;
-                }
+                let accused = task.accused;
+                // Kept as it goes: looking at all that runs for each that starts would take as long as there are many.
+                turns.running += 1;
+                turns.suspect |= mark.suspect;
                 self.running.insert(claim, mark);
                 let seat = Seat {
                     processor: Arc::clone(op.processor()),
@@ -351,6 +349,10 @@ impl Engine {
                     let worked = run.await.unwrap_or_default();
                     Step::Worked { at, claim, worked }
                 });
+                if accused {
+                    self.accused_since = None;
+                    turns = self.turns();
+                }
             }
         }
     }

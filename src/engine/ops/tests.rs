@@ -142,6 +142,26 @@ fn more_is_claimed_ahead_when_what_runs_and_what_waits_is_short() {
 }
 
 #[test]
+fn of_rows_that_take_next_to_nothing_no_more_wait_here_than_two_claims_bring() {
+    let registry = Registry::new().batch("a", "b", Same);
+    let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 1);
+    op.slots = 1;
+    op.measure(1, Duration::from_micros(1));
+    op.running.insert(task().claim, Some(Instant::now()));
+    let mut claims = 0;
+    while let Some(ask) = op.ask(WorkerNo(1), None).unwrap() {
+        claims += 1;
+        assert_eq!(ask.max_tasks, CLAIM_TASKS);
+        op.claimed((0..ask.max_tasks).map(|_| task()).collect());
+        op.claiming = false;
+        op.more = true;
+    }
+    assert_eq!(claims, 2, "what waits is not done sooner for a third");
+    op.queue.pop_front();
+    assert!(op.ask(WorkerNo(1), None).unwrap().is_some());
+}
+
+#[test]
 fn a_long_task_keeps_one_slot_busy_and_not_the_others() {
     let registry = Registry::new().batch("a", "b", Same);
     let mut op = Op::new(OpId(1), registry.ops().next().unwrap().clone(), 4);

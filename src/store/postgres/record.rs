@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::error::Error;
 
 use bytes::BytesMut;
-use tokio_postgres::Row;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ use super::errors::postgres_error;
 use super::ready::ask;
 use super::tx::Link;
 use crate::model::{BatchId, EndedAs, Timestamp, WorkerNo};
-use crate::store::steps::db::{Db as _, Sql, Value, us};
+use crate::store::steps::db::{Db as _, Value, us};
 use crate::store::steps::{end, record};
 use crate::store::{Part, Recorded, StoreError, Then};
 
@@ -64,7 +63,7 @@ pub(super) async fn record_now(
 pub(super) type Told<'a> = (usize, &'a Part);
 
 /// What rows came to, which the driver logs nothing of.
-struct Bodies<'a>(Vec<&'a str>);
+pub(super) struct Bodies<'a>(Vec<&'a str>);
 
 impl std::fmt::Debug for Bodies<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,45 +89,20 @@ impl ToSql for Bodies<'_> {
 
 /// What is told of parts, a list for each column.
 pub(super) struct Lists<'a> {
-    batches: Vec<Uuid>,
-    tokens: Vec<i64>,
-    success: Vec<i32>,
-    failed: Vec<i32>,
-    bodies: Bodies<'a>,
+    pub(super) batches: Vec<Uuid>,
+    pub(super) success: Vec<i32>,
+    pub(super) failed: Vec<i32>,
+    pub(super) bodies: Bodies<'a>,
 }
 
 impl<'a> Lists<'a> {
     pub(super) fn of(parts: &[&'a Part]) -> Self {
         Self {
             batches: parts.iter().map(|p| p.claim.batch.0).collect(),
-            tokens: parts.iter().map(|p| p.claim.token.0).collect(),
             success: parts.iter().map(|p| p.success.cast_signed()).collect(),
             failed: parts.iter().map(|p| p.failed.cast_signed()).collect(),
             bodies: Bodies(parts.iter().map(|p| p.body.as_str()).collect()),
         }
-    }
-
-    /// Sends them with who tells and when, and with a list that is this statement's own.
-    pub(super) async fn tell(
-        &self,
-        tx: &impl Link,
-        sql: Sql,
-        worker: WorkerNo,
-        now: Timestamp,
-        own: (&(dyn ToSql + Sync), Type),
-    ) -> Result<Vec<Row>, StoreError> {
-        let at = Value::Time(us(now));
-        let told: [(&(dyn ToSql + Sync), Type); 8] = [
-            (&worker.0, Type::INT8),
-            (&at, Type::TIMESTAMPTZ),
-            own,
-            (&self.batches, Type::UUID_ARRAY),
-            (&self.tokens, Type::INT8_ARRAY),
-            (&self.success, Type::INT4_ARRAY),
-            (&self.failed, Type::INT4_ARRAY),
-            (&self.bodies, Type::TEXT_ARRAY),
-        ];
-        ask(tx, sql, &told).await
     }
 }
 
@@ -144,12 +118,22 @@ async fn record_whole(
     }
     let parts: Vec<&Part> = told.iter().map(|(_, part)| *part).collect();
     let tasks: Vec<i64> = parts.iter().map(|p| p.claim.task.0).collect();
+    let tokens: Vec<i64> = parts.iter().map(|p| p.claim.token.0).collect();
     let sql = only!("record_whole");
     let wrong = || postgres_error(sql.name);
     let lists = Lists::of(&parts);
-    let rows = lists
-        .tell(tx, sql, worker, now, (&tasks, Type::INT8_ARRAY))
-        .await?;
+    let at = Value::Time(us(now));
+    let params: [(&(dyn ToSql + Sync), Type); 8] = [
+        (&worker.0, Type::INT8),
+        (&at, Type::TIMESTAMPTZ),
+        (&tasks, Type::INT8_ARRAY),
+        (&lists.batches, Type::UUID_ARRAY),
+        (&tokens, Type::INT8_ARRAY),
+        (&lists.success, Type::INT4_ARRAY),
+        (&lists.failed, Type::INT4_ARRAY),
+        (&lists.bodies, Type::TEXT_ARRAY),
+    ];
+    let rows = ask(tx, sql, &params).await?;
     // Rows of a batch that goes on are news for nobody.
     let mut is_news = told.iter().any(|(_, part)| part.capped);
     let mut open: BTreeSet<BatchId> = BTreeSet::new();

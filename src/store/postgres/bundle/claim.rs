@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use uuid::Uuid;
+
 use super::super::db::only;
-use super::super::tx::Tx;
+use super::super::errors::postgres_error;
+use super::super::ready;
+use super::super::tx::{Link as _, Tx};
 use super::{loosen, loosen_these};
 use crate::model::{BatchId, JobKey, TaskId, Timestamp};
 use crate::store::steps::claim::raw;
-use crate::store::steps::db::{Db, Record, all, params, us};
+use crate::store::steps::db::{Db, Value, all, params, us};
 use crate::store::steps::single::{MEMBER_BYTES, MEMBERS};
 use crate::store::{BatchHead, Claim, ClaimRef, ClaimedTask, StoreError};
 
@@ -102,13 +108,28 @@ async fn take(
     expected: u64,
     now: Timestamp,
 ) -> Result<Best, StoreError> {
-    let params = params![bundles, ask.token.0, ask.worker.0, us(now)];
-    let mut found = tx.all(only!("bundle_take"), &params).await?;
-    let mut tasks = Vec::with_capacity(found.len());
-    for record in &mut found {
-        match member(record, ask, key)? {
-            Some(task) => tasks.push(task),
-            None => return Ok(Best::Strange),
+    let bundles: Vec<Uuid> = bundles.iter().map(|bundle| bundle.0).collect();
+    let at = Value::Time(us(now));
+    let params: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&bundles, Type::UUID_ARRAY),
+        (&ask.token.0, Type::INT8),
+        (&ask.worker.0, Type::INT8),
+        (&at, Type::TIMESTAMPTZ),
+    ];
+    let sql = only!("bundle_take");
+    let found = ready::ask(tx, sql, &params).await?;
+    tx.wrote_some(!found.is_empty());
+    let mut tasks = Vec::with_capacity(usize::try_from(expected).unwrap_or(0).min(MEMBERS));
+    for row in &found {
+        let members = Members::read(row).map_err(postgres_error(sql.name))?;
+        if !members.are_as_usual() {
+            return Ok(Best::Strange);
+        }
+        for at in 0..members.ids.len() {
+            match members.task(at, ask, key)? {
+                Some(task) => tasks.push((BatchId(members.bundle), task)),
+                None => return Ok(Best::Strange),
+            }
         }
     }
     if u64::try_from(tasks.len()).ok() != Some(expected) {
@@ -117,43 +138,102 @@ async fn take(
     Ok(Best::Claimed(tasks))
 }
 
-/// A task of a bundle; `None`: its batch is to be looked at.
-fn member(
-    r: &mut Record,
-    ask: &Claim,
-    key: &JobKey,
-) -> Result<Option<(BatchId, ClaimedTask)>, StoreError> {
-    if !r.get::<bool>(7)? {
-        return Ok(None);
+/// The tasks of a bundle: lists of what is known of each, in one order.
+struct Members<'a> {
+    bundle: Uuid,
+    ids: Vec<Uuid>,
+    first_lines: Vec<i32>,
+    bodies: Vec<&'a str>,
+    contexts: Vec<&'a str>,
+    roots: Vec<Uuid>,
+    generations: Vec<i32>,
+    /// Whether each is open and nothing ends it early.
+    open: Vec<bool>,
+}
+
+impl<'a> Members<'a> {
+    fn read(row: &'a Row) -> Result<Self, tokio_postgres::Error> {
+        /// No list where there is nothing to list.
+        fn list<'a, T: FromSql<'a>>(
+            row: &'a Row,
+            at: usize,
+        ) -> Result<Vec<T>, tokio_postgres::Error> {
+            Ok(row.try_get::<_, Option<Vec<T>>>(at)?.unwrap_or_default())
+        }
+        Ok(Self {
+            bundle: row.try_get(0)?,
+            ids: list(row, 1)?,
+            first_lines: list(row, 2)?,
+            bodies: list(row, 3)?,
+            contexts: list(row, 4)?,
+            roots: list(row, 5)?,
+            generations: list(row, 6)?,
+            open: list(row, 7)?,
+        })
     }
-    let id = r.get(1)?;
-    let head = BatchHead {
-        id,
-        key: key.clone(),
-        context: raw(r.get(4)?)?,
-        root: r.get(5)?,
-        generation: r.get(6)?,
-        expires_at: None,
-    };
-    let task = ClaimedTask {
-        batch: Arc::new(head),
-        claim: ClaimRef {
-            batch: id,
-            task: TaskId(0),
-            no: 0,
-            attempt: 1,
-            token: ask.token,
-        },
-        failures: 0,
-        laters: 0,
-        suspect: false,
-        accused: false,
-        believed: false,
-        first_line: r.get(2)?,
-        lines: None,
-        body: r.get(3)?,
-        pick: None,
-        rows: 1,
-    };
-    Ok(Some((r.get(0)?, task)))
+
+    /// Whether none of them is to be looked at by itself.
+    fn are_as_usual(&self) -> bool {
+        self.open.iter().all(|open| *open)
+    }
+
+    /// `None`: it is not as it must be, and is to be looked at by itself.
+    fn task(
+        &self,
+        at: usize,
+        ask: &Claim,
+        key: &JobKey,
+    ) -> Result<Option<ClaimedTask>, StoreError> {
+        let Self {
+            first_lines,
+            bodies,
+            contexts,
+            roots,
+            generations,
+            ..
+        } = self;
+        let (Some(id), Some(first_line)) = (self.ids.get(at), first_lines.get(at)) else {
+            return Ok(None);
+        };
+        let (Some(body), Some(context)) = (bodies.get(at), contexts.get(at)) else {
+            return Ok(None);
+        };
+        let (Some(root), Some(generation)) = (roots.get(at), generations.get(at)) else {
+            return Ok(None);
+        };
+        let (Ok(first_line), Ok(generation)) =
+            (u32::try_from(*first_line), u32::try_from(*generation))
+        else {
+            return Ok(None);
+        };
+        let id = BatchId(*id);
+        let head = BatchHead {
+            id,
+            key: key.clone(),
+            context: raw((*context).to_owned())?,
+            root: BatchId(*root),
+            generation,
+            expires_at: None,
+        };
+        Ok(Some(ClaimedTask {
+            batch: Arc::new(head),
+            claim: ClaimRef {
+                batch: id,
+                task: TaskId(0),
+                no: 0,
+                attempt: 1,
+                token: ask.token,
+            },
+            failures: 0,
+            laters: 0,
+            suspect: false,
+            accused: false,
+            believed: false,
+            first_line,
+            lines: None,
+            body: (*body).to_owned(),
+            pick: None,
+            rows: 1,
+        }))
+    }
 }
