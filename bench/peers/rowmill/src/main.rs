@@ -64,7 +64,7 @@ impl SlowQueryProcessor for Post {
 }
 
 /// Queries of a call.
-const CALL: usize = 1000;
+const CALL: usize = 10_000;
 
 /// A query of each row, so many calls at once.
 async fn submit_queries(client: &Client, rows: File, callers: usize) -> Result<(), BoxError> {
@@ -128,6 +128,10 @@ async fn main() -> Result<(), BoxError> {
         .set_based("bench", "updates-of-a-block", effects::Block::updates())
         .build()?;
     let client = manager.client();
+    // What an application does when it starts for the first time: its ops are known from then on.
+    let at_once = CancellationToken::new();
+    at_once.cancel();
+    manager.clone().run(at_once).await?;
     let mut batch: Option<BatchId> = None;
     println!("ready");
     for told in std::io::stdin().lines() {
