@@ -1,5 +1,6 @@
 //! What comes at the ends: many clients that submit one by one, and a large output file.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rowmill::{BatchProcessor, JobKey, JobManager, Kind, NewBatch, RowCx, RowFailure};
@@ -8,14 +9,17 @@ use crate::Size;
 use crate::batch;
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::itself;
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::profile::Profiled;
 use crate::works::{Works, all_ended, held, input};
 
 /// Clients that submit at the same time.
 const CLIENTS: u64 = 64;
 
-/// Writes a line of 128 bytes.
+/// Bytes of a line in a file.
+const LINE: u64 = 128;
+
+/// Writes such a line.
 struct Writes;
 
 impl BatchProcessor for Writes {
@@ -68,12 +72,25 @@ pub async fn clients(place: &Place, figures: &mut Figures) -> Result<(), Failed>
     works.end().await
 }
 
-/// An output file, from the last row's outcome to the batch's end.
+/// An output file, from the last row's outcome to the batch's end. A process each: what others have held before is not its memory.
 pub async fn files(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
     let rows = size.rows * 8;
-    let fresh = place.fresh()?;
-    let manager = JobManager::builder(fresh.store().await?)
-        .objects(fresh.objects())
+    let [assembled, whole, peak] = itself::alone("file", &place.fresh()?, rows).await?;
+    let megabytes = (rows * LINE) as f64 / 1e6;
+    figures.add("size", "MB", megabytes);
+    let rate = megabytes / assembled.max(1e-3);
+    let target = Target::AtLeast(200.0);
+    figures.aim("assembled and stored", "MB/s", rate, target);
+    figures.add("whole batch", "MB/s", megabytes / whole);
+    figures.aim("peak memory", "MB", peak, Target::Below(150.0));
+    Ok(())
+}
+
+/// What that process does: works off one batch whose rows write a file, and says how long the file took, how long all of it, in seconds,
+/// and what memory.
+pub async fn file(at: &str, folder: &Path, rows: u64) -> Result<(), Failed> {
+    let manager = JobManager::builder(place::store(at).await?)
+        .objects(place::objects(folder))
         .batch("bench", "writes", Writes)
         .build()?;
     let client = manager.client();
@@ -98,21 +115,15 @@ pub async fn files(place: &Place, size: &Size, figures: &mut Figures) -> Result<
     drop(profiled);
     let (ended, recorded) = (Instant::now(), recorded.ok_or("rows are missing")?);
     let bytes: u64 = client.files(id).await?.iter().map(|file| file.size).sum();
-    if bytes != rows * 128 {
-        return Err(format!("{bytes} bytes of {}", rows * 128).into());
+    if bytes != rows * LINE {
+        return Err(format!("{bytes} bytes of {}", rows * LINE).into());
     }
-    let megabytes = bytes as f64 / 1e6;
-    let assembled = (ended - recorded).as_secs_f64();
-    figures.add("size", "MB", megabytes);
-    let rate = megabytes / assembled.max(1e-3);
-    let target = Target::AtLeast(200.0);
-    figures.aim("assembled and stored", "MB/s", rate, target);
-    figures.add(
-        "whole batch",
-        "MB/s",
-        megabytes / (ended - began).as_secs_f64(),
+    let (assembled, whole) = (ended - recorded, ended - began);
+    println!(
+        "{} {} {}",
+        assembled.as_secs_f64(),
+        whole.as_secs_f64(),
+        itself::peak()?
     );
-    let peak = itself::peak()?;
-    figures.aim("peak memory", "MB", peak, Target::Below(150.0));
     works.end().await
 }

@@ -1,6 +1,27 @@
-//! What the system says of this process.
+//! What the system says of this process, and a process of its own for a part of a shape.
+
+use std::process::Stdio;
+
+use tokio::process::Command;
 
 use crate::figures::Failed;
+use crate::place::Fresh;
+
+/// Runs this program with a part of a shape, whose memory is then its own: the numbers that it says.
+pub async fn alone<const N: usize>(
+    part: &str,
+    fresh: &Fresh,
+    rows: u64,
+) -> Result<[f64; N], Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(part).arg(fresh.at()).arg(fresh.folder());
+    command.arg(rows.to_string());
+    let command = command.stderr(Stdio::inherit()).kill_on_drop(true);
+    let said = String::from_utf8(command.output().await?.stdout)?;
+    let numbers: Result<Vec<f64>, _> = said.split_whitespace().map(str::parse).collect();
+    let numbers: Result<[f64; N], _> = numbers?.try_into();
+    Ok(numbers.map_err(|_| "a process failed")?)
+}
 
 /// Forgets the most memory that was held before, where the system can: proc(5), `clear_refs`.
 pub fn forget_peak() {

@@ -1,16 +1,13 @@
 //! Batches of very different lengths: what a row costs, and what memory it takes, whatever the length.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-
-use tokio::process::Command;
 
 use crate::Size;
 use crate::batch::{Posting, manager};
 use crate::figures::{Failed, Figures, Target, per_second};
 use crate::itself;
-use crate::place::{Fresh, Place};
+use crate::place::Place;
 use crate::works::end_to_end;
 
 /// The shortest batch.
@@ -38,19 +35,8 @@ pub fn peak_of(rows: u64) -> String {
 pub async fn whole(at: &str, folder: &Path, rows: u64) -> Result<(), Failed> {
     let manager = manager(at, folder).await?;
     let took = end_to_end(&manager, "trivial", rows, Posting::nth).await?;
-    println!("{} {}", took.as_nanos(), itself::peak()?);
+    println!("{} {}", took.as_secs_f64(), itself::peak()?);
     Ok(())
-}
-
-/// Runs [`whole`]: how long it took, and megabytes.
-async fn one(fresh: &Fresh, rows: u64) -> Result<(Duration, f64), Failed> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("whole").arg(fresh.at()).arg(fresh.folder());
-    command.arg(rows.to_string());
-    let command = command.stderr(Stdio::inherit()).kill_on_drop(true);
-    let said = String::from_utf8(command.output().await?.stdout)?;
-    let (took, peak) = said.trim().split_once(' ').ok_or("a process failed")?;
-    Ok((Duration::from_nanos(took.parse()?), peak.parse()?))
 }
 
 pub async fn linear(place: &Place, size: &Size, figures: &mut Figures) -> Result<(), Failed> {
@@ -61,8 +47,8 @@ pub async fn linear(place: &Place, size: &Size, figures: &mut Figures) -> Result
         let (mut took, mut peak) = (Duration::ZERO, 0.0_f64);
         for _ in 0..times {
             let fresh = place.fresh()?;
-            let (one_took, one_peak) = one(&fresh, rows).await?;
-            took += one_took;
+            let [one_took, one_peak] = itself::alone("whole", &fresh, rows).await?;
+            took += Duration::from_secs_f64(one_took);
             peak = peak.max(one_peak);
         }
         let rate = per_second(rows * times, took);

@@ -14,7 +14,7 @@
 //! | `linear` | batches of 10,000 rows up to ten times N, and of three times that, a process each: the rate, and its peak memory; `--plot` draws both into `docs/benchmarks/linear.svg` |
 //! | `workers`, `slow` | 1, 2, 4, 8 processes on one batch of twenty times N; 1 and 4 on rows of 5 ms |
 //! | `commits` | 1 and 8 processes on one batch, each commit of which takes 5 ms |
-//! | `files` | an output file of 128 bytes a row |
+//! | `files` | an output file of 128 bytes a row, a process each |
 //! | `small` | 10 rows behind five times N that run |
 //! | `batches` | a tenth of N in batches of 100 rows, submitted one by one, beside as many rows in one batch |
 //! | `polls` | polls of ended batches at 10,000 a second, and as fast as they go: statements, processor time |
@@ -104,6 +104,10 @@ fn main() -> Result<(), Failed> {
             "whole" => {
                 let (at, folder, rows) = (value()?, value()?, value()?.parse()?);
                 return runtime.block_on(linear::whole(&at, Path::new(&folder), rows));
+            }
+            "file" => {
+                let (at, folder, rows) = (value()?, value()?, value()?.parse()?);
+                return runtime.block_on(ends::file(&at, Path::new(&folder), rows));
             }
             "--on" => on = vec![value()?.parse()?],
             "--rows" => size.rows = value()?.parse()?,
