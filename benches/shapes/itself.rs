@@ -17,7 +17,11 @@ pub async fn alone<const N: usize>(
     command.arg(part).arg(fresh.at()).arg(fresh.folder());
     command.arg(rows.to_string());
     let command = command.stderr(Stdio::inherit()).kill_on_drop(true);
-    let said = String::from_utf8(command.output().await?.stdout)?;
+    let output = command.output().await?;
+    if !output.status.success() {
+        return Err(format!("{part}: a process of its own failed").into());
+    }
+    let said = String::from_utf8(output.stdout)?;
     let numbers: Result<Vec<f64>, _> = said.split_whitespace().map(str::parse).collect();
     let numbers: Result<[f64; N], _> = numbers?.try_into();
     Ok(numbers.map_err(|_| "a process failed")?)

@@ -22,7 +22,7 @@ const CLAIM: Duration = Duration::from_millis(250);
 const CLAIM_BYTES: usize = 4 << 20;
 /// Tasks that one claim takes: ten bundles fill it, and nothing more is looked for.
 const CLAIM_TASKS: u32 = 1000;
-/// Where so many wait no more are claimed ahead: those that take microseconds wait for commits, of which no row's time tells.
+/// Where so many of an op wait no more are claimed ahead: those that take microseconds wait for commits, of which no row's time tells.
 const AHEAD_TASKS: usize = 2000;
 /// A claim that got nothing of what was seen is followed by a look after 1, 2 and then 4 times the pause.
 const LATER: u32 = 2;
@@ -89,6 +89,7 @@ pub(super) struct Op {
     queued_rows: u64,
     queued_bytes: usize,
     queued_accused: usize,
+    queued_suspect: usize,
     /// Tasks that run, and when each will be through by what its rows take.
     running: HashMap<ClaimRef, Option<Instant>>,
     slots: usize,
@@ -138,6 +139,7 @@ impl Op {
             queued_rows: 0,
             queued_bytes: 0,
             queued_accused: 0,
+            queued_suspect: 0,
             running: HashMap::new(),
             slots,
             more: true,
@@ -311,7 +313,8 @@ impl Op {
         let ahead = !capped
             && self.offered.is_none()
             && self.queued_bytes < CLAIM_BYTES
-            && self.queue.len() < AHEAD_TASKS
+            // Those that start one by one keep no others from being claimed.
+            && self.queue.len() - self.queued_suspect < AHEAD_TASKS
             && self
                 .busy(Instant::now())
                 .is_some_and(|busy| busy < CLAIM / 2);
@@ -366,6 +369,7 @@ impl Op {
             self.queued_rows += u64::from(task.rows);
             self.queued_bytes += task.body.len();
             self.queued_accused += usize::from(task.accused);
+            self.queued_suspect += usize::from(task.suspect);
             self.queue.push_back(task);
         }
     }
@@ -388,6 +392,7 @@ impl Op {
         self.queued_rows = self.queued_rows.saturating_sub(u64::from(task.rows));
         self.queued_bytes = self.queued_bytes.saturating_sub(task.body.len());
         self.queued_accused -= usize::from(task.accused);
+        self.queued_suspect -= usize::from(task.suspect);
         let end = self
             .row_time
             .and_then(|each| Instant::now().checked_add(each.saturating_mul(task.rows)));
@@ -410,6 +415,7 @@ impl Op {
         self.queued_rows = 0;
         self.queued_bytes = 0;
         self.queued_accused = 0;
+        self.queued_suspect = 0;
         self.queue.drain(..).collect()
     }
 

@@ -228,7 +228,10 @@ async fn a_query_that_nobody_can_claim_keeps_none_from_those_behind_it() {
             "update blocks set body = convert_from(body_bin, 'utf8'), body_bin = null, format = 0 where batch = $1",
         ),
     ];
-    for (damage, mend) in wrong {
+    let each = wrong
+        .into_iter()
+        .flat_map(|one| [(one, false), (one, true)]);
+    for ((damage, mend), is_together) in each {
         let scene = Scene::new().await;
         scene.let_go().await;
         let alone = scene.submit(1).await;
@@ -238,15 +241,17 @@ async fn a_query_that_nobody_can_claim_keeps_none_from_those_behind_it() {
             .execute("set session_replication_role to replica", &[])
             .await;
         damaged.expect("no triggers");
-        let damaged = scene.other.execute(damage, &[&alone[0].0]).await;
+        let wrong = if is_together { together[3] } else { alone[0] };
+        let damaged = scene.other.execute(damage, &[&wrong.0]).await;
         assert_eq!(damaged.expect("damaged"), 1);
         let mut claimed = Vec::new();
         for _ in 0..3 {
             claimed.extend(ids_of(&scene.claim().await));
         }
-        claimed.retain(|id| !alone.contains(id));
-        assert_eq!(claimed, together, "{damage}");
-        let mended = scene.other.execute(mend, &[&alone[0].0]).await;
+        let all = [alone, together].concat();
+        let others: Vec<_> = all.into_iter().filter(|id| *id != wrong).collect();
+        assert_eq!(claimed, others, "{damage}");
+        let mended = scene.other.execute(mend, &[&wrong.0]).await;
         assert_eq!(mended.expect("mended"), 1);
     }
 }

@@ -63,15 +63,16 @@ impl SlowQueryProcessor for Post {
     }
 }
 
-/// Queries of a call.
-const CALL: usize = 10_000;
-
-/// A query of each row, so many calls at once.
-async fn submit_queries(client: &Client, rows: File, callers: usize) -> Result<(), BoxError> {
+/// A query of each row: so many a call, so many calls at once.
+async fn submit_queries(
+    client: &Client,
+    rows: File,
+    (each, callers): (usize, usize),
+) -> Result<(), BoxError> {
     let key = JobKey::new("bench", "query", Kind::Query)?;
     let mut lines = BufReader::new(rows).lines();
     let calls = std::iter::from_fn(|| {
-        let call: Vec<_> = lines.by_ref().take(CALL).collect();
+        let call: Vec<_> = lines.by_ref().take(each).collect();
         (!call.is_empty()).then_some(call)
     });
     let calls = calls.map(|call| {
@@ -109,7 +110,8 @@ async fn all_ended(client: &Client) -> Result<(), BoxError> {
 async fn main() -> Result<(), BoxError> {
     let way = std::env::args().nth(1).unwrap_or_else(|| "post".into());
     let queries = way == "queries";
-    let callers = std::env::args().nth(2).map_or(Ok(1), |n| n.parse())?;
+    let each = std::env::args().nth(2).map_or(Ok(1), |n| n.parse())?;
+    let callers = std::env::args().nth(3).map_or(Ok(1), |n| n.parse())?;
     let folder = tempfile::tempdir()?;
     let url = std::env::var("PEER_URL")?;
     let store = Store::postgres_url(&url).await?;
@@ -140,7 +142,7 @@ async fn main() -> Result<(), BoxError> {
             "submit" => {
                 let rows = File::open(std::env::var("PEER_ROWS")?)?;
                 if queries {
-                    submit_queries(&client, rows, callers).await?;
+                    submit_queries(&client, rows, (each, callers)).await?;
                 } else {
                     let new = NewBatch::new(JobKey::new("bench", &way, Kind::Batch)?);
                     let submitted = manager.batch_submit_reader(new, rows, Options::jsonl());

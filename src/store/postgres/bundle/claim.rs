@@ -143,7 +143,8 @@ struct Members<'a> {
     bundle: Uuid,
     ids: Vec<Uuid>,
     first_lines: Vec<i32>,
-    bodies: Vec<&'a str>,
+    /// None where it is kept in another form, which nothing here reads.
+    bodies: Vec<Option<&'a str>>,
     contexts: Vec<&'a str>,
     roots: Vec<Uuid>,
     generations: Vec<i32>,
@@ -195,7 +196,7 @@ impl<'a> Members<'a> {
         let (Some(id), Some(first_line)) = (self.ids.get(at), first_lines.get(at)) else {
             return Ok(None);
         };
-        let (Some(body), Some(context)) = (bodies.get(at), contexts.get(at)) else {
+        let (Some(Some(body)), Some(context)) = (bodies.get(at), contexts.get(at)) else {
             return Ok(None);
         };
         let (Some(root), Some(generation)) = (roots.get(at), generations.get(at)) else {
