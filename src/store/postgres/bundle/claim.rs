@@ -185,34 +185,22 @@ impl<'a> Members<'a> {
         ask: &Claim,
         key: &JobKey,
     ) -> Result<Option<ClaimedTask>, StoreError> {
-        let Self {
-            first_lines,
-            bodies,
-            contexts,
-            roots,
-            generations,
-            ..
-        } = self;
-        let (Some(id), Some(first_line)) = (self.ids.get(at), first_lines.get(at)) else {
+        let known = || {
+            let id = BatchId(*self.ids.get(at)?);
+            let first_line = u32::try_from(*self.first_lines.get(at)?).ok()?;
+            let generation = u32::try_from(*self.generations.get(at)?).ok()?;
+            let root = BatchId(*self.roots.get(at)?);
+            let texts = ((*self.bodies.get(at)?)?, *self.contexts.get(at)?);
+            Some((id, first_line, generation, root, texts))
+        };
+        let Some((id, first_line, generation, root, (body, context))) = known() else {
             return Ok(None);
         };
-        let (Some(Some(body)), Some(context)) = (bodies.get(at), contexts.get(at)) else {
-            return Ok(None);
-        };
-        let (Some(root), Some(generation)) = (roots.get(at), generations.get(at)) else {
-            return Ok(None);
-        };
-        let (Ok(first_line), Ok(generation)) =
-            (u32::try_from(*first_line), u32::try_from(*generation))
-        else {
-            return Ok(None);
-        };
-        let id = BatchId(*id);
         let head = BatchHead {
             id,
             key: key.clone(),
-            context: raw((*context).to_owned())?,
-            root: BatchId(*root),
+            context: raw(context.to_owned())?,
+            root,
             generation,
             expires_at: None,
         };
@@ -232,7 +220,7 @@ impl<'a> Members<'a> {
             believed: false,
             first_line,
             lines: None,
-            body: (*body).to_owned(),
+            body: body.to_owned(),
             pick: None,
             rows: 1,
         }))
